@@ -1,0 +1,42 @@
+"""pytest runs the specs: each YAML file below scenarios/specs, one item a backend and method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scenarios.gate.pytest_specs import SpecFile, check_backends, is_spec
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("goldenfleece")
+    group.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="run specs on this backend: sim:VERSION, sim-process:VERSION, qemu[:PATH], "
+        "storage-daemon[:PATH]; may be given more than once (default: sim:7.2)",
+    )
+    group.addoption(
+        "--qemu",
+        metavar="PATH|VERSION",
+        help="short for --backend qemu:PATH, or --backend sim:VERSION",
+    )
+    group.addoption("--seed", type=int, default=0, help="the seed of specs that name none (default: 0)")
+    group.addoption(
+        "--rewrite",
+        action="store_true",
+        help="write the files that tests compare with (schema, transcripts of real QEMU) instead of "
+        "comparing; read the difference before you commit it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    check_backends(config)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile | None:
+    if is_spec(file_path):
+        return SpecFile.from_parent(parent, path=file_path)
+    return None

@@ -1,0 +1,325 @@
+"""What every real machine shares: a child process with a QMP socket, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scenarios.backends.asyncio_transport import AsyncioTransport, connect_unix
+from scenarios.backends.images import ImageReader, create_image, read_back
+from scenarios.backends.interface import (
+    DeadlinePassed,
+    Guest,
+    MachineGone,
+    NbdClient,
+    QmpRefused,
+    Session,
+    SetupError,
+)
+from scenarios.backends.processes import Child, Sink, deadline
+from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.tools import run_tool
+from scenarios.language.steps import Scenario
+
+Result = TypeVar("Result")
+
+START_NS = 10_000_000_000
+EXCHANGE_NS = 30_000_000_000
+_RAW_REPLY_NS = 10_000_000_000
+_END_AFTER_EOF_NS = 5_000_000_000
+
+
+class AsyncioSession(Session):
+    """One machine as a child process. Subclasses say how its command line looks and how its guest is reached."""
+
+    def __init__(
+        self,
+        program: str,
+        place: RunDirectory,
+        scenario: Scenario,
+        features: frozenset[str],
+        start_ns: int = START_NS,
+    ) -> None:
+        self.directory = place.machine
+        self.introspection: list[Any] = []
+        self.events: list[dict[str, Any]] = []
+        self.nbd_path = str(place.machine / "nbd.sock")
+        self._program, self._place, self._scenario, self._features = program, place, scenario, features
+        self._start_ns = start_ns
+        self._event_waiters: list[asyncio.Future[None]] = []
+        self._readers: list[ImageReader] = []
+        self._killed = False
+        self._began_ns = time.monotonic_ns()
+        self._child: Child
+        self._link: QmpLink
+
+    # -- what differs between machines
+
+    @abstractmethod
+    def command_line(self, descriptor: int) -> list[str]:
+        """Arguments after the program's name; its QMP monitor listens on the socket `descriptor`."""
+
+    @abstractmethod
+    def make_guest(self, disk: str) -> Guest: ...
+
+    @abstractmethod
+    async def forget_guests(self) -> None:
+        """Close what reaches the guests; they are made anew when next asked for."""
+
+    def stdout_sink(self) -> Sink | None:
+        """What takes the machine's standard output (as a terminal, so every line comes at once)."""
+        return None
+
+    # -- life and death
+
+    async def prepare(self) -> None:
+        """Make the disks' images. Raises SetupError."""
+        for name, disk in self._scenario.disks.items():
+            await create_image(self.image_path(name), disk, self._image_tool)
+
+    async def start(self) -> None:
+        """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
+        socket_path = self._place.path / "qmp.sock"
+        socket_path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # The machine inherits a socket that listens already, so nobody has to look for it to appear; and as we keep
+        # no copy, a machine that dies before it accepts is a reset connection at once.
+        with listener:
+            listener.bind(str(socket_path))
+            listener.listen(1)
+            argv = [self._program, *self.command_line(listener.fileno())]
+            self._child = Child.start(
+                argv,
+                self._place,
+                pass_fds=[listener.fileno()],
+                on_stdout=self.stdout_sink(),
+                terminal=True,
+                watch_group=True,
+            )
+        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
+        self._link = QmpLink(self._child.name, self._on_event)
+        try:
+            async with deadline("its QMP greeting", self._start_ns):
+                await self._link.connect(socket_path)
+        except DeadlinePassed as error:
+            await self._child.kill_and_wait()
+            raise SetupError(
+                f"{self._program}: never spoke on its QMP socket ({error});"
+                f" standard error: {self._child.stderr.strip() or '(nothing)'}"
+            ) from error
+        except LinkLost as error:
+            await self._await_end_or_kill()
+            raise SetupError(
+                f"{self._program}: ended before it answered: {self._child.describe()}"
+            ) from error
+
+    async def close(self) -> None:
+        """Whatever state the machine is in: nothing of it is left afterwards."""
+        try:
+            await self.forget_guests()
+            if hasattr(self, "_link"):
+                await self._link.close()
+        finally:
+            if hasattr(self, "_child"):
+                await self._child.kill_and_wait()
+            for reader in self._readers:
+                reader.close()
+
+    async def restart(self) -> None:
+        if not self.ended():
+            raise AssertionError("restart of a machine that still runs")
+        await self.forget_guests()
+        await self._link.close()
+        Path(self.nbd_path).unlink(missing_ok=True)
+        self.nbd_server_running = False
+        self._killed = False
+        await self.start()
+
+    async def kill(self) -> None:
+        self._killed = True
+        await self._child.kill_and_wait()
+        await self._link.drain()
+
+    async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
+        async with deadline(f"{self._child.name} to end", timeout_ns):
+            status = await self._child.wait()
+        await self._link.drain()
+        return status, self._child.stderr
+
+    def ended(self) -> bool:
+        return self._child.status is not None
+
+    async def _await_end_or_kill(self) -> None:
+        try:
+            async with deadline("the machine to end", _END_AFTER_EOF_NS):
+                await self._child.wait()
+        except DeadlinePassed:
+            await self._child.kill_and_wait()
+
+    async def _gone(self, why: str) -> MachineGone:
+        """What to raise after the control connection broke: almost always the process is ending."""
+        try:
+            async with deadline("the machine to end", _END_AFTER_EOF_NS):
+                await self._child.wait()
+        except DeadlinePassed:
+            return MachineGone(f"{self._child.describe()}; but its control connection is lost: {why}")
+        return MachineGone(self._child.describe())
+
+    async def unless_gone(self, future: asyncio.Future[Result], waited_for: str, timeout_ns: int) -> Result:
+        """Wait for `future`. Raises MachineGone if the machine ends first, DeadlinePassed."""
+        async with deadline(waited_for, timeout_ns):
+            either: list[asyncio.Future[Any]] = [future, self._child.ended]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise MachineGone(f"waited for {waited_for}: {self._child.describe()}")
+
+    # -- commands
+
+    async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        try:
+            async with deadline(f"reply to {command}", EXCHANGE_NS):
+                returned = await self._link.execute(command, arguments)
+        except LinkLost as error:
+            raise await self._gone(str(error)) from error
+        if command in ("nbd-server-start", "nbd-server-stop"):
+            self.nbd_server_running = command == "nbd-server-start"
+        return returned
+
+    async def hmp(self, line: str) -> str:
+        if "hmp" not in self._features:
+            raise QmpRefused("CommandNotFound", "The command human-monitor-command has not been found")
+        answer = str(await self.qmp("human-monitor-command", {"command-line": line})).replace("\r\n", "\n")
+        command = line.split(maxsplit=1)[0] if line.strip() else ""
+        if command in ("nbd_server_start", "nbd_server_stop") and not answer.strip():
+            self.nbd_server_running = command == "nbd_server_start"
+        return answer
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        self._wake_event_waiters()
+
+    def _wake_event_waiters(self) -> None:
+        for waiter in self._event_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._event_waiters.clear()
+
+    async def wait_event(
+        self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
+    ) -> dict[str, Any]:
+        seen = 0
+        async with deadline(what, timeout_ns):
+            while True:
+                if self.ended():
+                    await self._link.drain()
+                for event in self.events[seen:]:
+                    if matches(event):
+                        return event
+                seen = len(self.events)
+                if self.ended():
+                    raise MachineGone(f"waited for {what}: {self._child.describe()}")
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._event_waiters.append(waiter)
+                await waiter
+
+    # -- data
+
+    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
+        from scenarios.backends.nbd_client import connect
+
+        transport = await connect_unix(self.nbd_path)
+        return await connect(transport, export, contexts)
+
+    async def nbd_exports(self) -> list[str]:
+        from scenarios.backends.nbd_client import list_exports
+
+        return await list_exports(await connect_unix(self.nbd_path))
+
+    async def nbd_raw(self, payload: bytes) -> bytes:
+        """All that the server sent, its greeting of 18 bytes included."""
+        transport = await connect_unix(self.nbd_path)
+        try:
+            async with deadline("the NBD server to close the connection after garbage", _RAW_REPLY_NS):
+                return await _exchange_raw(transport, payload)
+        finally:
+            transport.close()
+
+    def guest(self, disk: str) -> Guest:
+        if disk not in self._scenario.disks:
+            raise AssertionError(f"no disk {disk}")
+        return self.make_guest(disk)
+
+    async def tool(self, argv: Sequence[str], timeout_ns: int = 60_000_000_000) -> tuple[int, bytes, str]:
+        return await run_tool(argv, self._place, timeout_ns)
+
+    async def _image_tool(self, argv: Sequence[str]) -> tuple[int, bytes, str]:
+        return await run_tool(argv, self._place, EXCHANGE_NS)
+
+    def image_path(self, disk: str) -> Path:
+        return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
+
+    # -- time and concurrency
+
+    async def sleep(self, ns: int) -> None:
+        await asyncio.sleep(ns / 1e9)
+
+    async def together(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> None:
+        failures: list[Exception] = []
+
+        async def to_its_end(lane: Coroutine[Any, Any, None]) -> None:
+            try:
+                await lane
+            except Exception as error:
+                failures.append(error)
+
+        await asyncio.gather(*map(to_its_end, lanes))
+        if failures:
+            raise failures[0]
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self._began_ns
+
+    # -- after the end
+
+    @property
+    def features(self) -> frozenset[str]:
+        return self._features
+
+    async def left_behind(self) -> list[tuple[str, str, str]]:
+        """Files and sockets in the directory, and processes that outlived the machine. A socket is not among them
+        after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran at the end:
+        QEMU 7.2 quits without removing that one."""
+        images = {self.image_path(disk).name for disk in self._scenario.disks}
+        left: list[tuple[str, str, str]] = []
+        for path in sorted(self.directory.iterdir()):
+            if path.is_socket():
+                if not self._killed and not (self.nbd_server_running and str(path) == self.nbd_path):
+                    left.append(("file", path.name, "socket"))
+            elif path.name not in images:
+                left.append(("file", path.name, f"{path.stat().st_size} bytes"))
+        left += [("process", str(pid), name) for pid, name in self._child.survivors]
+        return left
+
+    async def final_image(self, disk: str) -> tuple[int, ImageReader, int, str]:
+        copy = self._place.path / f"{disk}.final.raw"
+        path = self.image_path(disk)
+        size, reader, status, said = await read_back(
+            path, self._scenario.disks[disk].format, copy, self._image_tool
+        )
+        self._readers.append(reader)
+        return size, reader, status, said
+
+
+async def _exchange_raw(transport: AsyncioTransport, payload: bytes) -> bytes:
+    received = bytearray(await transport.receive())
+    await transport.send(payload)
+    while piece := await transport.receive():
+        received += piece
+    return bytes(received)

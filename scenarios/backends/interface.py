@@ -1,0 +1,219 @@
+"""What a backend is: something that can start a machine and be talked to. One interface for all of them.
+
+Everything here is coroutines without a loop: the runner only awaits what a session gives it and never imports
+asyncio, so the same runner runs on asyncio (real QEMU) and on the simulator's own scheduler (virtual time).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from scenarios.language.steps import Scenario
+
+Extent = tuple[int, int, int]  # offset, length, flags as NBD_REPLY_TYPE_BLOCK_STATUS carries them
+
+
+class SetupError(Exception):
+    """The backend itself cannot work (no such binary, dies at start, never opens its socket): exit status 2.
+
+    The message names the place, what was expected, and ends with the program's standard error.
+    """
+
+
+class MachineGone(Exception):
+    """The machine ended (crash, assertion, kill) while something was waiting for it."""
+
+
+class DeadlinePassed(Exception):
+    """A wait took longer than it may; str() says what was waited for and how long."""
+
+    def __init__(self, waited_for: str, timeout_ns: int) -> None:
+        super().__init__(f"{waited_for}: nothing after {timeout_ns / 1e9:g} s")
+        self.waited_for, self.timeout_ns = waited_for, timeout_ns
+
+
+class QmpRefused(Exception):
+    """A command answered with an error: QEMU's class and words."""
+
+    def __init__(self, error_class: str, desc: str) -> None:
+        super().__init__(desc)
+        self.error_class, self.desc = error_class, desc
+
+
+class NbdFailed(Exception):
+    """A block request or a negotiation failed. errno_name such as "EIO"; "EOF" when the server went away;
+    for a refused option the NBD_REP_ERR_* name."""
+
+    def __init__(self, errno_name: str, message: str = "") -> None:
+        super().__init__(message or errno_name)
+        self.errno_name = errno_name
+
+
+class NbdClient(Protocol):
+    """An open NBD session in transmission phase. Requests may be issued concurrently; replies may come in any order.
+
+    All raise NbdFailed. `size` in bytes, `flags` the transmission flags, `contexts` the negotiated metadata contexts.
+    """
+
+    size: int
+    flags: int
+    contexts: dict[str, int]
+    block_sizes: tuple[int, int, int]  # minimum, preferred, maximum; (1, 4096, 32 MiB) if the server does not say
+
+    async def read(self, offset: int, length: int) -> bytes: ...
+    async def write(self, offset: int, payload: bytes, fua: bool = False) -> None: ...
+    async def zero(self, offset: int, length: int, no_hole: bool = True) -> None: ...
+    async def trim(self, offset: int, length: int) -> None: ...
+    async def flush(self) -> None: ...
+    async def block_status(self, context: str, offset: int, length: int) -> list[Extent]: ...
+    async def disconnect(self) -> None:
+        """Say NBD_CMD_DISC and close."""
+
+    async def drop(self, after_request: tuple[int, int] | None = None) -> None:
+        """Close without a word; with (offset, length), send a read request first and do not wait."""
+
+
+class Guest(Protocol):
+    """One disk as the guest sees it. All raise NbdFailed with the errno the guest got."""
+
+    async def read(self, offset: int, length: int) -> bytes | None:
+        """The bytes; None where the way to the guest only verifies (HMP), see `verify`."""
+
+    async def verify(self, offset: int, length: int, pattern: int) -> bool:
+        """Whether every byte of the range has that value, as the guest reads it."""
+
+    async def write(self, offset: int, length: int, pattern: int) -> None: ...
+    async def zero(self, offset: int, length: int, unmap: bool) -> None: ...
+    async def discard(self, offset: int, length: int) -> None: ...
+    async def flush(self) -> None: ...
+
+
+class Session(ABC):
+    """A machine under test, started for one run of one scenario. Not reused.
+
+    Naming, the same for every backend: disk `vda` is the image file ``DIRECTORY/vda.FORMAT``, opened as node
+    `vda-file` below format node `vda` (the node a backup or filter is put on). The guest stands on top: a
+    device with qdev id `vda-device` (system emulator) or a writable export `vda-guest` on node `vda-top`, a raw node
+    whose `file` child is moved by blockdev-reopen (storage daemon).
+    """
+
+    directory: Path
+    introspection: list[Any]  # reply to query-qmp-schema
+    events: list[dict[str, Any]]  # every event so far, oldest first
+
+    @property
+    @abstractmethod
+    def features(self) -> frozenset[str]:
+        """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices, drives),
+        "processes" (external programs can reach it), "real" (not the simulator)."""
+
+    # -- commands
+    @abstractmethod
+    async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """The `return` member. Raises QmpRefused, MachineGone, DeadlinePassed."""
+
+    @abstractmethod
+    async def hmp(self, line: str) -> str: ...
+
+    @abstractmethod
+    async def wait_event(self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int) -> dict[str, Any]:
+        """The first event, from the past or to come, that `matches`; DeadlinePassed names `what`."""
+
+    # -- data
+    nbd_path: str  # unix socket that nbd-server-start is to listen on
+
+    nbd_server_running: bool = False
+    """Whether the machine's only NBD server listens, as far as commands through this session tell. True from the
+    start where the guest itself comes over NBD (storage daemon); nbd-server-start is then refused by the machine."""
+
+    async def ensure_nbd_server(self) -> None:
+        """nbd-server-start at `nbd_path`, unless it runs. Raises what `qmp` raises."""
+        if not self.nbd_server_running:
+            await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
+
+    async def repair_guest(self) -> None:
+        """Give the guest its way to its disks back after nbd-server-stop took it away (storage daemon: start the
+        server and export DISK-guest again). Does nothing where there is nothing to repair."""
+        return None
+
+    @abstractmethod
+    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
+        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies). Raises NbdFailed."""
+
+    @abstractmethod
+    async def nbd_raw(self, payload: bytes) -> bytes:
+        """Connect to `nbd_path`, send these bytes after the server's greeting, return all it sends until it closes.
+        Raises DeadlinePassed if it keeps the connection open."""
+
+    @abstractmethod
+    async def nbd_exports(self) -> list[str]:
+        """NBD_OPT_LIST."""
+
+    @abstractmethod
+    def guest(self, disk: str) -> Guest: ...
+
+    @abstractmethod
+    async def put_on_top(self, disk: str, node_name: str) -> None:
+        """Make the guest of `disk` stand on `node_name` (qom-set drive; blockdev-reopen of DISK-top)."""
+
+    @abstractmethod
+    async def tool(self, argv: Sequence[str], timeout_ns: int = 60_000_000_000) -> tuple[int, bytes, str]:
+        """Run qemu-img, nbdcopy or nbdinfo in `directory`: status, standard output, standard error.
+
+        The name is looked up by the backend; the simulator in-process answers qemu-img itself where it can.
+        """
+
+    # -- time, concurrency, life and death
+    @abstractmethod
+    async def sleep(self, ns: int) -> None: ...
+
+    @abstractmethod
+    async def together(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Run all lanes concurrently until all have ended; the first exception is raised after that."""
+
+    @abstractmethod
+    def now_ns(self) -> int: ...
+
+    @abstractmethod
+    async def restart(self) -> None:
+        """Start the machine again on the same images (after quit or kill)."""
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+
+    @abstractmethod
+    async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
+        """Wait for the machine to end by itself: exit status (negative: signal) and its standard error."""
+
+    @abstractmethod
+    def ended(self) -> bool: ...
+
+    @abstractmethod
+    async def left_behind(self) -> list[tuple[str, str, str]]:
+        """After the end: (kind, name, detail) of files in `directory`, processes and sockets that should be gone.
+        Disk images are not among them."""
+
+    @abstractmethod
+    async def final_image(self, disk: str) -> tuple[int, bytes | Any, int, str]:
+        """After the end: size, a reader read(offset, length) -> bytes of the guest-visible content, exit status
+        and output of `qemu-img check` (0 and "" for raw)."""
+
+
+class Backend(ABC):
+    """Where scenarios run. `name` is what the user wrote, such as "sim:7.2" or "qemu:/usr/bin/qemu-system-x86_64"."""
+
+    name: str
+
+    @abstractmethod
+    def probe(self) -> tuple[frozenset[str], list[Any]]:
+        """Features and introspection of this backend, from a machine started once and kept for the run of the
+        program. Raises SetupError."""
+
+    @abstractmethod
+    def run(self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
+        """Make a directory and images, start a machine, run `body(session)` to its end under the scenario's
+        deadline, and leave nothing behind whatever happened. Raises SetupError or what body raised."""

@@ -1,0 +1,260 @@
+"""Child processes on asyncio: each leads its own session, cannot outlive us, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import tty
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+
+from scenarios.backends.interface import DeadlinePassed, SetupError
+from scenarios.backends.run_directory import RunDirectory, group_members
+
+_TAIL_BYTES = 64 * 1024
+_READ_BYTES = 1 << 18
+
+Sink = Callable[[bytes], object]
+
+
+@asynccontextmanager
+async def deadline(waited_for: str, timeout_ns: int) -> AsyncIterator[None]:
+    """Raises DeadlinePassed from the body when it takes longer; other TimeoutErrors pass unchanged."""
+    timer = asyncio.timeout(timeout_ns / 1e9)
+    try:
+        async with timer:
+            yield
+    except TimeoutError as error:
+        if timer.expired():
+            raise DeadlinePassed(waited_for, timeout_ns) from error
+        raise
+
+
+def signal_name(number: int) -> str:
+    """ "SIGABRT" for 6; "signal 99" for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def describe_end(name: str, status: int | None, stderr: str) -> str:
+    """One sentence: how a program ended and what it last said. `status` < 0: the signal; None: it runs."""
+    if status is None:
+        how = "still runs"
+    elif status < 0:
+        how = f"killed by {signal_name(-status)}"
+    else:
+        how = f"exited with status {status}"
+    said = stderr.strip()
+    return f"{name} {how}; standard error: {said}" if said else f"{name} {how}; nothing on standard error"
+
+
+class Tail:
+    """The last 64 KiB of a stream."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._dropped_bytes = 0
+
+    def feed(self, piece: bytes) -> None:
+        self._kept += piece
+        surplus = len(self._kept) - _TAIL_BYTES
+        if surplus > 0:
+            del self._kept[:surplus]
+            self._dropped_bytes += surplus
+
+    def text(self) -> str:
+        head = f"[{self._dropped_bytes} bytes before this]\n" if self._dropped_bytes else ""
+        return head + self._kept.decode(errors="replace")
+
+
+@cache
+def _death_wrapper() -> tuple[str, ...]:
+    """util-linux's setpriv asks the kernel to kill the program when we die (PR_SET_PDEATHSIG), then becomes it.
+
+    Doing so between fork and exec in Python would need a full fork of this process. Without setpriv the stale run
+    directory's list of children is what ends them, at the next start.
+    """
+    found = shutil.which("setpriv")
+    return (found, "--pdeathsig", "KILL", "--") if found else ()
+
+
+def find_program(path: str) -> str:
+    """The absolute path of an executable: SetupError says what is wrong with `path` if it is none."""
+    if os.sep not in path:
+        found = shutil.which(path)
+        if found is None:
+            raise SetupError(f"{path}: not found in PATH ({os.environ.get('PATH', '')})")
+        return found
+    if not os.path.exists(path):
+        raise SetupError(f"{path}: expected an executable file, there is no such file")
+    if not os.path.isfile(path) or not os.access(path, os.X_OK):
+        raise SetupError(f"{path}: expected an executable file, it is not executable")
+    return os.path.abspath(path)
+
+
+class _Stream:
+    """A file descriptor that is read whenever the loop finds something in it."""
+
+    def __init__(self, descriptor: int, sink: Sink) -> None:
+        self._descriptor, self._sink = descriptor, sink
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self.drain)
+        self._open = True
+
+    def drain(self) -> None:
+        """Take what is there now; close at end of file (EIO is a terminal whose other side is closed)."""
+        while self._open:
+            try:
+                piece = os.read(self._descriptor, _READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                piece = b""
+            if not piece:
+                self.close()
+                return
+            self._sink(piece)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+
+
+class Child:
+    """A running program. `status` is None until it has ended, then as subprocess has it (negative: the signal).
+
+    `survivors` are the (process id, name) of the processes of its group that were still there when it ended; they
+    are killed then. Only looked for where `watch_group` was asked for, as it reads all of /proc.
+    """
+
+    def __init__(
+        self, name: str, popen: subprocess.Popen[bytes], streams: list[_Stream], watch_group: bool
+    ) -> None:
+        self.name = name
+        self.pid = popen.pid
+        self.status: int | None = None
+        self.survivors: list[tuple[int, str]] = []
+        self._popen, self._streams, self._watch_group = popen, streams, watch_group
+        self._stderr = Tail()
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._pidfd: int | None = os.pidfd_open(popen.pid)
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @classmethod
+    def start(
+        cls,
+        argv: Sequence[str],
+        place: RunDirectory,
+        *,
+        pass_fds: Sequence[int] = (),
+        on_stdout: Sink | None = None,
+        terminal: bool = False,
+        watch_group: bool = False,
+    ) -> Child:
+        """Start argv[0] (an absolute path) in `place.machine`. Standard output goes to `on_stdout` in pieces
+        (left out: discarded); with `terminal` the program sees a terminal there, so that its C library
+        writes out every line at once. Must be called from a thread that lives on: the kernel ties the child to it.
+        """
+        ours, theirs = _output_pair(terminal) if on_stdout else (None, subprocess.DEVNULL)
+        err_ours, err_theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            popen = subprocess.Popen(
+                [*_death_wrapper(), *argv],
+                cwd=place.machine,
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=err_theirs,
+                pass_fds=pass_fds,
+                start_new_session=True,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except OSError as error:
+            os.close(err_ours)
+            if ours is not None:
+                os.close(ours)
+            raise SetupError(f"{argv[0]}: expected a program that can be started: {error}") from error
+        finally:
+            os.close(err_theirs)
+            if theirs >= 0:
+                os.close(theirs)
+        child = cls(os.path.basename(argv[0]), popen, [], watch_group)
+        child._streams.append(_Stream(err_ours, child._stderr.feed))
+        if ours is not None and on_stdout is not None:
+            child._streams.append(_Stream(ours, on_stdout))
+        place.adopt(child)
+        return child
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.text()
+
+    def describe(self) -> str:
+        return describe_end(self.name, self.status, self.stderr)
+
+    async def wait(self) -> int:
+        """Its exit status, as soon as it has ended."""
+        await asyncio.shield(self.ended)
+        assert self.status is not None
+        return self.status
+
+    def kill(self) -> None:
+        """SIGKILL to its whole process group. Until we have reaped it the group's id is not used again."""
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    async def kill_and_wait(self) -> int:
+        self.kill()
+        async with deadline(f"{self.name} to go after SIGKILL", 10_000_000_000):
+            return await self.wait()
+
+    def destroy(self) -> None:
+        """The same without a loop: the last resort of the run directory."""
+        self.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        if self.status is not None:
+            return
+        # Waiting without reaping keeps the process id ours, so that the group cannot be a stranger's.
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        if self._watch_group:
+            self.survivors = group_members(self.pid)
+        self.kill()
+        self.status = self._popen.wait()
+        if self._pidfd is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        for stream in self._streams:
+            stream.drain()
+            stream.close()
+        if not self.ended.done() and not self._loop.is_closed():
+            self.ended.set_result(None)
+
+
+def _output_pair(terminal: bool) -> tuple[int, int]:
+    """(our end, the program's end) of what carries its standard output."""
+    if not terminal:
+        return os.pipe2(os.O_CLOEXEC)
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    return ours, theirs

@@ -1,0 +1,178 @@
+"""`goldenfleece gate`, `run` and `replay`: the same engine, told differently which cases to run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO, NoReturn, get_args
+
+import msgspec
+
+from scenarios.backends.interface import SetupError
+from scenarios.gate import report
+from scenarios.gate.case import SPECS, Case, Result, load_specs, plan
+from scenarios.gate.pool import Pool
+from scenarios.gate.table import Table
+from scenarios.gate.work import broken, open_once, run_one
+from scenarios.language.problems import SpecError
+from scenarios.language.steps import MethodName
+
+DEFAULT_BACKEND = "sim:7.2"
+# Backends of real QEMU that a gate uses where their program is in PATH.
+REAL = {"qemu": "qemu-system-x86_64", "storage-daemon": "qemu-storage-daemon"}
+
+
+class UsageError(Exception):
+    """The command line, a spec or a backend cannot be used: exit status 2."""
+
+
+def gate(argv: Sequence[str]) -> int:
+    """All specs (or PATHS) on the simulator and on the real QEMU that is installed."""
+    parser = _parser(
+        "gate", "Run every spec on the simulator and on real QEMU, and say whether fleecing holds."
+    )
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="specs or folders (default: all that are shipped)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write results as JSON lines, too")
+    options = parser.parse_args(argv)
+    backends = options.backend or _found_backends()
+    return _run(options.paths or [SPECS], backends, options, options.json)
+
+
+def run(argv: Sequence[str]) -> int:
+    """The specs of PATHS, by default on the simulator alone."""
+    parser = _parser("run", "Run specs and say whether fleecing holds in each.")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="spec files or folders")
+    parser.add_argument("--json", metavar="FILE", help="write results as JSON lines, too")
+    options = parser.parse_args(argv)
+    return _run(options.paths, options.backend or [DEFAULT_BACKEND], options, options.json)
+
+
+def replay(argv: Sequence[str]) -> int:
+    """One spec file, told record by record."""
+    parser = _parser("replay", "Run one scenario file again and tell what happened, record by record.")
+    parser.add_argument("file", metavar="FILE", help="a scenario file, such as one in goldenfleece-findings/")
+    options = parser.parse_args(argv)
+    cases = _cases([options.file], options.backend or [DEFAULT_BACKEND], options)
+    results = []
+    for case in cases:
+        result = run_one(case, keep_story=True)
+        table = Table([case])
+        for line in result.story:
+            table.line(line)
+        table.line()
+        with table:
+            table.row(result)
+        report.tell(table, [case], [result])
+        for unknown in result.unknown:
+            table.line(f"cannot be judged: {unknown}")
+        results.append(result)
+    return report.exit_status(results)
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"goldenfleece {name}", description=description)
+    parser.add_argument(
+        "--backend", action="append", metavar="NAME",
+        help="sim:VERSION, sim-process:VERSION, qemu[:PATH] or storage-daemon[:PATH]; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", action="append", choices=get_args(MethodName), help="only with this method"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of specs that name none (default 0)")
+    parser.add_argument(
+        "-j", type=_at_least_one, dest="jobs", default=os.cpu_count() or 1, metavar="N",
+        help="cases to run side by side (default: one a core)",
+    )  # fmt: skip
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
+
+
+def _found_backends() -> list[str]:
+    """The simulator, and real QEMU where it is in PATH; says what was found."""
+    backends = [DEFAULT_BACKEND]
+    for name, program in REAL.items():
+        path = shutil.which(program)
+        print(
+            f"real QEMU: {program} " + (f"found at {path}" if path else f"is not in PATH: no {name} backend")
+        )
+        if path:
+            backends.append(name)
+    return backends
+
+
+def _cases(paths: Sequence[str | Path], backends: Sequence[str], options: argparse.Namespace) -> list[Case]:
+    """The cases to run, all their backends opened. Raises UsageError."""
+    try:
+        scenarios = load_specs(paths)
+    except SpecError as error:
+        raise UsageError(str(error)) from None
+    names = list(dict.fromkeys(backends))
+    cases = plan(scenarios, names, options.method or [], options.seed)
+    if not cases:
+        places = ", ".join(str(path) for path in paths)
+        raise UsageError(f"no spec to run in {places}" + (" with that method" if options.method else ""))
+    for name in names:
+        try:
+            open_once(name)
+        except SetupError as error:
+            raise UsageError(f"backend {name}: {error}") from None
+    return cases
+
+
+def _run(
+    paths: Sequence[str | Path], backends: Sequence[str], options: argparse.Namespace, json_path: str | None
+) -> int:
+    begin = time.monotonic()
+    cases = _cases(paths, backends, options)
+    json_file = _open_json(json_path)
+    results: list[Result] = []
+    table = Table(cases)
+    pool: Pool[Case, Result] = Pool(run_one, broken, min(options.jobs, len(cases)))
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with table:
+            for result in pool.run(cases, lambda done: table.progress(done, pool.running)):
+                results.append(result)
+                table.row(result)
+                if json_file is not None:
+                    json_file.write(msgspec.json.encode(result) + b"\n")
+                    json_file.flush()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if json_file is not None:
+            json_file.close()
+    report.tell(table, cases, results)
+    status = report.exit_status(results)
+    table.line()
+    table.line(
+        report.verdict_line(results, time.monotonic() - begin), style="bold red" if status else "bold green"
+    )
+    return status
+
+
+def _open_json(path: str | None) -> BinaryIO | None:
+    if path is None:
+        return None
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise UsageError(f"--json {path}: {error.strerror}") from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends a gate as Ctrl-C does, so that its machines are ended too."""
+    del number, frame
+    raise KeyboardInterrupt

@@ -1,0 +1,88 @@
+"""Runs one case and puts what came of it into words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from scenarios.backends.interface import Backend, SetupError
+from scenarios.gate.case import Case, FindingText, Result
+from scenarios.gate.evidence import describe_all
+
+MOST_EVIDENCE = 12
+
+_opened: dict[str, Backend] = {}
+
+
+def open_once(name: str) -> Backend:
+    """The backend of that name, opened and probed once for each process (and inherited by forks).
+
+    Raises SetupError, also for a name that no backend has.
+    """
+    if name not in _opened:
+        from scenarios.backends.registry import open_backend
+
+        backend = open_backend(name)
+        backend.probe()
+        _opened[name] = backend
+    return _opened[name]
+
+
+def run_one(case: Case, keep_story: bool = False) -> Result:
+    """Run a case. Whatever goes wrong with the backend, or with goldenfleece itself, is outcome "broken"."""
+    from scenarios.run.runner import run_case
+
+    begin = time.monotonic()
+    try:
+        done: Any = run_case(case.scenario, open_once(case.backend), case.method, case.seed)
+    except SetupError as error:
+        return _result(case, "broken", time.monotonic() - begin, str(error))
+    except Exception as error:
+        return _result(case, "broken", time.monotonic() - begin, _own_fault(error))
+    findings = [
+        FindingText(verdict.judge, finding.explanation, describe_all(finding.evidence, MOST_EVIDENCE))
+        for verdict in done.verdicts
+        for finding in verdict.findings
+    ]
+    unknown = [
+        f"{verdict.judge}: {verdict.reason}" for verdict in done.verdicts if verdict.outcome == "unknown"
+    ]
+    story = describe_all(done.history.records, 2000) if keep_story and done.history else []
+    return _result(case, done.outcome, done.seconds, done.reason, findings, unknown, story)
+
+
+def broken(case: Case, reason: str, seconds: float = 0.0) -> Result:
+    """The result of a case that never came back."""
+    return _result(case, "broken", seconds, reason)
+
+
+def _result(
+    case: Case,
+    outcome: Any,
+    seconds: float,
+    reason: str = "",
+    findings: list[FindingText] | None = None,
+    unknown: list[str] | None = None,
+    story: list[str] | None = None,
+) -> Result:
+    return Result(
+        spec=case.scenario.path,
+        name=case.scenario.name,
+        backend=case.backend,
+        method=case.method,
+        seed=case.seed,
+        outcome=outcome,
+        seconds=round(seconds, 6),
+        reason=reason,
+        findings=findings or [],
+        unknown=unknown or [],
+        story=story or [],
+    )
+
+
+def _own_fault(error: Exception) -> str:
+    """An error of goldenfleece itself: the last frames tell where."""
+    import traceback
+
+    frames = traceback.format_exception(error)
+    return f"goldenfleece itself failed: {error!r}\n" + "".join(frames[-4:])

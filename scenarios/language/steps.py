@@ -1,0 +1,307 @@
+"""The scenario language as types: what a spec file decodes into, and nothing else.
+
+Sizes, offsets and lengths are bytes, durations are nanoseconds; the YAML spelling ("64k", "100ms") is turned
+into integers by the loader before these types are built. Every struct refuses unknown keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Format = Literal["raw", "qcow2"]
+MethodName = Literal["overlay", "snapshot-access"]
+Client = Literal["own", "nbdcopy", "qemu-img"]
+Ending = Literal["cancel", "remove-export", "remove-export-hard", "stop-server"]
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Base of everything in a spec: immutable, compared by value, unknown keys are errors."""
+
+
+# ---------------------------------------------------------------- disks
+
+
+class Disk(Part, kw_only=True, frozen=True):
+    """One disk of the machine under test; it starts all zeroes.
+
+    `size` need not be a multiple of anything but 512 bytes. `cluster` is the qcow2 cluster size (bytes,
+    a power of two from 512 to 2 MiB), QEMU's default of 64 KiB if left out.
+    """
+
+    size: int
+    format: Format = "qcow2"
+    cluster: int | None = None
+
+
+# ---------------------------------------------------------------- what a guest does
+
+
+class Write(Part, kw_only=True, frozen=True):
+    """Fill [at, at + length) with the byte `pattern`; left out: a byte that no earlier write has used
+    (the runner counts 1..255), so that every write can be told apart in what a client reads."""
+
+    at: int
+    length: int
+    pattern: int | None = None
+
+
+class Zero(Part, kw_only=True, frozen=True):
+    """Write zeroes; `unmap` lets the disk deallocate them (NBD_CMD_WRITE_ZEROES without NO_HOLE)."""
+
+    at: int
+    length: int
+    unmap: bool = False
+
+
+class Range(Part, kw_only=True, frozen=True):
+    at: int
+    length: int
+
+
+class GuestRead(Part, kw_only=True, frozen=True):
+    """Read a range; with `pattern`, every byte must have that value. Always checked against the oracle."""
+
+    at: int
+    length: int
+    pattern: int | None = None
+
+
+class Guest(Part, kw_only=True, frozen=True):
+    """The guest does one thing on one disk: exactly one of write, zero, discard, flush, read.
+
+    `error` expects the request to fail: an errno name such as "EIO", or "any".
+    """
+
+    disk: str
+    write: Write | None = None
+    zero: Zero | None = None
+    discard: Range | None = None
+    flush: bool = False
+    read: GuestRead | None = None
+    error: str | None = None
+
+
+# ---------------------------------------------------------------- points in time and their clients
+
+
+class Fleece(Part, kw_only=True, frozen=True):
+    """One point in time over `disks`, exported over NBD until `end` names its `id`.
+
+    `bitmap` names a dirty bitmap on every one of the disks: the export then offers
+    qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image.
+    `error` expects the set-up to be refused with an error containing that text; the runner undoes what
+    it had done before and the scenario goes on.
+    """
+
+    id: str
+    disks: list[str]
+    bitmap: str | None = None
+    target: Format | None = None
+    target_cluster: int | None = None
+    error: str | None = None
+
+
+class Read(Part, kw_only=True, frozen=True):
+    """A client reads one range of a point in time over a connection of its own, `times` times.
+
+    `leave`: the client goes away without a word after it sent the request ("mid-read"), so nothing is
+    expected back.
+    """
+
+    source: str = msgspec.field(name="from")
+    disk: str | None = None
+    at: int = 0
+    length: int
+    times: int = 1
+    leave: bool = False
+    error: str | None = None
+
+
+class Copy(Part, kw_only=True, frozen=True):
+    """A client copies the whole of a point in time (all its disks, or one) and keeps what it read.
+
+    `chunk` is the request size of our own client. `error` expects the copy to fail (text the client prints,
+    or an errno name for our own client).
+    """
+
+    source: str = msgspec.field(name="from")
+    disk: str | None = None
+    client: Client = "own"
+    connections: int = 1
+    chunk: int = 1 << 20
+    error: str | None = None
+
+
+class ExpectedExtent(Part, kw_only=True, frozen=True):
+    """One extent of a map: `flags` in words: data, hole, zero, dirty, clean, or depth as a number."""
+
+    at: int
+    length: int
+    state: str
+
+
+class Map(Part, kw_only=True, frozen=True):
+    """Ask for the extents of a point in time. context: allocation, depth, or the name of the dirty bitmap.
+
+    With `expect`, the extents (neighbours of equal state joined) must be exactly these; without, they must
+    tile the disk, and what base:allocation calls zero must read as zero.
+    """
+
+    source: str = msgspec.field(name="from")
+    disk: str | None = None
+    client: Literal["own", "nbdinfo", "qemu-img"] = "own"
+    context: str = "allocation"
+    expect: list[ExpectedExtent] | None = None
+
+
+class End(Part, kw_only=True, frozen=True):
+    """End a point in time. `by` is what is taken away first; the rest is undone in the right order after
+    it."""
+
+    id: str
+    by: Ending = "cancel"
+
+
+# ---------------------------------------------------------------- the machine as a whole
+
+
+class Sleep(Part, kw_only=True, frozen=True):
+    """Let time pass: virtual time on the simulator, host time on real QEMU."""
+
+    ns: int
+
+
+class Crash(Part, kw_only=True, frozen=True):
+    """Kill the machine without warning (SIGKILL). With `restart` it is started again on the same images."""
+
+    restart: bool = True
+
+
+class Quit(Part, kw_only=True, frozen=True):
+    """QMP quit, whatever is going on; with `restart` the machine is started again on the same images."""
+
+    restart: bool = False
+
+
+# ---------------------------------------------------------------- raw steps
+
+
+class ExpectedError(Part, kw_only=True, frozen=True):
+    """QMP error: `desc` exactly as QEMU words it, or `contains` a part of it. Both may be left out."""
+
+    class_: str = msgspec.field(name="class", default="GenericError")
+    desc: str | None = None
+    contains: str | None = None
+
+
+class Qmp(Part, kw_only=True, frozen=True):
+    """One QMP command. Neither `returns` nor `error`: it must succeed. `returns`: each member given must be
+    equal (lists item by item, objects by the members given). Strings may hold ${...} names."""
+
+    execute: str
+    arguments: dict[str, Any] = {}
+    returns: Any = msgspec.UNSET
+    error: ExpectedError | None = None
+
+
+class Hmp(Part, kw_only=True, frozen=True):
+    """One human monitor command; `prints` is text that its answer must contain, `silent` that it must be
+    empty."""
+
+    line: str
+    prints: str | None = None
+    silent: bool = False
+
+
+class Event(Part, kw_only=True, frozen=True):
+    """An event that has come since the last event step of that name, or comes within `within` nanoseconds."""
+
+    name: str
+    data: dict[str, Any] = {}
+    within: int = 10_000_000_000
+
+
+class Nbd(Part, kw_only=True, frozen=True):
+    """A raw NBD session with one export: exactly one of the actions.
+
+    `garbage` is sent as hex right after connecting: the server must close that connection and no other.
+    `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
+    """
+
+    export: str = ""
+    read: Range | None = None
+    write: Write | None = None
+    zero: Zero | None = None
+    discard: Range | None = None
+    flush: bool = False
+    garbage: str | None = None
+    info: dict[str, Any] | None = None
+    exports: list[str] | None = None
+    error: str | None = None
+
+
+class QemuImg(Part, kw_only=True, frozen=True):
+    """Run qemu-img with these arguments in the scenario's directory; `status` is its exit status."""
+
+    run: list[str]
+    status: int = 0
+    prints: str | None = None
+
+
+# ---------------------------------------------------------------- steps and the spec
+
+
+class Step(Part, kw_only=True, frozen=True):
+    """Exactly one member is set; `line` is where it stands in its file (0: made by a program)."""
+
+    guest: Guest | None = None
+    fleece: Fleece | None = None
+    read: Read | None = None
+    copy: Copy | None = None
+    map: Map | None = None
+    together: list[Step | list[Step]] | None = None
+    end: End | None = None
+    sleep: Sleep | None = None
+    crash: Crash | None = None
+    quit: Quit | None = None
+    qmp: Qmp | None = None
+    hmp: Hmp | None = None
+    event: Event | None = None
+    nbd: Nbd | None = None
+    qemu_img: QemuImg | None = None
+    line: int = 0
+
+    @property
+    def verb(self) -> str:
+        """The name of the one member that is set."""
+        for name in VERBS:
+            if getattr(self, name) is not None:
+                return name
+        raise AssertionError("a step without a verb")
+
+
+VERBS = tuple(name for name in Step.__struct_fields__ if name != "line")
+
+
+class Scenario(Part, kw_only=True, frozen=True):
+    """One spec file.
+
+    `methods`: run once with each; empty: once, without one (a spec that has `fleece` steps needs one).
+    `needs`: features (see scenarios/run/features.py); a backend that lacks one reports "not applicable: why".
+    `leaves`: what may be left: "job:ID", "node:NAME", "export:ID", "bitmap:NODE/NAME", "file:NAME".
+    `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
+    "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
+    """
+
+    name: str
+    source: str = ""
+    disks: dict[str, Disk] = {}
+    attach: Literal["device", "drive", "none"] = "device"
+    methods: list[MethodName] = []
+    needs: list[str] = []
+    leaves: list[str] = []
+    seed: int | None = None
+    steps: list[Step] = []
+    path: str = ""

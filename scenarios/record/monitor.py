@@ -1,0 +1,227 @@
+"""A real QEMU or storage daemon started only to be asked questions over QMP, and gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from scenarios.backends.interface import SetupError
+
+_SOCKET = "qmp.sock"
+_STDERR = "stderr.txt"
+# No machine, no default devices: what is recorded is the binary, not a configuration.
+_ARGUMENTS = {
+    "system": ["-M", "none", "-nodefaults", "-display", "none", "-qmp", f"unix:{_SOCKET},server=on,wait=off"],
+    "storage-daemon": [
+        "--chardev",
+        f"socket,path={_SOCKET},server=on,wait=off,id=qmp",
+        "--monitor",
+        "chardev=qmp",
+    ],
+}
+_ENDING_TIMEOUT_S = 10.0
+
+
+class BinaryEnded(SetupError):
+    """The binary ended, or closed its socket, because of a question. `stderr` is what it printed."""
+
+    def __init__(self, message: str, stderr: str) -> None:
+        super().__init__(message)
+        self.stderr = stderr
+
+
+class Monitor:
+    """A QMP session after negotiation. `greeting` is the QMP member of the greeting.
+
+    Any wait beyond the deadline (`timeout_s` from the start) raises SetupError, which shows the standard error.
+    """
+
+    def __init__(self, path: Path, kind: str, directory: str, timeout_s: float) -> None:
+        self.path = path
+        self._kind = kind
+        self._directory = directory
+        self._timeout_s = timeout_s
+        self._asked = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._deadline = time.monotonic() + self._timeout_s
+        self._buffer = b""
+        self._process = _spawn(self.path, _ARGUMENTS[self._kind], self._directory)
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._connect()
+            self._refuse_simulator()
+            greeting = self._receive("the greeting").get("QMP")
+            if greeting is None:
+                self._fail("did not begin with a QMP greeting")
+            self.greeting: dict[str, Any] = greeting
+            self._negotiate()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _connect(self) -> None:
+        address = os.path.join(self._directory, _SOCKET)
+        while True:
+            try:
+                self._socket.connect(address)
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                pass
+            if self._process.poll() is not None:
+                self._fail(f"ended with status {self._process.returncode} at start")
+            if time.monotonic() > self._deadline:
+                self._fail(f"did not open its QMP socket within {self._timeout_s:g} s")
+            time.sleep(0.005)
+
+    def _negotiate(self) -> None:
+        """A client that connects while the monitor's thread is starting may see the session opened twice: a second
+        greeting, and negotiation once more."""
+        for _ in range(3):
+            self.command("qmp_capabilities")
+            if "return" in self.command("query-version"):
+                return
+        self._fail("does not leave capabilities negotiation")
+
+    def _refuse_simulator(self) -> None:
+        """Only real binaries are recorded. A simulator is a Python program, whatever it says its version is."""
+        try:
+            executable = os.readlink(f"/proc/{self._process.pid}/exe")
+        except OSError:
+            return
+        if os.path.basename(executable).startswith(("python", "pypy")):
+            self._fail(f"is a Python program ({executable}), not a QEMU: only real binaries are recorded")
+
+    def _fail(self, what: str) -> NoReturn:
+        # Ended first: only then is all of its standard error there.
+        _end(self._process)
+        stderr = Path(self._directory, _STDERR).read_text(errors="replace").strip()
+        raise BinaryEnded(f"{self.path} {what}; its standard error: {stderr or 'nothing'}", stderr)
+
+    def _receive(self, what: str) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            remaining_s = self._deadline - time.monotonic()
+            chunk = b""
+            try:
+                self._socket.settimeout(max(remaining_s, 0.001))
+                chunk = self._socket.recv(1 << 18)
+            except TimeoutError:
+                self._fail(f"did not send {what} within {self._timeout_s:g} s")
+            except ConnectionError:
+                pass
+            if not chunk:
+                self._fail(f"closed its QMP socket instead of sending {what}")
+            self._buffer += chunk
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            self._fail(f"sent {line[:80]!r} instead of {what}")
+        return message
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The reply, with its member 'return' or 'error'. What comes in between is dropped."""
+        self._asked += 1
+        request: dict[str, Any] = {"execute": name, "id": self._asked}
+        if arguments is not None:
+            request["arguments"] = arguments
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError:
+            self._fail(f"closed its QMP socket before {name}")
+        while True:
+            message = self._receive(f"the reply to {name}")
+            if message.get("id") == self._asked:
+                return message
+
+    def returns(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
+        """What the command returned. Raises SetupError if it was refused."""
+        reply = self.command(name, arguments)
+        if "return" not in reply:
+            raise SetupError(f"{self.path} refused {name}: {reply['error']['desc']}")
+        return reply["return"]
+
+    def restart(self) -> None:
+        """A fresh process and session, after BinaryEnded."""
+        self.close()
+        Path(self._directory, _SOCKET).unlink(missing_ok=True)
+        self._start()
+
+    def close(self) -> None:
+        self._socket.close()
+        _end(self._process)
+
+
+def _spawn(path: Path, arguments: list[str], directory: str) -> subprocess.Popen[bytes]:
+    if not path.is_file():
+        raise SetupError(f"{path}: no such file; expected a QEMU executable")
+    if not os.access(path, os.X_OK):
+        raise SetupError(f"{path}: not executable; expected a QEMU executable")
+    with open(os.path.join(directory, _STDERR), "wb") as stderr:
+        try:
+            return subprocess.Popen(
+                [str(path.absolute()), *arguments],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SetupError(f"{path}: cannot be started: {error.strerror}") from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the whole process group, so that nothing that a wrapper started stays."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(_ENDING_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait(_ENDING_TIMEOUT_S)
+
+
+@contextmanager
+def monitor(path: Path, kind: str, timeout_s: float) -> Iterator[Monitor]:
+    """A running binary of `kind` ("system" or "storage-daemon") in a directory of its own, ended on leaving."""
+    with tempfile.TemporaryDirectory(prefix="goldenfleece-record-") as directory:
+        opened = Monitor(path, kind, directory, timeout_s)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def complaint(path: Path, arguments: list[str], timeout_s: float) -> str:
+    """Run the binary with options that it must refuse: what it prints on standard error."""
+    try:
+        ended = subprocess.run(
+            [str(path.absolute()), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SetupError(f"{path} {' '.join(arguments)}: still running after {timeout_s:g} s") from error
+    return ended.stderr.decode(errors="replace")

@@ -1,0 +1,141 @@
+"""What is recorded of one binary, and the files that it is kept in.
+
+    greeting.json             the QMP member of the greeting
+    schema.json.gz            reply of query-qmp-schema, members in the order in which QEMU printed them
+    argument_types.json.gz    what introspection hides, see argument_types.py
+    commands.json.gz          reply of query-commands
+    objects.json.gz           qom-list-types, and per type the replies of device-list-properties and
+                              qom-list-properties: {"types": [...], "device": {TYPE: REPLY}, "object": {TYPE: REPLY}}
+    queries.json.gz           reply of each query-* command that needs no arguments: {COMMAND: REPLY}
+    help.json.gz              the text of HMP's help, where there is a human monitor
+
+A REPLY is {"return": ...} or {"error": ...}, or {"ends": STDERR} if the question ends the binary.
+The same binary gives the same bytes each time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from scenarios.backends.interface import SetupError
+from scenarios.record.argument_types import probe, probe_sizes
+from scenarios.record.monitor import BinaryEnded, Monitor, complaint, monitor
+
+Recording = dict[str, Any]
+
+# Too big to keep twice, or different each time they are asked.
+_NOT_QUERIED = frozenset({"query-qmp-schema", "query-commands"})
+_SIZE_ROOTS = {
+    # Its -object still goes through the older kind of options, which say nothing about QAPI's types.
+    "system": {"blockdev-add": "-blockdev"},
+    "storage-daemon": {"blockdev-add": "--blockdev", "object-add": "--object", "block-export-add": "--export"},
+}
+_BEFORE_OPTION = {"system": ["-M", "none", "-nodefaults", "-display", "none"], "storage-daemon": []}
+
+
+def record(path: Path, kind: str, timeout_s: float) -> Recording:
+    """Ask one binary ("system" or "storage-daemon") everything: file stem -> content. Raises SetupError."""
+    with monitor(path, kind, timeout_s) as asked:
+        # Before anything else, so that later questions cannot show in the answers.
+        schema = asked.returns("query-qmp-schema")
+        recording: Recording = {"greeting": asked.greeting, "schema": schema}
+        recording["queries"] = _queries(asked, schema)
+        known = {entry["name"] for entry in schema if entry["meta-type"] == "command"}
+        if "query-commands" in known:
+            recording["commands"] = asked.returns("query-commands")
+        if "human-monitor-command" in known:
+            recording["help"] = asked.returns("human-monitor-command", {"command-line": "help"})
+        recording["objects"] = _objects(asked, known)
+        recording["argument_types"] = _argument_types(asked, path, kind, schema, timeout_s)
+    return recording
+
+
+def version_of(recording: Recording) -> str:
+    """ "7.2" of 7.2.22: recordings are kept per minor version."""
+    qemu = recording["greeting"]["version"]["qemu"]
+    return f"{qemu['major']}.{qemu['minor']}"
+
+
+def _queries(asked: Monitor, schema: list[dict[str, Any]]) -> dict[str, Any]:
+    types = {entry["name"]: entry for entry in schema}
+    replies = {}
+    for entry in schema:
+        name = entry["name"]
+        if entry["meta-type"] != "command" or not name.startswith("query-") or name in _NOT_QUERIED:
+            continue
+        if all("default" in member for member in types[entry["arg-type"]]["members"]):
+            replies[name] = _reply(asked.command(name))
+    return replies
+
+
+def _reply(message: dict[str, Any]) -> dict[str, Any]:
+    return {member: message[member] for member in ("return", "error") if member in message}
+
+
+def _objects(asked: Monitor, known: set[str]) -> dict[str, Any]:
+    if "qom-list-types" not in known:
+        return {}
+    types = asked.returns("qom-list-types", {"abstract": True})
+    names = sorted(entry["name"] for entry in types)
+    objects: dict[str, Any] = {"types": sorted(types, key=lambda entry: str(entry["name"]))}
+    questions = (("device", "device-list-properties"), ("object", "qom-list-properties"))
+    for key, command in questions:
+        if command in known:
+            objects[key] = {name: _properties(asked, command, name) for name in names}
+    return objects
+
+
+def _properties(asked: Monitor, command: str, name: str) -> dict[str, Any]:
+    """Some types cannot even be looked at: QEMU gives up when their module is not installed."""
+    try:
+        return _sorted_properties(_reply(asked.command(command, {"typename": name})))
+    except BinaryEnded as gone:
+        asked.restart()
+        return {"ends": gone.stderr}
+
+
+def _sorted_properties(reply: dict[str, Any]) -> dict[str, Any]:
+    """Properties come out of a hash table whose order means nothing."""
+    if "return" in reply:
+        return {"return": sorted(reply["return"], key=lambda entry: str(entry["name"]))}
+    return reply
+
+
+def _argument_types(
+    asked: Monitor, path: Path, kind: str, schema: list[dict[str, Any]], timeout_s: float
+) -> dict[str, Any]:
+    def ask(command: str, arguments: dict[str, Any]) -> str:
+        reply = asked.command(command, arguments)
+        if "error" not in reply:
+            raise SetupError(f"{path} carried out {command} with a member that it cannot know")
+        return str(reply["error"]["desc"])
+
+    found = probe(schema, ask)
+    found["unreached"] = probe_sizes(
+        schema,
+        found["integers"],
+        _SIZE_ROOTS[kind],
+        lambda option, text: complaint(path, [*_BEFORE_OPTION[kind], option, text], timeout_s),
+    )
+    return found
+
+
+def write(recording: Recording, directory: Path) -> list[Path]:
+    """Write the files, replacing those of an earlier recording; the paths written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in [*directory.glob("*.json"), *directory.glob("*.json.gz")]:
+        old.unlink()
+    written = []
+    for stem, content in recording.items():
+        if stem == "greeting":
+            path = directory / "greeting.json"
+            path.write_text(json.dumps(content, indent=1) + "\n")
+        else:
+            path = directory / f"{stem}.json.gz"
+            text = json.dumps(content, separators=(",", ":"), ensure_ascii=True)
+            path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+        written.append(path)
+    return written

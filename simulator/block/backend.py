@@ -1,0 +1,137 @@
+"""A block backend: how a drive, a guest device or an export stands on a node (block/block-backend.c, 7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import EIO, ENOMEDIUM
+from typing import TYPE_CHECKING
+
+from simulator.block import permissions
+from simulator.block.parent import Parent
+from simulator.engine.task import WaitQueue
+
+if TYPE_CHECKING:
+    from simulator.block.graph import Graph
+    from simulator.block.node import Edge, Node
+
+
+class BlockBackend(Parent):
+    """`name` is a drive's id or "" for an unnamed one; `device_id` the guest device that stands on it, or "".
+
+    Requests are checked against the size and wait while the node below is drained. Failures are OSError.
+    """
+
+    __slots__ = (
+        "_queue", "device_id", "graph", "in_flight", "name", "on_resize", "perm", "quiesce_count", "root", "shared",
+    )  # fmt: skip
+
+    def __init__(self, graph: Graph, name: str, perm: int, shared: int) -> None:
+        self.graph = graph
+        self.name = name
+        self.device_id = ""
+        self.perm, self.shared = perm, shared
+        self.root: Edge | None = None
+        self.in_flight = 0
+        self.quiesce_count = 0
+        self.on_resize: Callable[[], None] | None = None
+        self._queue = WaitQueue("a drained section to end")
+
+    # -- as a parent
+    def user_description(self) -> str:
+        label = self.name or self.device_id
+        return f"block device '{label}'" if label else "an unnamed block device"
+
+    def device_name(self) -> str:
+        return self.name
+
+    def drained_begin(self) -> None:
+        self.quiesce_count += 1
+
+    def drained_end(self) -> None:
+        self.quiesce_count -= 1
+        if not self.quiesce_count:
+            self._queue.wake_all()
+
+    def drained_busy(self) -> bool:
+        return self.in_flight > 0
+
+    def child_resized(self, edge: Edge) -> None:
+        if self.on_resize is not None:
+            self.on_resize()
+
+    # -- what it stands on
+    @property
+    def node(self) -> Node | None:
+        return self.root.node if self.root is not None else None
+
+    def insert(self, node: Node) -> None:
+        """Stand on `node`. Raises QmpError on a permission conflict and stays empty."""
+        self.root = self.graph.attach(self, "root", permissions.FILTERED | permissions.PRIMARY, node, self.perm, self.shared)
+
+    async def remove(self) -> None:
+        """Let go of the node; it goes away if nobody else uses it."""
+        if self.root is not None:
+            edge, self.root = self.root, None
+            await self.graph.detach(edge)
+
+    def set_permissions(self, perm: int, shared: int) -> None:
+        """Raises QmpError and changes nothing on a conflict."""
+        if self.root is not None:
+            self.graph.set_permissions(self.root, perm, shared)
+        self.perm, self.shared = perm, shared
+
+    # -- requests
+    async def read(self, offset: int, length: int) -> bytes:
+        node = await self._enter(offset, length)
+        try:
+            return await node.read(offset, length)
+        finally:
+            self._leave()
+
+    async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
+        node = await self._enter(offset, len(payload))
+        try:
+            await node.write(offset, payload, flags)
+        finally:
+            self._leave()
+
+    async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
+        node = await self._enter(offset, length)
+        try:
+            await node.write_zeroes(offset, length, flags)
+        finally:
+            self._leave()
+
+    async def discard(self, offset: int, length: int) -> None:
+        node = await self._enter(offset, length)
+        try:
+            await node.discard(offset, length)
+        finally:
+            self._leave()
+
+    async def flush(self) -> None:
+        node = await self._enter(0, 0)
+        try:
+            await node.flush()
+        finally:
+            self._leave()
+
+    async def _enter(self, offset: int, length: int) -> Node:
+        self.in_flight += 1
+        while self.quiesce_count:
+            self._leave()
+            await self._queue.wait()
+            self.in_flight += 1
+        node = self.node
+        if node is None:
+            self._leave()
+            raise OSError(ENOMEDIUM, "no medium")
+        if offset < 0 or length < 0 or offset > node.size_bytes or node.size_bytes - offset < length:
+            self._leave()
+            raise OSError(EIO, "beyond the end of the device")
+        return node
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.graph.progress()

@@ -1,0 +1,450 @@
+"""Copying the clusters of one node to another that are still to copy, by several users at once.
+
+Source: block/block-copy.c, 7.2. The copy-before-write filter copies what a guest is about to overwrite; a backup job
+copies the rest. Both work on one `BlockCopyState`, so each cluster is copied once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from errno import ECANCELED, ETIMEDOUT
+from os import strerror
+from typing import TYPE_CHECKING
+
+from simulator.block.clusters import ClusterSet
+from simulator.block.driver import SERIALISING, STATUS_ALLOCATED, STATUS_ZERO, WRITE_COMPRESSED
+from simulator.block.errors import QmpError
+from simulator.block.ranges_in_flight import Range, RangesInFlight
+from simulator.block.rate_limit import RateLimit
+from simulator.block.status import status_above, status_of
+from simulator.engine.task import Future, WaitQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from simulator.block.bitmap import DirtyBitmap
+    from simulator.block.node import Edge, Node
+
+    class Progress(Protocol):
+        """What a job shows of a copy (ProgressMeter)."""
+
+        def work_done(self, length: int) -> None: ...
+
+        def set_remaining(self, length: int) -> None: ...
+
+
+DEFAULT_CLUSTER_BYTES = 1 << 16
+MAX_BUFFER_BYTES = 1 << 20
+MAX_MEMORY_BYTES = 128 << 20
+MAX_WORKERS = 64
+_MAX_TRANSFER_BYTES = (1 << 31) - 1
+
+
+class BlockCopyCall:
+    """One request to copy a range, under way or finished. `error` is what it failed with."""
+
+    __slots__ = (
+        "cancelled", "error", "error_is_read", "finished", "ignore_ratelimit", "length", "max_chunk", "max_workers",
+        "offset", "on_finished", "sleeping",
+    )  # fmt: skip
+
+    def __init__(
+        self, offset: int, length: int, ignore_ratelimit: bool, max_workers: int, max_chunk: int,
+        on_finished: Callable[[], None] | None,
+    ) -> None:  # fmt: skip
+        self.offset, self.length = offset, length
+        self.ignore_ratelimit = ignore_ratelimit
+        self.max_workers, self.max_chunk = max_workers, max_chunk
+        self.on_finished = on_finished
+        self.finished = False
+        self.cancelled = False
+        self.error: OSError | None = None
+        self.error_is_read = False
+        self.sleeping: Future | None = None
+
+    def kick(self) -> None:
+        """End the sleep of a call that its speed limit holds up: the limit has changed."""
+        if self.sleeping is not None and not self.sleeping.done():
+            self.sleeping.set_result()
+
+    def cancel(self) -> None:
+        """Start no further chunk; those under way finish, and then the call is finished."""
+        self.cancelled = True
+        self.kick()
+
+
+class _Chunk:
+    """A run of clusters that one task copies. It is out of the copy bitmap from its making on."""
+
+    __slots__ = ("call", "method_is_zero", "range")
+
+    def __init__(self, call: BlockCopyCall, item: Range) -> None:
+        self.call = call
+        self.range = item
+        self.method_is_zero = False
+
+
+class BlockCopyState:
+    """`copy_bitmap` holds what is still to copy; of that, `in_flight_bytes` have been taken out and are being copied.
+
+    `source` and `target` are edges of the user's, who has the permissions. `bitmap` limits the copy to its dirty
+    areas. `skip_unallocated` leaves out what the source's own layer does not hold (sync=top). Raises QmpError if the
+    target's cluster size is an impossible one.
+    """
+
+    def __init__(self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None) -> None:
+        self.source, self.target = source, target
+        graph = source.node.graph
+        self._scheduler = graph.scheduler
+        self.cluster_bytes = _cluster_bytes(target.node)
+        self.size_bytes = source.node.size_bytes
+        self.copy_bitmap = ClusterSet(self.size_bytes, self.cluster_bytes)
+        if bitmap is None:
+            self.copy_bitmap.set_all()
+        else:
+            self._merge(bitmap)
+        # With the source below the target, the target shows the source's point in time to its readers: they must not
+        # read between a copy that has begun and its end, or they would get the guest's new data from the source.
+        self.is_fleecing = _chain_contains(target.node, source.node)
+        self.in_flight_bytes = 0
+        self.skip_unallocated = False
+        self.progress: Progress | None = None
+        self._write_flags = SERIALISING if self.is_fleecing else 0
+        self._cluster_at_a_time = False
+        self._chunks = RangesInFlight("a copy in flight")
+        self._calls: list[BlockCopyCall] = []
+        self._memory_left = MAX_MEMORY_BYTES
+        self._memory_freed = WaitQueue("memory for a copy")
+        self._rate = RateLimit()
+
+    def _merge(self, bitmap: DirtyBitmap) -> None:
+        if bitmap.size_bytes != self.size_bytes:
+            raise QmpError(
+                f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different sizes "
+                f"(destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and can't be merged"
+            )
+        for offset, length in bitmap.dirty_areas():
+            self.copy_bitmap.set(offset, length)
+
+    def set_options(self, compress: bool) -> None:
+        """block_copy_set_copy_opts. Compressed writes are one cluster each."""
+        self._write_flags &= SERIALISING
+        if compress:
+            self._write_flags |= WRITE_COMPRESSED
+        self._cluster_at_a_time = compress
+
+    def set_speed(self, bytes_per_s: int) -> None:
+        """0 is without a limit. Calls that the old limit holds up go on when their time is over, or when kicked."""
+        self._rate.set_speed(bytes_per_s)
+
+    # -- copying
+    async def copy(
+        self, offset: int, length: int, *, ignore_ratelimit: bool, timeout_ns: int | None = None,
+        on_finished: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Copy what is still to copy of a range that is aligned to clusters, waiting for others who copy some of it.
+
+        Raises OSError of the first chunk that failed, or ETIMEDOUT: then chunks under way go on in the background.
+        `on_finished` is called when really nothing of it is under way any more.
+        """
+        call = BlockCopyCall(offset, length, ignore_ratelimit, MAX_WORKERS, 0, on_finished)
+        if timeout_ns:
+            await self._with_timeout(call, timeout_ns)
+        else:
+            await self._run(call)
+        if call.error is not None:
+            raise call.error
+
+    async def _with_timeout(self, call: BlockCopyCall, timeout_ns: int) -> None:
+        over = Future(f"a copy at {call.offset} to end or time out")
+        inner, call.on_finished = call.on_finished, None
+
+        def finished() -> None:
+            if inner is not None:
+                inner()
+            if not over.done():
+                over.set_result(True)
+
+        call.on_finished = finished
+        def too_late() -> None:
+            if not over.done():
+                over.set_result(False)
+
+        timer = self._scheduler.call_at(self._scheduler.now_ns + timeout_ns, too_late)
+        self._scheduler.enter(self._run(call), "copy with a time limit")
+        if not await over:
+            call.cancel()
+            raise OSError(ETIMEDOUT, strerror(ETIMEDOUT))
+        timer.cancel()
+
+    def start(
+        self, offset: int, length: int, *, max_workers: int = MAX_WORKERS, max_chunk: int = 0,
+        on_finished: Callable[[], None] | None = None,
+    ) -> BlockCopyCall:  # fmt: skip
+        """block_copy_async: copy in the background, under the speed limit. max_chunk 0 is without one of its own."""
+        call = BlockCopyCall(offset, length, False, max_workers, max_chunk, on_finished)
+        self._scheduler.enter(self._run(call), "copy")
+        return call
+
+    async def _run(self, call: BlockCopyCall) -> None:
+        """block_copy_common. A chunk of somebody else that fails is ours to try: an error that ends this call comes
+        from its own requests only."""
+        self._calls.append(call)
+        while not call.cancelled:
+            again = await self._copy_dirty_clusters(call)
+            if call.error is not None or call.cancelled:
+                break
+            if again or await self._chunks.wait_one(call.offset, call.length):
+                continue
+            if self.copy_bitmap.next_set(call.offset, call.offset + call.length) is None:
+                break
+        call.finished = True
+        self._calls.remove(call)
+        if call.on_finished is not None:
+            call.on_finished()
+
+    async def _copy_dirty_clusters(self, call: BlockCopyCall) -> bool:
+        """Copy what is dirty now; whether anything was. A failure is left in call.error."""
+        offset, end = call.offset, call.offset + call.length
+        found = False
+        pool: _Pool | None = None
+        while offset < end and not call.cancelled and (pool is None or pool.error is None):
+            chunk = self._take_chunk(call, offset, end)
+            if chunk is None:
+                break
+            found = True
+            if not await self._prepare(chunk):
+                offset = chunk.range.end
+                continue
+            delay_ns = 0 if call.ignore_ratelimit else self._rate.delay_ns(self._scheduler.now_ns, 0)
+            if delay_ns:
+                self._end_chunk(chunk, put_back=True)
+                await self._sleep(call, delay_ns)
+                continue
+            self._rate.delay_ns(self._scheduler.now_ns, chunk.range.length)
+            await self._take_memory(chunk.range.length)
+            offset = chunk.range.end
+            if pool is None and offset < end:
+                pool = _Pool(call.max_workers)
+            if pool is None:
+                await self._copy_chunk(chunk)
+            elif not await self._copy_in_pool(pool, chunk):
+                break
+        if pool is not None:
+            await pool.wait_all()
+        return found
+
+    async def _sleep(self, call: BlockCopyCall, duration_ns: int) -> None:
+        call.sleeping = Future("a copy's speed limit")
+        timer = self._scheduler.call_at(self._scheduler.now_ns + duration_ns, call.kick)
+        await call.sleeping
+        timer.cancel()
+        call.sleeping = None
+
+    def _take_chunk(self, call: BlockCopyCall, offset: int, end: int) -> _Chunk | None:
+        longest = self._chunk_bytes()
+        if call.max_chunk:
+            longest = min(longest, call.max_chunk)
+        area = self.copy_bitmap.next_area(offset, end, longest)
+        if area is None:
+            return None
+        offset, length = area
+        length += -length % self.cluster_bytes
+        self.copy_bitmap.reset(offset, length)
+        self.in_flight_bytes += length
+        return _Chunk(call, self._chunks.add(offset, length))
+
+    def _chunk_bytes(self) -> int:
+        if self._cluster_at_a_time:
+            return self.cluster_bytes
+        most = _MAX_TRANSFER_BYTES - _MAX_TRANSFER_BYTES % self.cluster_bytes
+        return min(max(self.cluster_bytes, MAX_BUFFER_BYTES), most)
+
+    async def _prepare(self, chunk: _Chunk) -> bool:
+        """Shrink a chunk to one kind of content; False if it need not be copied, and is ended."""
+        flags, length = await self._status(chunk.range.offset, chunk.range.length)
+        if length < chunk.range.length:
+            self._shrink(chunk, length)
+        if self.skip_unallocated and not flags & STATUS_ALLOCATED:
+            self._end_chunk(chunk, put_back=False)
+            return False
+        chunk.method_is_zero = bool(flags & STATUS_ZERO)
+        return True
+
+    async def _status(self, offset: int, length: int) -> tuple[int, int]:
+        node = self.source.node
+        base = _next_in_chain(node) if self.skip_unallocated else None
+        try:
+            flags, found, _ = await status_above(node, base, offset, length)
+        except OSError:
+            flags, found = 0, 0
+        if found < self.cluster_bytes:
+            # A failure, or a cluster of several kinds (or the last, shorter one): copied as it is.
+            return STATUS_ALLOCATED, self.cluster_bytes
+        if offset + found == self.size_bytes:
+            return flags, found + -found % self.cluster_bytes
+        return flags, found - found % self.cluster_bytes
+
+    def _shrink(self, chunk: _Chunk, length: int) -> None:
+        item = chunk.range
+        given_back = item.length - length
+        self.in_flight_bytes -= given_back
+        self.copy_bitmap.set(item.offset + length, given_back)
+        self._chunks.shrink(item, length)
+
+    def _end_chunk(self, chunk: _Chunk, put_back: bool) -> None:
+        item = chunk.range
+        self.in_flight_bytes -= item.length
+        if put_back:
+            self.copy_bitmap.set(item.offset, item.length)
+        self._tell_remaining()
+        self._chunks.remove(item)
+
+    def _tell_remaining(self) -> None:
+        if self.progress is not None:
+            self.progress.set_remaining(self.copy_bitmap.count_bytes + self.in_flight_bytes)
+
+    async def _take_memory(self, length: int) -> None:
+        while self._memory_left < length:
+            await self._memory_freed.wait()
+        self._memory_left -= length
+
+    def _free_memory(self, length: int) -> None:
+        self._memory_left += length
+        if len(self._memory_freed):
+            self._memory_freed.wake_all()
+
+    async def _copy_in_pool(self, pool: _Pool, chunk: _Chunk) -> bool:
+        """False if an earlier chunk has failed while this one waited for its turn."""
+        await pool.wait_slot()
+        if pool.error is not None:
+            self._free_memory(chunk.range.length)
+            self._end_chunk(chunk, put_back=True)
+            return False
+        pool.busy += 1
+        self._scheduler.enter(self._copy_for(pool, chunk), "copy of a chunk")
+        return True
+
+    async def _copy_for(self, pool: _Pool, chunk: _Chunk) -> None:
+        failed = not await self._copy_chunk(chunk)
+        pool.leave(OSError(ECANCELED, strerror(ECANCELED)) if failed else None)
+
+    async def _copy_chunk(self, chunk: _Chunk) -> bool:
+        """block_copy_task_entry: copy, account for it, and wake who waits. False: the call has failed."""
+        item, call = chunk.range, chunk.call
+        offset = item.offset
+        length = min(item.end, self.size_bytes) - offset
+        failure: OSError | None = None
+        error_is_read = False
+        try:
+            if chunk.method_is_zero:
+                await self.target.write_zeroes(offset, length, self._write_flags & ~WRITE_COMPRESSED)
+            else:
+                error_is_read = True
+                payload = await self.source.read(offset, length)
+                error_is_read = False
+                await self.target.write(offset, payload, self._write_flags)
+        except OSError as error:
+            failure = error
+        if failure is None:
+            if self.progress is not None:
+                self.progress.work_done(item.length)
+        elif call.error is None:
+            call.error = failure
+            call.error_is_read = error_is_read
+        self._free_memory(item.length)
+        self._end_chunk(chunk, put_back=failure is not None)
+        return failure is None
+
+    # -- leaving out
+    def reset(self, offset: int, length: int) -> None:
+        """Nothing of this range is to be copied any more."""
+        self.copy_bitmap.reset(offset, length)
+        self._tell_remaining()
+
+    async def reset_unallocated(self, offset: int) -> tuple[bool, int]:
+        """(whether the cluster at `offset` is allocated in the source's own layer, bytes of which that is true);
+        what is not is left out of the copy. Raises OSError."""
+        allocated, length = await self._cluster_allocated(offset)
+        if not allocated:
+            self.reset(offset, length)
+        return allocated, length
+
+    async def _cluster_allocated(self, offset: int) -> tuple[bool, int]:
+        node, unit = self.source.node, self.cluster_bytes
+        total = 0
+        while True:
+            flags, count = await status_of(node, offset + total, self.size_bytes - offset - total, False)
+            total += count
+            if flags & STATUS_ALLOCATED or not count:
+                return bool(flags & STATUS_ALLOCATED), total + -total % unit
+            if total >= unit:
+                return False, total - total % unit
+
+
+class _Pool:
+    """At most `limit` chunks at once (block/aio_task.c)."""
+
+    __slots__ = ("_waiting", "busy", "error", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.busy = 0
+        self.error: OSError | None = None
+        self._waiting: deque[Future] = deque()
+
+    def leave(self, error: OSError | None) -> None:
+        self.busy -= 1
+        if error is not None and self.error is None:
+            self.error = error
+        if self._waiting:
+            self._waiting.popleft().set_result()
+
+    async def wait_slot(self) -> None:
+        while self.busy >= self.limit:
+            await self._wait_one()
+
+    async def wait_all(self) -> None:
+        while self.busy:
+            await self._wait_one()
+
+    async def _wait_one(self) -> None:
+        future = Future("a chunk of a copy to finish")
+        self._waiting.append(future)
+        await future
+
+
+def _next_in_chain(node: Node) -> Node | None:
+    """The next layer with content of its own (bdrv_backing_chain_next)."""
+    while (filtered := node.filtered) is not None:
+        node = filtered
+    below = node.backing
+    while below is not None and (filtered := below.filtered) is not None:
+        below = filtered
+    return below
+
+
+def _chain_contains(top: Node, wanted: Node) -> bool:
+    node: Node | None = top
+    while node is not None and node is not wanted:
+        node = node.below
+    return node is not None
+
+
+def _cluster_bytes(target: Node) -> int:
+    """Of the target, and at least 64 KiB (block_copy_calculate_cluster_size)."""
+    node = target
+    cluster = node.driver.cluster_bytes
+    while cluster is None and (filtered := node.filtered) is not None:
+        node = filtered
+        cluster = node.driver.cluster_bytes
+    if cluster is not None:
+        return max(DEFAULT_CLUSTER_BYTES, cluster)
+    if _next_in_chain(target) is None:
+        target.graph.warnings.append(
+            "The target block device doesn't provide information about the block size and it doesn't have a backing "
+            f"file. The default block size of {DEFAULT_CLUSTER_BYTES} bytes is used. If the actual block size of the "
+            "target exceeds this default, the backup may be unusable"
+        )
+    return DEFAULT_CLUSTER_BYTES

@@ -1,0 +1,132 @@
+"""What a block driver is. One driver a file in drivers/; each overrides only what it does differently."""
+
+from __future__ import annotations
+
+from errno import ENOTSUP
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+
+if TYPE_CHECKING:
+    from simulator.block.node import Edge, Node
+
+# Flags of a request (BdrvRequestFlags, include/block/block-common.h).
+WRITE_UNCHANGED, SERIALISING, MAY_UNMAP, NO_FALLBACK, FUA, WRITE_COMPRESSED = 1, 2, 4, 8, 16, 32
+
+# Flags of block status (BDRV_BLOCK_*).
+STATUS_DATA, STATUS_ZERO, STATUS_OFFSET_VALID, STATUS_RAW = 1, 2, 4, 8
+STATUS_ALLOCATED, STATUS_EOF, STATUS_RECURSE = 16, 32, 64
+
+# (length from the offset asked for, flags, the child the data lies in or None, its offset there)
+DriverStatus = tuple[int, int, "Edge | None", int]
+
+
+class Driver:
+    """Base of all drivers: a filter that passes everything to its `file` child.
+
+    A driver is made with its node; `open` is called once the children named in `children` are attached. Requests are
+    inside the node's size, and offsets and lengths are bytes. Failures are OSError with an errno.
+    """
+
+    format_name = ""
+    is_filter = False
+    is_protocol = False  # reaches the host itself, has no `file` child
+    supports_backing = False
+    # Options that hold a child: (name, role, required), opened in this order before `open`.
+    children: tuple[tuple[str, int, bool], ...] = (("file", permissions.FILTERED | permissions.PRIMARY, True),)
+    # What drain-induced behaviour, blockdev-create and bitmaps need to know.
+    can_store_bitmaps = False
+    supports_compressed_writes = False
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    # -- life
+    async def open(self, options: dict[str, Any]) -> None:
+        """Set node.size_bytes. `options` are the driver's own, checked against the schema. Raises QmpError."""
+        self.node.size_bytes = self.file.node.size_bytes
+
+    async def close(self) -> None:
+        """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
+
+    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+        """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is called."""
+
+    def reopen_commit(self) -> None: ...
+
+    def reopen_abort(self) -> None: ...
+
+    @property
+    def file(self) -> Edge:
+        return self.node.children["file"]
+
+    # -- permissions
+    def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
+        """(needed, shared) on a child, from what the parents need and share."""
+        return permissions.default_permissions(self.node, role, perm, shared)
+
+    def check_permissions(self, perm: int, shared: int) -> None:
+        """Take the locks that these need; raise QmpError if that is not possible. Then commit or abort is called."""
+
+    def commit_permissions(self) -> None: ...
+
+    def abort_permissions(self) -> None: ...
+
+    # -- requests
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self.file.read(offset, length)
+
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await self.file.write(offset, payload, flags)
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self.file.write_zeroes(offset, length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self.file.discard(offset, length)
+
+    async def flush(self) -> None:
+        """Flush this node's own caches; its children are flushed after it (bdrv_co_flush)."""
+
+    async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
+
+    # -- drains: told after the users of the node (bdrv_co_drain_begin, bdrv_co_drain_end). Calls nest.
+    def drained_begin(self) -> None: ...
+
+    def drained_end(self) -> None: ...
+
+    # -- a point in time that this node keeps, for snapshot-access. Filters do not pass these on (block/io.c:3628, 7.2).
+    async def snapshot_read(self, offset: int, length: int) -> bytes:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
+
+    async def snapshot_discard(self, offset: int, length: int) -> None:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
+
+    async def snapshot_block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        """Change the size; sets node.size_bytes. Raises QmpError."""
+        await self.file.node.truncate(size_bytes, exact, preallocation)
+        self.node.size_bytes = size_bytes
+
+    # -- what others may ask
+    @property
+    def cluster_bytes(self) -> int | None:
+        """Allocation unit (BlockDriverInfo.cluster_size); None where QEMU's driver has no such information."""
+        return None
+
+    def image_info(self) -> dict[str, Any]:
+        """Members of ImageInfo beyond the common ones: cluster-size, format-specific, dirty-flag, ..."""
+        return {}
+
+    @property
+    def filename(self) -> str:
+        """As query-block shows it (bs->exact_filename or a json: description)."""
+        return self.file.node.filename
+
+    def actual_size_bytes(self) -> int | None:
+        """Host bytes used; None if the driver cannot tell."""
+        return self.file.node.driver.actual_size_bytes() if "file" in self.node.children else None

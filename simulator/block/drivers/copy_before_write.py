@@ -1,0 +1,186 @@
+"""Driver `copy-before-write`: a filter that copies what a guest is about to overwrite to `target`.
+
+Source: block/copy-before-write.c, 7.2. The guest's side is the ordinary requests. The point in time is read through
+the snapshot_ methods: from the target where it has been copied, else from the source under a lock against the guest.
+"""
+
+from __future__ import annotations
+
+from errno import EACCES
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.block_copy import BlockCopyState
+from simulator.block.clusters import ClusterSet
+from simulator.block.driver import STATUS_RECURSE, WRITE_UNCHANGED, Driver
+from simulator.block.errors import QmpError
+from simulator.block.ranges_in_flight import Range, RangesInFlight
+from simulator.block.status import status_above
+
+if TYPE_CHECKING:
+    from simulator.block.bitmap import DirtyBitmap
+    from simulator.block.driver import DriverStatus
+    from simulator.block.node import Edge
+
+_NS_PER_SECOND = 1_000_000_000
+_BREAK_GUEST_WRITE = "break-guest-write"
+
+
+class CopyBeforeWrite(Driver):
+    """Options `bitmap` ({node, name}), `on-cbw-error`, `cbw-timeout` (seconds, 0 is none).
+
+    `copied` is what the target holds of the point in time; `readable` what may be asked for. After `snapshot_error` is
+    set nothing is copied any more and the point in time is lost.
+    """
+
+    format_name = "copy-before-write"
+    is_filter = True
+    children = (
+        ("file", permissions.FILTERED | permissions.PRIMARY, True),
+        ("target", permissions.DATA, True),
+    )
+    # The timeout is kept in 32 bits of nanoseconds, so 5 seconds become 0.7 (block/copy-before-write.c:44, 7.2).
+    timeout_modulus_ns = 1 << 32
+
+    copy_state: BlockCopyState
+    copied: ClusterSet
+    readable: ClusterSet
+
+    async def open(self, options: dict[str, Any]) -> None:
+        node = self.node
+        bitmap = _find_bitmap(node.graph.nodes, options["bitmap"]) if "bitmap" in options else None
+        self._on_error: str = options.get("on-cbw-error", _BREAK_GUEST_WRITE)
+        self._timeout_ns = int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % self.timeout_modulus_ns
+        node.size_bytes = self.file.node.size_bytes
+        try:
+            self.copy_state = BlockCopyState(self.file, self.target, bitmap)
+        except QmpError as error:
+            raise error.prefixed("Cannot create block-copy-state: ") from None
+        self.copied = ClusterSet(node.size_bytes, self.copy_state.cluster_bytes)
+        self.readable = self.copy_state.copy_bitmap.copy()
+        self._frozen = RangesInFlight("a read of the point in time")
+        self.snapshot_error: OSError | None = None
+
+    @property
+    def target(self) -> Edge:
+        return self.node.children["target"]
+
+    def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
+        if name == "target":
+            # The guest may write to its disk although that can be in the target's backing chain.
+            return permissions.WRITE, permissions.ALL & ~permissions.RESIZE
+        needed, shared = super().child_permissions(name, role, perm, shared)
+        if self.node.parents:
+            if perm & permissions.WRITE:
+                needed |= permissions.CONSISTENT_READ
+            # Whoever writes past the filter would not be seen by it. Without a parent it is not in use yet.
+            shared &= ~(permissions.WRITE | permissions.RESIZE)
+        return needed, shared
+
+    # -- the guest's side
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await self._copy_before(offset, len(payload), flags)
+        await self.file.write(offset, payload, flags)
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self._copy_before(offset, length, flags)
+        await self.file.write_zeroes(offset, length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self._copy_before(offset, length, 0)
+        await self.file.discard(offset, length)
+
+    async def _copy_before(self, offset: int, length: int, flags: int) -> None:
+        """Returns once the range is safe to overwrite: copied, and read by nobody. Raises OSError if the guest's
+        request is to fail."""
+        if flags & WRITE_UNCHANGED or self.snapshot_error is not None:
+            return
+        unit = self.copy_state.cluster_bytes
+        end = offset + length
+        offset -= offset % unit
+        length = end + -end % unit - offset
+        # A copy that has timed out goes on, and the node is busy until it ends.
+        self.node.in_flight += 1
+        try:
+            await self.copy_state.copy(
+                offset,
+                length,
+                ignore_ratelimit=True,
+                timeout_ns=self._timeout_ns,
+                on_finished=self._copy_finished,
+            )
+        except OSError as error:
+            if self._on_error == _BREAK_GUEST_WRITE:
+                raise
+            if self.snapshot_error is None:
+                self.snapshot_error = error
+        else:
+            self.copied.set(offset, length)
+        await self._frozen.wait_all(offset, length)
+
+    def _copy_finished(self) -> None:
+        self.node.in_flight -= 1
+        if not self.node.in_flight:
+            self.node.graph.progress()
+
+    # -- the point in time
+    async def snapshot_read(self, offset: int, length: int) -> bytes:
+        """Raises OSError EACCES where the point in time is lost, discarded or outside the bitmap."""
+        pieces = []
+        end = offset + length
+        while offset < end:
+            edge, frozen, count = self._lock(offset, end)
+            try:
+                pieces.append(await edge.read(offset, count))
+            finally:
+                self._unlock(frozen)
+            offset += count
+        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+    async def snapshot_block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        edge, frozen, count = self._lock(offset, offset + length)
+        try:
+            # One layer: the base is what that node itself falls back to.
+            flags, count, _ = await status_above(edge.node, edge.node.below, offset, count)
+        finally:
+            self._unlock(frozen)
+        return count, flags & ~STATUS_RECURSE, None, offset
+
+    async def snapshot_discard(self, offset: int, length: int) -> None:
+        """The range is not needed any more: it cannot be read, and is not copied. Whole clusters only."""
+        unit = self.copy_state.cluster_bytes
+        end = offset + length
+        if end < self.node.size_bytes:
+            end -= end % unit
+        offset += -offset % unit
+        if offset >= end:
+            return
+        self.readable.reset(offset, end - offset)
+        self.copy_state.reset(offset, end - offset)
+        await self.target.discard(offset, end - offset)
+
+    def _lock(self, offset: int, end: int) -> tuple[Edge, Range | None, int]:
+        """(where to read, lock to give back, length). What is not copied yet is locked against being overwritten."""
+        if self.snapshot_error is not None or self.readable.next_clear(offset, end) is not None:
+            raise OSError(EACCES, strerror(EACCES))
+        copied, length = self.copied.status(offset, end)
+        if copied:
+            return self.target, None, length
+        return self.file, self._frozen.add(offset, length), length
+
+    def _unlock(self, frozen: Range | None) -> None:
+        if frozen is not None:
+            self._frozen.remove(frozen)
+
+
+def _find_bitmap(nodes: dict[str, Any], given: dict[str, Any]) -> DirtyBitmap:
+    """block_dirty_bitmap_lookup, block/monitor/bitmap-qmp-cmds.c. Raises QmpError."""
+    node = nodes.get(given["node"])
+    if node is None:
+        raise QmpError(f"Node '{given['node']}' not found")
+    for bitmap in node.bitmaps:
+        if bitmap.name == given["name"]:
+            found: DirtyBitmap = bitmap
+            return found
+    raise QmpError(f"Dirty bitmap '{given['name']}' not found")

@@ -1,0 +1,217 @@
+"""Driver `file`: a regular file of the host. Source: block/file-posix.c, 7.2."""
+
+from __future__ import annotations
+
+from errno import ENOTSUP
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
+from simulator.block.errors import QmpError
+from simulator.block.host import ImageLock
+from simulator.engine.task import interleave
+
+if TYPE_CHECKING:
+    from simulator.block.driver import DriverStatus
+    from simulator.block.host import Host, HostFile
+
+_SECTOR_BYTES = 512
+_WRITERS = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
+
+
+class File(Driver):
+    """Option `filename`; `locking`; `aio` (native needs cache.direct). With auto-read-only the host's file is
+    opened for writing only while somebody needs to write."""
+
+    format_name = "file"
+    is_protocol = True
+    children = ()
+
+    _file: HostFile
+    _lock: ImageLock
+    _next: HostFile | None = None
+    _uses_lock = True
+
+    async def open(self, options: dict[str, Any]) -> None:
+        path = _strip_protocol(str(options.get("filename", "")))
+        self._path = path
+        cache = self.node.cache
+        if options.get("aio") == "native" and not cache.get("direct"):
+            raise QmpError(
+                "aio=native was specified, but it requires cache.direct=on, which was not specified."
+            )
+        self._uses_lock = options.get("locking", "auto") != "off"
+        self._file = self._open_file(self._wants_writable(0))
+        self._lock = ImageLock(self._file)
+        if not self._file.is_regular:
+            self._file.close()
+            raise QmpError(f"'{self.format_name}' driver requires '{path}' to be a regular file")
+        self._measure()
+
+    async def close(self) -> None:
+        self._file.close()
+
+    def _wants_writable(self, perm: int) -> bool:
+        node = self.node
+        if node.read_only:
+            return False
+        return not node.auto_read_only or bool(perm & _WRITERS)
+
+    def _open_file(self, writable: bool) -> HostFile:
+        try:
+            return self.node.graph.host.open(self._path, read_only=not writable)
+        except OSError as error:
+            raise QmpError(f"Could not open '{self._path}': {strerror(error.errno or 0)}") from None
+
+    def _measure(self) -> None:
+        size = self._file.size_bytes()
+        self.node.size_bytes = size + -size % _SECTOR_BYTES
+
+    # -- permissions
+    def check_permissions(self, perm: int, shared: int) -> None:
+        writable = self._wants_writable(perm)
+        if writable != self._file.writable:
+            self._next = self._open_file(writable)
+        try:
+            if self._uses_lock:
+                self._lock.prepare(perm, shared)
+            self._checked = perm, shared
+        except QmpError:
+            self._drop_next()
+            raise
+
+    def commit_permissions(self) -> None:
+        if self._next is not None:
+            old, self._file = self._file, self._next
+            self._next = None
+            if self._uses_lock:
+                self._lock.move_to(self._file)
+            old.close()
+        if self._uses_lock:
+            self._lock.commit(*self._checked)
+
+    def abort_permissions(self) -> None:
+        self._drop_next()
+        if self._uses_lock:
+            self._lock.abort()
+
+    def _drop_next(self) -> None:
+        if self._next is not None:
+            self._next.close()
+            self._next = None
+
+    # -- requests. Real requests go to a thread and come back, so others may run before and after each.
+    async def read(self, offset: int, length: int) -> bytes:
+        await interleave()
+        payload = self._file.read(offset, length)
+        await interleave()
+        return payload
+
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await interleave()
+        self._file.write(offset, payload)
+        await interleave()
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await interleave()
+        try:
+            self._file.write_zeroes(offset, length, bool(flags & MAY_UNMAP))
+        except OSError as error:
+            if error.errno != ENOTSUP:
+                raise
+            self._file.write(offset, bytes(length))
+
+    async def discard(self, offset: int, length: int) -> None:
+        await interleave()
+        try:
+            self._file.discard(offset, length)
+        except OSError as error:
+            if error.errno != ENOTSUP:
+                raise
+
+    async def flush(self) -> None:
+        if self._file.writable:
+            await interleave()
+            self._file.flush()
+
+    async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        if not want_zero:
+            return length, STATUS_DATA | STATUS_OFFSET_VALID, None, offset
+        end, is_data = self._file.run_at(offset, offset + length)
+        # A data run may end inside the last sector of the file; the node's size counts that sector whole.
+        end += -end % _SECTOR_BYTES if is_data else 0
+        flags = STATUS_DATA if is_data else STATUS_ZERO
+        return min(end, offset + length) - offset, flags | STATUS_OFFSET_VALID, None, offset
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        resize_file(self._file, size_bytes, preallocation)
+        self._measure()
+
+    # -- what others may ask
+    @property
+    def cluster_bytes(self) -> int | None:
+        """QEMU's driver answers, with nothing known (raw_get_info), so nobody warns of an unknown cluster size."""
+        return 0
+
+    @property
+    def filename(self) -> str:
+        return self._path
+
+    def actual_size_bytes(self) -> int | None:
+        return self._file.allocated_bytes()
+
+
+def _strip_protocol(filename: str) -> str:
+    return filename.removeprefix("file:")
+
+
+_RESIZE_FAILURES = {
+    "off": "Could not resize file",
+    "falloc": "Could not preallocate new data",
+    "full": "Could not write zeros for preallocation",
+}
+
+
+def resize_file(file: HostFile, size_bytes: int, preallocation: str) -> None:
+    """Grow or shrink an open file (handle_aiocb_truncate). Raises QmpError."""
+    current = file.size_bytes()
+    if current > size_bytes and preallocation != "off":
+        raise QmpError("Cannot use preallocation for shrinking files")
+    if preallocation not in ("off", "falloc", "full"):
+        raise QmpError(f"Unsupported preallocation mode: {preallocation}")
+    try:
+        if preallocation == "falloc" and size_bytes > current:
+            file.write_zeroes(current, size_bytes - current, unmap=False)
+        elif preallocation == "full":
+            file.truncate(size_bytes)
+            for offset in range(current, size_bytes, 1 << 20):
+                file.write(offset, bytes(min(1 << 20, size_bytes - offset)))
+        else:
+            file.truncate(size_bytes)
+            # The first block of a new file is allocated, so that later opens can find out its alignment.
+            if not current and size_bytes:
+                file.write(0, bytes(4096 if size_bytes >= 4096 else min(_SECTOR_BYTES, size_bytes)))
+    except OSError as error:
+        if preallocation != "off":
+            file.truncate(current)
+        raise QmpError(f"{_RESIZE_FAILURES[preallocation]}: {strerror(error.errno or 0)}") from None
+
+
+async def create(host: Host, options: dict[str, Any]) -> None:
+    """blockdev-create of driver `file`: filename, size, preallocation (raw_co_create). Raises QmpError."""
+    path = _strip_protocol(str(options["filename"]))
+    if int(options.get("extent-size-hint", 0)) >= 1 << 32:
+        raise QmpError("Extent size hint is too large")
+    try:
+        file = host.open(path, create=True)
+    except OSError as error:
+        raise QmpError(f"Could not create '{path}': {strerror(error.errno or 0)}") from None
+    perm = permissions.WRITE | permissions.RESIZE
+    lock = ImageLock(file)
+    try:
+        lock.prepare(perm, permissions.ALL & ~permissions.RESIZE)
+        resize_file(file, 0, "off")
+        resize_file(file, int(options["size"]), str(options.get("preallocation", "off")))
+    finally:
+        file.close()

@@ -1,0 +1,83 @@
+"""Drivers `null-co` and `null-aio`: a disk that forgets. Source: block/null.c, 7.2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_ZERO, Driver
+from simulator.block.errors import QmpError
+from simulator.engine.task import interleave
+
+if TYPE_CHECKING:
+    from simulator.block.driver import DriverStatus
+
+
+class NullCo(Driver):
+    """Options `size` (bytes, 1 GiB), `latency-ns` of each request, `read-zeroes`.
+
+    Reads give zeroes in any case: without `read-zeroes` QEMU leaves the buffer as it is, and block status does
+    not promise them."""
+
+    format_name = "null-co"
+    is_protocol = True
+    children = ()
+
+    _latency_ns = 0
+    _read_zeroes = False
+
+    async def open(self, options: dict[str, Any]) -> None:
+        size = int(options.get("size", 1 << 30))
+        self._latency_ns = int(options.get("latency-ns", 0))
+        if self._latency_ns < 0 or self._latency_ns >= 1 << 63:
+            raise QmpError("latency-ns is invalid")
+        self._read_zeroes = bool(options.get("read-zeroes", False))
+        self._has_plain_name = not options.keys() & {"size", "read-zeroes"}
+        self.node.size_bytes = size + -size % 512
+
+    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+        """Anything may be given again; nothing changes."""
+
+    async def _pass_time(self) -> None:
+        if self._latency_ns:
+            await self.node.graph.scheduler.sleep(self._latency_ns)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await self._pass_time()
+        return bytes(length)
+
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await self._pass_time()
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self._pass_time()
+
+    async def discard(self, offset: int, length: int) -> None:
+        """QEMU's driver has no discard: nothing happens, and it takes no time."""
+
+    async def flush(self) -> None:
+        await self._pass_time()
+
+    async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        flags = STATUS_OFFSET_VALID | (STATUS_ZERO if self._read_zeroes else 0)
+        return length, flags, None, offset
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        raise QmpError("Image format driver does not support resize")
+
+    @property
+    def filename(self) -> str:
+        return f"{self.format_name}://" if self._has_plain_name else ""
+
+    def actual_size_bytes(self) -> int | None:
+        return 0
+
+
+class NullAio(NullCo):
+    """The same, but each request ends in a later turn of the event loop."""
+
+    format_name = "null-aio"
+
+    async def _pass_time(self) -> None:
+        await super()._pass_time()
+        if not self._latency_ns:
+            await interleave()

@@ -1,0 +1,466 @@
+"""Driver `qcow2`: true images that QEMU's tools read and check. Source: docs/interop/qcow2.txt, block/qcow2.c, 7.2.
+
+Metadata stays in memory and is written at flush and close, refcounts before what needs them and removals last, so
+that an image whose process was killed at any moment is at worst leaking clusters.
+"""
+
+from __future__ import annotations
+
+import zlib
+from errno import EIO
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.driver import (
+    MAY_UNMAP,
+    NO_FALLBACK,
+    STATUS_DATA,
+    STATUS_OFFSET_VALID,
+    STATUS_RECURSE,
+    STATUS_ZERO,
+    Driver,
+)
+from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_resize
+from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY, LAZY_REFCOUNTS, Header, read_header
+from simulator.block.drivers.qcow2_refcounts import Refcounts
+from simulator.block.drivers.qcow2_tables import (
+    COPIED,
+    NORMAL,
+    OFFSET_MASK,
+    PACKED,
+    UNALLOCATED,
+    ZERO,
+    ZERO_ALLOCATED,
+    Tables,
+    kind_of,
+)
+from simulator.block.errors import QmpError
+from simulator.block.status import status_above
+from simulator.engine.task import Lock, WaitQueue
+
+if TYPE_CHECKING:
+    from array import array
+
+    from simulator.block.driver import DriverStatus
+    from simulator.block.node import Node
+
+_BOUNCE_BYTES = 2 << 20
+
+
+class _Write:
+    """Guest clusters first..last that a write is under way to; `allocating`: their entries will change."""
+
+    __slots__ = ("allocating", "first", "last")
+
+    def __init__(self, first: int, last: int, allocating: bool) -> None:
+        self.first, self.last, self.allocating = first, last, allocating
+
+
+class Qcow2(Driver):
+    format_name = "qcow2"
+    supports_backing = True
+    can_store_bitmaps = True
+    children = (("file", permissions.IMAGE, True),)
+
+    header: Header
+    refcounts: Refcounts
+    tables: Tables
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._flushing = Lock("another flush of the image's metadata")
+        self._requests = 0
+        self._writes: list[_Write] = []
+        self._write_done = WaitQueue("a write to the same cluster")
+        self._preallocated: bool | None = None
+        self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
+
+    # -- life
+    async def open(self, options: dict[str, Any]) -> None:
+        try:
+            await self._open()
+        except OSError as error:
+            raise QmpError(f"Could not read qcow2 header: {strerror(error.errno or EIO)}") from None
+
+    async def _open(self) -> None:
+        writable = self.node.is_writable()
+        self.header = header = await read_header(self.file.read, writable)
+        self.refcounts = Refcounts(self.file, header)
+        self.tables = Tables(self.file, header, self.refcounts)
+        self.node.size_bytes = header.size_bytes & ~511
+        await self.tables.open()
+        if writable and header.incompatible & DIRTY:
+            await qcow2_check.repair(self)
+        await qcow2_bitmaps.load(self)
+
+    async def close(self) -> None:
+        if self.node.is_writable():
+            await qcow2_bitmaps.store(self)
+            await self.flush()
+
+    @property
+    def backing_file(self) -> str:
+        return self.header.backing_file
+
+    @property
+    def backing_format(self) -> str:
+        return self.header.backing_format
+
+    async def change_backing_file(self, backing_file: str, backing_format: str) -> None:
+        """Rewrite the header's reference (rebase -u). Raises QmpError if it does not fit, OSError."""
+        if len(backing_file.encode()) > 1023:
+            raise QmpError("Backing file name too long")
+        self.header.backing_file, self.header.backing_format = backing_file, backing_format
+        await self.write_header()
+
+    async def write_header(self) -> None:
+        """The whole first cluster, after all that it refers to."""
+        await self.flush()
+        await self.file.write(0, self.header.encode())
+
+    # -- reads
+    async def read(self, offset: int, length: int) -> bytes:
+        self._requests += 1
+        try:
+            pieces = []
+            while length:
+                table = await self.tables.load(offset)
+                kind, host, run = self.tables.run(table, offset, length)
+                pieces.append(await self._read_run(kind, host, offset, run))
+                offset, length = offset + run, length - run
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            self._requests -= 1
+
+    async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
+        if kind == NORMAL:
+            return await self.file.read(host, length)
+        if kind == PACKED:
+            inside = offset % self.header.cluster_bytes
+            return (await self._unpack(host))[inside : inside + length]
+        if kind == UNALLOCATED:
+            backing = self.node.children.get("backing")
+            if backing is not None:
+                return await backing.read(offset, length)
+        return bytes(length)
+
+    def _packed_place(self, entry: int) -> tuple[int, int]:
+        """(host offset, length) of a compressed cluster."""
+        shift = 62 - (self.header.cluster_bits - 8)
+        host = entry & (1 << shift) - 1
+        sectors = (entry >> shift & (1 << self.header.cluster_bits - 8) - 1) + 1
+        return host, sectors * 512 - (host & 511)
+
+    async def _unpack(self, entry: int) -> bytes:
+        host, length = self._packed_place(entry)
+        size = self.header.cluster_bytes
+        if self.header.compression_type:
+            raise OSError(EIO, strerror(EIO))  # zstd
+        try:
+            cluster = zlib.decompressobj(-12).decompress(await self.file.read(host, length), size)
+        except zlib.error:
+            cluster = b""
+        if len(cluster) != size:
+            raise OSError(EIO, strerror(EIO))
+        return cluster
+
+    # -- writes
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        self._requests += 1
+        try:
+            await self.refcounts.load()
+            done = 0
+            while done < len(payload):
+                done += await self._write_some(offset + done, payload[done:] if done else payload, flags)
+        finally:
+            self._requests -= 1
+
+    async def _write_some(self, offset: int, payload: bytes, flags: int) -> int:
+        """Write what one run of clusters takes; returns its length, 0 if another write had to be waited for."""
+        table = await self.tables.load(offset)
+        length, host, reuse = self._plan(table, offset, len(payload))
+        bits = self.header.cluster_bits
+        write = _Write(offset >> bits, offset + length - 1 >> bits, host is None or reuse)
+        if write.allocating and await self._waited_for(write, allocating_only=True):
+            return 0
+        self._writes.append(write)
+        try:
+            piece = payload if length == len(payload) else payload[:length]
+            if host is not None and not reuse:
+                await self.file.write(host, piece, flags)
+            else:
+                await self._write_new(offset, piece, host, flags)
+        finally:
+            self._writes.remove(write)
+            self._write_done.wake_all()
+        return length
+
+    def _plan(self, table: array[int] | None, offset: int, length: int) -> tuple[int, int | None, bool]:
+        """(length, host offset or None, reuse) of the run at the start of a write.
+
+        host and not reuse: written in place. host and reuse: a zero cluster that has its place already.
+        None: new clusters are needed.
+        """
+        header, tables = self.header, self.tables
+        end = min(offset + length, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
+        if table is None:
+            return end - offset, None, False
+        kind, host, run = tables.run(table, offset, end - offset)
+        mask = tables.l2_entries - 1
+        size = header.cluster_bytes
+
+        def ours_alone(at: int) -> bool:
+            entry = table[at >> header.cluster_bits & mask]
+            return bool(entry & COPIED) and kind_of(entry) in (NORMAL, ZERO_ALLOCATED)
+
+        owned = ours_alone(offset)
+        if owned and kind == ZERO_ALLOCATED:
+            return min(end, (offset | size - 1) + 1) - offset, host, True
+        limit = offset + run if owned else end
+        at = (offset | size - 1) + 1
+        while at < limit and ours_alone(at) == owned:
+            at += size
+        return min(at, limit) - offset, host if owned else None, False
+
+    async def _waited_for(self, write: _Write, allocating_only: bool) -> bool:
+        """Whether a write to the same clusters was under way; if so it is over now, or another one is."""
+        for other in self._writes:
+            if other.first <= write.last and write.first <= other.last:
+                if allocating_only and not other.allocating:
+                    continue
+                await self._write_done.wait()
+                return True
+        return False
+
+    async def _write_new(self, offset: int, payload: bytes, host: int | None, flags: int) -> None:
+        """Write to clusters that get their place now, with what is around the payload copied from below."""
+        size, bits = self.header.cluster_bytes, self.header.cluster_bits
+        start, end = offset & -size, offset + len(payload) + (-(offset + len(payload)) % size)
+        head = await self._old_bytes(start, offset - start)
+        tail = await self._old_bytes(offset + len(payload), end - offset - len(payload))
+        table = self.tables.writable(offset)
+        count = (end - start) >> bits
+        new = host is None
+        place = self.refcounts.allocate(count) << bits if host is None else host & -size
+        try:
+            if head is None or tail is None:
+                await self.file.write_zeroes(place, end - start, NO_FALLBACK)
+            if head or tail:
+                before, after = head or b"", tail or b""
+                await self.file.write(place + offset - start - len(before), before + payload + after, flags)
+            else:
+                await self.file.write(place + offset - start, payload, flags)
+        except OSError:
+            if new:
+                self.refcounts.release_unused(place >> bits, count)
+            raise
+        for at in range(count):
+            guest = start + (at << bits)
+            old = table[guest >> bits & self.tables.l2_entries - 1]
+            self.tables.set(guest, place + (at << bits) | COPIED)
+            if new:
+                self._give_back(old, discard=False)
+
+    async def _old_bytes(self, offset: int, length: int) -> bytes | None:
+        """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no part."""
+        if not length:
+            return b""
+        table = await self.tables.load(offset)
+        kind, host, _ = self.tables.run(table, offset, length)
+        if kind == UNALLOCATED:
+            backing = self.node.backing
+            if backing is None or offset >= backing.size_bytes:
+                return None
+        elif kind not in (NORMAL, PACKED):
+            return None
+        return await self._read_run(kind, host, offset, length)
+
+    def _give_back(self, entry: int, discard: bool) -> None:
+        """A guest cluster does not use this entry's place any more."""
+        bits = self.header.cluster_bits
+        kind = kind_of(entry)
+        if kind == PACKED:
+            host, length = self._packed_place(entry)
+            self.refcounts.give_back(host >> bits, (host + length - 1 >> bits) - (host >> bits) + 1, discard)
+        elif entry & OFFSET_MASK:
+            self.refcounts.give_back((entry & OFFSET_MASK) >> bits, 1, discard)
+
+    # -- zeroes and discards
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        size = self.header.cluster_bytes
+        end = offset + length
+        if self.header.version < 3:
+            await self._write_zero_bytes(offset, length, flags)
+            return
+        if offset % size:
+            part = min(end, (offset | size - 1) + 1)
+            await self._zero_part(offset, part - offset, flags)
+            offset = part
+        whole = end if end == self.node.size_bytes else end & -size
+        if offset < whole:
+            await self._zero_clusters(offset, whole, flags)
+            offset = whole
+        if offset < end:
+            await self._zero_part(offset, end - offset, flags)
+
+    async def _write_zero_bytes(self, offset: int, length: int, flags: int) -> None:
+        for at in range(offset, offset + length, _BOUNCE_BYTES):
+            await self.write(at, bytes(min(_BOUNCE_BYTES, offset + length - at)), flags & ~(MAY_UNMAP | NO_FALLBACK))
+
+    async def _zero_part(self, offset: int, length: int, flags: int) -> None:
+        """Part of one cluster. If the rest of it reads as zero too, the whole cluster becomes a zero cluster."""
+        start = offset & -self.header.cluster_bytes
+        end = min(start + self.header.cluster_bytes, self.node.size_bytes)
+        rest_is_zero = await self._is_zero(start, offset) and await self._is_zero(offset + length, end)
+        kind, _, _ = self.tables.run(await self.tables.load(start), start, 1)
+        if rest_is_zero and kind not in (NORMAL, PACKED):
+            await self._zero_clusters(start, end, flags)
+        else:
+            await self._write_zero_bytes(offset, length, flags)
+
+    async def _is_zero(self, offset: int, end: int) -> bool:
+        while offset < end:
+            flags, length, _ = await status_above(self.node, None, offset, end - offset)
+            if not flags & STATUS_ZERO or not length:
+                return False
+            offset += length
+        return True
+
+    async def _zero_clusters(self, offset: int, end: int, flags: int) -> None:
+        def entry_after(old: int) -> int:
+            kind = kind_of(old)
+            unmap = kind == PACKED or (flags & MAY_UNMAP and kind in (NORMAL, ZERO_ALLOCATED))
+            return ZERO if unmap else old & ~ZERO | ZERO
+
+        await self._change_entries(offset, end, entry_after, False, make_tables=True)
+
+    async def discard(self, offset: int, length: int) -> None:
+        size = self.header.cluster_bytes
+        end = offset + length
+        has_backing = "backing" in self.node.children
+        if self.header.version < 3 and has_backing:
+            return
+        offset += -offset % size
+        if end != self.node.size_bytes:
+            end &= -size
+
+        def entry_after(old: int) -> int:
+            if has_backing or kind_of(old) in (NORMAL, ZERO_ALLOCATED, PACKED):
+                return ZERO if self.header.version >= 3 else 0
+            return old
+
+        if offset < end:
+            await self._change_entries(offset, end, entry_after, True, make_tables=has_backing)
+
+    async def _change_entries(
+        self, offset: int, end: int, entry_after: Any, discard: bool, make_tables: bool
+    ) -> None:
+        """Replace the entries of whole clusters, giving back the places that no entry names any more."""
+        self._requests += 1
+        try:
+            await self.refcounts.load()
+            bits = self.header.cluster_bits
+            while offset < end:
+                stop = min(end, ((offset >> self.tables.l2_shift) + 1) << self.tables.l2_shift)
+                clusters = _Write(offset >> bits, stop - 1 >> bits, True)
+                while await self._waited_for(clusters, allocating_only=False):
+                    pass
+                if await self.tables.load(offset) is None and not make_tables:
+                    offset = stop
+                    continue
+                if await self._waited_for(clusters, allocating_only=False):
+                    continue
+                self._change_table(offset, stop, entry_after, discard)
+                offset = stop
+        finally:
+            self._requests -= 1
+
+    def _change_table(self, offset: int, stop: int, entry_after: Any, discard: bool) -> None:
+        table = self.tables.writable(offset)
+        mask, size = self.tables.l2_entries - 1, self.header.cluster_bytes
+        for guest in range(offset, stop, size):
+            old = table[guest >> self.header.cluster_bits & mask]
+            new = entry_after(old)
+            if new != old:
+                self.tables.set(guest, new)
+                if not new & OFFSET_MASK:
+                    self._give_back(old, discard)
+
+    # -- writing back
+    async def flush(self) -> None:
+        """Write all metadata. Raises OSError; what was not written is kept only if nothing was."""
+        if not self.refcounts.is_dirty() and not self.tables.is_dirty():
+            return
+        async with self._flushing:
+            # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not written.
+            given_back = self.refcounts.take_given_back()
+            for offset, payload in [*self.refcounts.take_writes(), *self.tables.take_writes()]:
+                await self.file.write(offset, payload)
+            if self._requests or not given_back:
+                # A request may still read a place that was given back: it must not get another owner yet.
+                self.refcounts.keep_given_back(given_back)
+                return
+            bits = self.header.cluster_bits
+            freed = self.refcounts.settle(given_back)
+            if self.file.node.discard_unmap and self.node.discard_unmap:
+                for cluster, count in freed:
+                    await self.file.discard(cluster << bits, count << bits)
+            for offset, payload in self.refcounts.take_writes():
+                await self.file.write(offset, payload)
+
+    # -- status and size
+    async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        if self._preallocated is None:
+            await self.refcounts.load()
+            self._preallocated = self._looks_preallocated()
+        kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
+        flags = 0
+        if kind in (NORMAL, ZERO_ALLOCATED):
+            flags = STATUS_OFFSET_VALID
+        if kind in (NORMAL, PACKED):
+            flags |= STATUS_DATA
+        elif kind != UNALLOCATED:
+            flags |= STATUS_ZERO
+        if self._preallocated and kind == NORMAL:
+            flags |= STATUS_RECURSE
+        return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
+
+    def _looks_preallocated(self) -> bool:
+        """Whether far more clusters are counted than the file has allocated (qcow2_detect_metadata_preallocation)."""
+        allocated = self.file.node.driver.actual_size_bytes()
+        if allocated is None:
+            return False
+        real = allocated >> self.header.cluster_bits
+        return len(self.refcounts.used()) >= max(real * 10 // 9, real + 2)
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        await qcow2_resize.resize(self, size_bytes, preallocation)
+
+    # -- what others may ask
+    @property
+    def cluster_bytes(self) -> int | None:
+        return self.header.cluster_bytes
+
+    def image_info(self) -> dict[str, Any]:
+        header = self.header
+        if header.version == 2:
+            specific: dict[str, Any] = {"compat": "0.10", "compression-type": "zlib"}
+            specific["refcount-bits"] = header.refcount_bits
+        else:
+            specific = {
+                "compat": "1.1",
+                "compression-type": "zstd" if header.compression_type else "zlib",
+                "lazy-refcounts": bool(header.compatible & LAZY_REFCOUNTS),
+                "refcount-bits": header.refcount_bits,
+                "corrupt": bool(header.incompatible & CORRUPT),
+                "extended-l2": False,
+            }
+            bitmaps = qcow2_bitmaps.info(self)
+            if bitmaps:
+                specific["bitmaps"] = bitmaps
+        return {
+            "cluster-size": header.cluster_bytes,
+            "dirty-flag": bool(header.incompatible & DIRTY),
+            "format-specific": {"type": "qcow2", "data": specific},
+        }

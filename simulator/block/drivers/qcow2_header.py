@@ -1,0 +1,284 @@
+"""The header of a qcow2 image and its extensions, read, checked and written.
+
+Source: docs/interop/qcow2.txt ("Header", "Header extensions"); checks in qcow2_do_open, block/qcow2.c, 7.2.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from simulator.block.errors import QmpError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+MAGIC = 0x514649FB
+MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21
+MAX_L1_BYTES = 32 << 20
+MAX_REFTABLE_BYTES = 8 << 20
+
+# Incompatible feature bits.
+DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = 1, 2, 4, 8, 16
+_KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
+LAZY_REFCOUNTS = 1  # compatible
+BITMAPS = 1  # autoclear
+
+_V2 = Struct(">IIQIIQIIQQIIQ")
+_V3 = Struct(">QQQII")
+_V3_BYTES = 112  # as QEMU writes it: with the compression type and padding
+
+_BACKING_FORMAT = 0xE2792ACA
+_FEATURE_TABLE = 0x6803F857
+_BITMAPS = 0x23852875
+_CRYPTO = 0x0537BE77
+_DATA_FILE_NAME = 0x44415441
+
+# (type, bit, name); type 0 is incompatible, 1 compatible, 2 autoclear.
+_FEATURE_NAMES = (
+    (0, 0, "dirty bit"),
+    (0, 1, "corrupt bit"),
+    (0, 2, "external data file"),
+    (0, 3, "compression type"),
+    (0, 4, "extended L2 entries"),
+    (1, 0, "lazy refcounts"),
+    (2, 0, "bitmaps"),
+    (2, 1, "raw external data"),
+)
+
+
+class Header:
+    """All fields; offsets and sizes in bytes. `others` keeps extensions that are not known, as (magic, payload).
+
+    bitmaps_*: the bitmaps extension; all 0 without one.
+    """
+
+    def __init__(self, version: int, cluster_bits: int, refcount_order: int) -> None:
+        self.version = version
+        self.cluster_bits = cluster_bits
+        self.refcount_order = refcount_order
+        self.size_bytes = 0
+        self.crypt_method = 0
+        self.l1_entries = 0
+        self.l1_offset = 0
+        self.reftable_offset = 0
+        self.reftable_clusters = 0
+        self.snapshot_count = 0
+        self.snapshots_offset = 0
+        self.incompatible = 0
+        self.compatible = 0
+        self.autoclear = 0
+        self.compression_type = 0
+        self.backing_file = ""
+        self.backing_format = ""
+        self.bitmap_count = 0
+        self.bitmap_directory_offset = 0
+        self.bitmap_directory_bytes = 0
+        self.more_fields = b""
+        self.others: list[tuple[int, bytes]] = []
+        self.feature_names: dict[int, str] = {}
+
+    @property
+    def cluster_bytes(self) -> int:
+        return 1 << self.cluster_bits
+
+    @property
+    def refcount_bits(self) -> int:
+        return 1 << self.refcount_order
+
+    def l1_entries_for(self, size_bytes: int) -> int:
+        """How many L1 entries cover a disk of this size."""
+        shift = 2 * self.cluster_bits - 3
+        return (size_bytes + (1 << shift) - 1) >> shift
+
+    def encode(self) -> bytes:
+        """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""
+        extensions = self._encode_extensions()
+        fixed = (_V2.size if self.version == 2 else _V3_BYTES) + len(self.more_fields)
+        name = self.backing_file.encode()
+        name_offset = fixed + len(extensions) if name else 0
+        head = _V2.pack(
+            MAGIC, self.version, name_offset, len(name), self.cluster_bits, self.size_bytes, self.crypt_method,
+            self.l1_entries, self.l1_offset, self.reftable_offset, self.reftable_clusters,
+            self.snapshot_count, self.snapshots_offset,
+        )  # fmt: skip
+        if self.version == 3:
+            head += _V3.pack(self.incompatible, self.compatible, self.autoclear, self.refcount_order, fixed)
+            head += bytes([self.compression_type]) + bytes(7)
+        whole = head + self.more_fields + extensions + name
+        if len(whole) > self.cluster_bytes:
+            raise QmpError("Could not update qcow2 header: No space left on device")
+        return whole.ljust(self.cluster_bytes, b"\0")
+
+    def _encode_extensions(self) -> bytes:
+        out = b""
+        if self.backing_format:
+            out += _extension(_BACKING_FORMAT, self.backing_format.encode())
+        # A table of feature names would leave no room for a backing file's name in a small cluster.
+        if self.version == 3 and self.cluster_bytes > 4096:
+            table = b"".join(bytes((kind, bit)) + name.encode().ljust(46, b"\0") for kind, bit, name in _FEATURE_NAMES)
+            out += _extension(_FEATURE_TABLE, table)
+        if self.bitmap_count:
+            fields = (self.bitmap_count, 0, self.bitmap_directory_bytes, self.bitmap_directory_offset)
+            out += _extension(_BITMAPS, Struct(">IIQQ").pack(*fields))
+        for magic, payload in self.others:
+            out += _extension(magic, payload)
+        return out + bytes(8)
+
+
+def _extension(magic: int, payload: bytes) -> bytes:
+    return Struct(">II").pack(magic, len(payload)) + payload + bytes(-len(payload) % 8)
+
+
+async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bool) -> Header:
+    """Read and check the header through `read(offset, length)`. Raises QmpError in QEMU's words."""
+    head = await read(0, _V3_BYTES)
+    fields = _V2.unpack_from(head)
+    if fields[0] != MAGIC:
+        raise QmpError("Image is not in qcow2 format")
+    if fields[1] not in (2, 3):
+        raise QmpError(f"Unsupported qcow2 version {fields[1]}")
+    if not MIN_CLUSTER_BITS <= fields[4] <= MAX_CLUSTER_BITS:
+        raise QmpError(f"Unsupported cluster size: 2^{fields[4]}")
+    header = Header(fields[1], fields[4], 4)
+    name_offset, name_bytes = fields[2], fields[3]
+    header.size_bytes, header.crypt_method, header.l1_entries, header.l1_offset = fields[5:9]
+    header.reftable_offset, header.reftable_clusters = fields[9:11]
+    header.snapshot_count, header.snapshots_offset = fields[11:13]
+    length = _V2.size
+    if header.version == 3:
+        header.incompatible, header.compatible, header.autoclear, header.refcount_order, length = _V3.unpack_from(
+            head, _V2.size
+        )
+        if length < _V2.size + _V3.size:
+            raise QmpError("qcow2 header too short")
+        if length > _V2.size + _V3.size:
+            header.compression_type = head[_V2.size + _V3.size]
+    if length > header.cluster_bytes:
+        raise QmpError("qcow2 header exceeds cluster size")
+    if name_offset > header.cluster_bytes:
+        raise QmpError("Invalid backing file offset")
+    cluster = await read(0, header.cluster_bytes)
+    if header.version == 3 and length > _V3_BYTES:
+        header.more_fields = cluster[_V3_BYTES:length]
+    end = name_offset or header.cluster_bytes
+    _check_compression(header)
+    if header.incompatible & ~_KNOWN_INCOMPATIBLE:
+        _read_extensions(header, cluster, length, end)
+        raise QmpError(_unsupported(header, header.incompatible & ~_KNOWN_INCOMPATIBLE))
+    if header.incompatible & CORRUPT and writable:
+        raise QmpError("qcow2: Image is corrupt; cannot be opened read/write")
+    if header.refcount_order > 6:
+        raise QmpError("Reference count entry width too large; may not exceed 64 bits")
+    _check_what_is_not_simulated(header)
+    check_tables(header)
+    _read_extensions(header, cluster, length, end)
+    if name_offset:
+        if name_bytes > min(1023, header.cluster_bytes - name_offset):
+            raise QmpError("Backing file name too long")
+        header.backing_file = cluster[name_offset : name_offset + name_bytes].decode(errors="replace")
+    return header
+
+
+def _check_compression(header: Header) -> None:
+    if header.compression_type > 1:
+        raise QmpError(f"qcow2: unknown compression type: {header.compression_type}")
+    if bool(header.compression_type) != bool(header.incompatible & COMPRESSION):
+        wanted = "must be set" if header.compression_type else "must not be set"
+        raise QmpError(f"qcow2: Compression type incompatible feature bit {wanted}")
+
+
+def _check_what_is_not_simulated(header: Header) -> None:
+    """Refuse what would be read wrongly. QEMU opens extended L2 entries and data files; the simulator does not."""
+    if header.incompatible & EXTENDED_L2:
+        raise QmpError("Unsupported qcow2 feature(s): extended L2 entries")
+    if header.incompatible & DATA_FILE:
+        raise QmpError("Unsupported qcow2 feature(s): external data file")
+    if header.crypt_method == 1:
+        raise QmpError(
+            "Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators"
+        )
+    if header.crypt_method == 2:
+        raise QmpError("Parameter 'encrypt.key-secret' is required for cipher")
+    if header.crypt_method:
+        raise QmpError(f"Unsupported encryption method {header.crypt_method}")
+
+
+def check_tables(header: Header) -> None:
+    """Where the tables lie and how big they are. Raises QmpError."""
+    if header.reftable_clusters == 0:
+        raise QmpError("Image does not contain a reference count table")
+    reftable_bytes = header.reftable_clusters * header.cluster_bytes
+    _check_table(header, header.reftable_offset, reftable_bytes, MAX_REFTABLE_BYTES, "Reference count table")
+    _check_table(header, header.snapshots_offset, header.snapshot_count * 40, 65536 * 40, "Snapshot table")
+    _check_table(header, header.l1_offset, header.l1_entries * 8, MAX_L1_BYTES, "Active L1 table")
+    needed = header.l1_entries_for(header.size_bytes)
+    if needed > 0x7FFFFFFF:
+        raise QmpError("Image is too big")
+    if header.l1_entries < needed:
+        raise QmpError("L1 table is too small")
+
+
+def _check_table(header: Header, offset: int, length: int, most: int, name: str) -> None:
+    if length > most:
+        raise QmpError(f"{name} too large")
+    if offset + length >= 1 << 63 or offset % header.cluster_bytes:
+        raise QmpError(f"{name} offset invalid")
+
+
+def _unsupported(header: Header, bits: int) -> str:
+    names = []
+    for bit, name in header.feature_names.items():
+        if bits >> bit & 1:
+            names.append(name[:46])
+            bits &= ~(1 << bit)
+    if bits:
+        names.append(f"Unknown incompatible feature: {bits:x}")
+    return "Unsupported qcow2 feature(s): " + ", ".join(names)
+
+
+def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> None:
+    header.others = []
+    while offset < end:
+        magic, length = Struct(">II").unpack_from(cluster.ljust(end + 8, b"\0"), offset)
+        offset += 8
+        if offset > end or length > end - offset:
+            raise QmpError("Header extension too large")
+        payload = cluster[offset : offset + length]
+        offset += length + -length % 8
+        if magic == 0:
+            return
+        if magic == _BACKING_FORMAT:
+            if length >= 16:
+                raise QmpError(f"ERROR: ext_backing_format: len={length} too large (>=16)")
+            header.backing_format = payload.decode(errors="replace")
+        elif magic == _FEATURE_TABLE:
+            for at in range(0, length - 47, 48):
+                if payload[at] == 0:
+                    header.feature_names[payload[at + 1]] = payload[at + 2 : at + 48].rstrip(b"\0").decode()
+        elif magic == _BITMAPS:
+            _read_bitmaps_extension(header, payload)
+        elif magic not in (_CRYPTO, _DATA_FILE_NAME):
+            header.others.append((magic, payload))
+
+
+def _read_bitmaps_extension(header: Header, payload: bytes) -> None:
+    if len(payload) != 24:
+        raise QmpError("bitmaps_ext: Invalid extension length: Invalid argument")
+    # Without the autoclear bit somebody wrote the image who knew no bitmaps: they are not to be trusted.
+    if not header.autoclear & BITMAPS:
+        return
+    count, reserved, size, offset = Struct(">IIQQ").unpack(payload)
+    if reserved:
+        raise QmpError("bitmaps_ext: Reserved field is not zero: Invalid argument")
+    if count > 65535:
+        raise QmpError(f"bitmaps_ext: Image has {count} bitmaps, exceeding the QEMU supported maximum of 65535")
+    if not count:
+        raise QmpError("found bitmaps extension with zero bitmaps")
+    if offset % header.cluster_bytes:
+        raise QmpError("bitmaps_ext: invalid bitmap directory offset")
+    if size > 65535 * 1024:
+        raise QmpError(
+            f"bitmaps_ext: bitmap directory size ({size}) exceeds the maximum supported size ({65535 * 1024})"
+        )
+    header.bitmap_count, header.bitmap_directory_bytes, header.bitmap_directory_offset = count, size, offset

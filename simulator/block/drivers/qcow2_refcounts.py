@@ -1,0 +1,269 @@
+"""Which clusters of a qcow2 image are in use: the refcount table and its blocks, in memory until written back.
+
+Source: docs/interop/qcow2.txt, "Reference count table" and "refcount blocks"; block/qcow2-refcount.c, 7.2.
+"""
+
+from __future__ import annotations
+
+from array import array
+from errno import EFBIG, EIO
+from os import strerror
+from struct import pack
+from sys import byteorder
+from typing import TYPE_CHECKING
+
+from simulator.block.drivers.qcow2_header import MAX_REFTABLE_BYTES
+from simulator.engine.task import Lock
+
+if TYPE_CHECKING:
+    from simulator.block.drivers.qcow2_header import Header
+    from simulator.block.node import Edge
+
+Writes = list[tuple[int, bytes]]  # (offset in the image file, payload)
+
+_TYPES = {8: "B", 16: "H", 32: "I", 64: "Q"}
+_OFFSET_MASK = ~0x1FF & ((1 << 64) - 1)
+
+
+class _Block:
+    """One refcount block. dirty_from..dirty_to are indexes of changed entries, empty if equal."""
+
+    __slots__ = ("dirty_from", "dirty_to", "entries", "offset")
+
+    def __init__(self, offset: int, entries: array[int]) -> None:
+        self.offset = offset
+        self.entries = entries
+        self.dirty_from = self.dirty_to = 0
+
+    def touch(self, first: int, end: int) -> None:
+        if self.dirty_from == self.dirty_to:
+            self.dirty_from, self.dirty_to = first, end
+        else:
+            self.dirty_from, self.dirty_to = min(self.dirty_from, first), max(self.dirty_to, end)
+
+
+class Refcounts:
+    """Cluster numbers, not offsets, throughout. `load` must have finished before anything else is called.
+
+    A cluster that is given back stays in use until `settle`: what is on disk may still refer to it, and a
+    request may still be reading it.
+    """
+
+    def __init__(self, file: Edge, header: Header) -> None:
+        self._file = file
+        self._header = header
+        self._loaded = False
+        self._lock = Lock("the refcount blocks to be read")
+        self._table: list[int] = []
+        self._blocks: dict[int, _Block] = {}
+        self._table_moved = False
+        self._table_dirty = False
+        self._first_maybe_free = 0
+        self._given_back: list[tuple[int, int, bool]] = []
+        self.per_block = header.cluster_bytes * 8 // header.refcount_bits
+
+    async def load(self) -> None:
+        """Read all once. Raises OSError."""
+        if self._loaded:
+            return
+        async with self._lock:
+            if self._loaded:
+                return
+            header = self._header
+            raw = await self._file.read(header.reftable_offset, header.reftable_clusters * header.cluster_bytes)
+            self._table = [entry & _OFFSET_MASK for entry in words(raw)]
+            for number, offset in enumerate(self._table):
+                if offset:
+                    if offset % header.cluster_bytes:
+                        raise OSError(EIO, strerror(EIO))
+                    payload = await self._file.read(offset, header.cluster_bytes)
+                    self._blocks[number] = _Block(offset, _unpack(payload, header.refcount_bits))
+            self._loaded = True
+
+    # What is in use.
+
+    def get(self, cluster: int) -> int:
+        block = self._blocks.get(cluster // self.per_block)
+        return block.entries[cluster % self.per_block] if block else 0
+
+    def used(self) -> list[tuple[int, int]]:
+        """(cluster, refcount) of all clusters in use, in order."""
+        found = []
+        for number in sorted(self._blocks):
+            first = number * self.per_block
+            found += [(first + at, count) for at, count in enumerate(self._blocks[number].entries) if count]
+        return found
+
+    def table_clusters(self) -> list[int]:
+        """The clusters of the refcount table and of its blocks."""
+        shift = self._header.cluster_bits
+        first = self._header.reftable_offset >> shift
+        own = list(range(first, first + self._header.reftable_clusters))
+        return own + [block.offset >> shift for block in self._blocks.values()]
+
+    # Changes.
+
+    def allocate(self, count: int) -> int:
+        """The first of `count` neighbouring free clusters, the lowest there are. OSError EFBIG."""
+        at = self._first_maybe_free
+        run = 0
+        while run < count:
+            at = self._next_free(at + run) if not run else at
+            number, index = divmod(at + run, self.per_block)
+            if number not in self._blocks:
+                # The block may take the very cluster that we looked at.
+                self._new_block(number)
+                run = 0
+                continue
+            if self._blocks[number].entries[index]:
+                at, run = at + run + 1, 0
+                continue
+            run += 1
+        for cluster in range(at, at + count):
+            self.set(cluster, 1)
+        if count == 1:
+            self._first_maybe_free = at + 1
+        return at
+
+    def _next_free(self, cluster: int) -> int:
+        number, index = divmod(cluster, self.per_block)
+        while number in self._blocks:
+            try:
+                return number * self.per_block + self._blocks[number].entries.index(0, index)
+            except ValueError:
+                number, index = number + 1, 0
+        return number * self.per_block + index
+
+    def set(self, cluster: int, count: int) -> None:
+        """Set a refcount, making the block for it if needed."""
+        number, index = divmod(cluster, self.per_block)
+        if number not in self._blocks:
+            self._new_block(number)
+        block = self._blocks[number]
+        block.entries[index] = count
+        block.touch(index, index + 1)
+
+    def give_back(self, cluster: int, count: int = 1, discard: bool = False) -> None:
+        """Decrement at the next `settle`; `discard` also tells the file that the clusters are free."""
+        self._given_back.append((cluster, count, discard))
+
+    def take_given_back(self) -> list[tuple[int, int, bool]]:
+        taken, self._given_back = self._given_back, []
+        return taken
+
+    def keep_given_back(self, taken: list[tuple[int, int, bool]]) -> None:
+        self._given_back = taken + self._given_back
+
+    def settle(self, taken: list[tuple[int, int, bool]]) -> list[tuple[int, int]]:
+        """Decrement what was given back; (cluster, count) of what the file may discard."""
+        free = []
+        for first, count, discard in taken:
+            for cluster in range(first, first + count):
+                left = self.get(cluster) - 1
+                if left < 0:
+                    continue
+                self.set(cluster, left)
+                if not left:
+                    self._first_maybe_free = min(self._first_maybe_free, cluster)
+            if discard and not any(self.get(cluster) for cluster in range(first, first + count)):
+                free.append((first, count))
+        return free
+
+    def release_unused(self, first: int, count: int) -> None:
+        """Free at once what was allocated and never written to a table."""
+        self.settle([(first, count, False)])
+
+    def _new_block(self, number: int) -> None:
+        if number >= len(self._table):
+            self._grow_table(number + 1)
+            if number in self._blocks:
+                return
+        width = self._header.refcount_bits
+        block = _Block(0, array(_TYPES[max(width, 8)], bytes(self.per_block * max(width, 8) // 8)))
+        block.touch(0, self.per_block)
+        place = self._next_free(self._first_maybe_free)
+        self._blocks[number] = block
+        if place // self.per_block not in self._blocks:
+            place = number * self.per_block
+        block.offset = place << self._header.cluster_bits
+        self._table[number] = block.offset
+        self._table_dirty = True
+        self.set(place, 1)
+
+    def _grow_table(self, entries: int) -> None:
+        """A bigger table somewhere else; the old one is given back."""
+        header = self._header
+        per_cluster = header.cluster_bytes // 8
+        clusters = max(-(-entries // per_cluster), header.reftable_clusters * 3 // 2 + 1)
+        if clusters * header.cluster_bytes > MAX_REFTABLE_BYTES:
+            raise OSError(EFBIG, strerror(EFBIG))
+        self._table.extend([0] * (clusters * per_cluster - len(self._table)))
+        first = self.allocate(clusters)
+        self.give_back(header.reftable_offset >> header.cluster_bits, header.reftable_clusters)
+        header.reftable_offset, header.reftable_clusters = first << header.cluster_bits, clusters
+        self._table_moved = self._table_dirty = True
+
+    # Writing back.
+
+    def is_dirty(self) -> bool:
+        return self._table_dirty or bool(self._given_back) or any(
+            block.dirty_from != block.dirty_to for block in self._blocks.values()
+        )
+
+    def take_writes(self) -> Writes:
+        """What must be written, blocks before the table and the table before the header that points at it."""
+        writes: Writes = []
+        width = self._header.refcount_bits
+        for block in self._blocks.values():
+            if block.dirty_from != block.dirty_to:
+                # Whole bytes, and no more than a sector around what changed.
+                per_sector = 512 * 8 // width
+                first = block.dirty_from - block.dirty_from % per_sector
+                end = min(block.dirty_to + -block.dirty_to % per_sector, self.per_block)
+                writes.append((block.offset + first * width // 8, _pack(block.entries[first:end], width)))
+                block.dirty_from = block.dirty_to = 0
+        if self._table_dirty:
+            self._table_dirty = False
+            writes.append((self._header.reftable_offset, packed(self._table)))
+        if self._table_moved:
+            self._table_moved = False
+            # The header's fields refcount_table_offset and refcount_table_clusters.
+            writes.append((48, pack(">QI", self._header.reftable_offset, self._header.reftable_clusters)))
+        return writes
+
+
+def words(payload: bytes) -> array[int]:
+    """Big-endian 64 bit words."""
+    found = array("Q", payload)
+    if byteorder == "little":
+        found.byteswap()
+    return found
+
+
+def packed(entries: list[int] | array[int]) -> bytes:
+    out = array("Q", entries)
+    if byteorder == "little":
+        out.byteswap()
+    return out.tobytes()
+
+
+def _unpack(payload: bytes, width: int) -> array[int]:
+    if width < 8:
+        mask = (1 << width) - 1
+        return array("B", [byte >> shift & mask for byte in payload for shift in range(0, 8, width)])
+    entries = array(_TYPES[width], payload)
+    if byteorder == "little":
+        entries.byteswap()
+    return entries
+
+
+def _pack(entries: array[int], width: int) -> bytes:
+    if width < 8:
+        per_byte = 8 // width
+        return bytes(
+            sum(entries[at + i] << i * width for i in range(per_byte)) for at in range(0, len(entries), per_byte)
+        )
+    out = array(entries.typecode, entries)
+    if byteorder == "little":
+        out.byteswap()
+    return out.tobytes()

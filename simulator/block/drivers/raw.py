@@ -1,0 +1,94 @@
+"""Driver `raw`: a file's bytes as they are, or a window of them. Source: block/raw-format.c, 7.2."""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENOSPC
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
+from simulator.block.errors import QmpError
+
+if TYPE_CHECKING:
+    from simulator.block.driver import DriverStatus
+
+_SECTOR_BYTES = 512
+_LARGEST = (1 << 63) - 1
+
+
+class Raw(Driver):
+    """Options `offset` and `size` (bytes, `size` a multiple of 512) choose a window of the file."""
+
+    format_name = "raw"
+
+    _offset = 0
+    _size: int | None = None
+
+    async def open(self, options: dict[str, Any]) -> None:
+        self._offset, self._size = self._window(options)
+        if self._offset or self._size is not None:
+            # With a window this is no plain filter any more (raw_open).
+            self.file.role = permissions.DATA | permissions.PRIMARY
+        self._measure()
+
+    def _window(self, options: dict[str, Any]) -> tuple[int, int | None]:
+        offset, size = int(options.get("offset", 0)), options.get("size")
+        real = self.file.node.size_bytes
+        if offset > real:
+            raise QmpError(
+                f"Offset ({offset}) cannot be greater than size of the containing file ({real})"
+            )
+        if size is not None and real - offset < int(size):
+            raise QmpError(
+                f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
+                f" actual size of the containing file ({real})"
+            )
+        if size is not None and int(size) % _SECTOR_BYTES:
+            raise QmpError(f"Specified size is not multiple of {_SECTOR_BYTES}")
+        return offset, None if size is None else int(size)
+
+    def _measure(self) -> None:
+        left = max(0, self.file.node.size_bytes - self._offset)
+        size = left if self._size is None else min(self._size, left)
+        self.node.size_bytes = size + -size % _SECTOR_BYTES
+
+    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+        self._reopened = self._window(options)
+
+    def reopen_commit(self) -> None:
+        self._offset, self._size = self._reopened
+        self._measure()
+
+    def _place(self, offset: int, length: int, number: int) -> int:
+        """Where the range lies in the file. OSError `number` if it leaves the window."""
+        if self._size is not None and (offset > self._size or length > self._size - offset):
+            raise OSError(number, strerror(number))
+        return offset + self._offset
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self.file.read(self._place(offset, length, EINVAL), length)
+
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await self.file.write(self._place(offset, len(payload), ENOSPC), payload, flags)
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self.file.write_zeroes(self._place(offset, length, ENOSPC), length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self.file.discard(self._place(offset, length, ENOSPC), length)
+
+    async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset + self._offset
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        if self._size is not None:
+            raise QmpError("Cannot resize fixed-size raw disks")
+        if _LARGEST - size_bytes < self._offset:
+            raise QmpError("Disk size too large for the chosen offset")
+        await self.file.node.truncate(size_bytes + self._offset, exact, preallocation)
+        self._measure()
+
+    @property
+    def cluster_bytes(self) -> int | None:
+        return self.file.node.driver.cluster_bytes

@@ -1,0 +1,16 @@
+"""How the block layer refuses: in QEMU's words for commands, by errno for requests (plain OSError)."""
+
+from __future__ import annotations
+
+
+class QmpError(Exception):
+    """An error that a QMP client sees. `desc` is QEMU's wording, `error_class` one of QapiErrorClass."""
+
+    def __init__(self, desc: str, error_class: str = "GenericError") -> None:
+        super().__init__(desc)
+        self.desc = desc
+        self.error_class = error_class
+
+    def prefixed(self, prefix: str) -> QmpError:
+        """The same error with text in front (error_prepend)."""
+        return QmpError(prefix + self.desc, self.error_class)

@@ -1,0 +1,286 @@
+"""The block graph: all nodes by name, how they are opened, joined, replaced, drained and let go.
+
+Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph itself needs no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.backend import BlockBackend
+from simulator.block.errors import QmpError
+from simulator.block.host import Host
+from simulator.block.node import Edge, Node
+from simulator.block.opening import open_tree
+from simulator.block.parent import Parent
+from simulator.engine.chance import Chance
+from simulator.engine.scheduler import Scheduler
+from simulator.engine.task import WaitQueue
+
+if TYPE_CHECKING:
+    from simulator.block.throttle_groups import ThrottleGroup
+
+MAX_NODE_NAME = 31  # sizeof(BlockDriverState.node_name) - 1
+
+
+class Drained:
+    """``async with graph.drained(node)``: no request is under way on the nodes, and none starts."""
+
+    def __init__(self, graph: Graph, nodes: list[Node]) -> None:
+        self._graph, self._nodes = graph, nodes
+
+    async def __aenter__(self) -> None:
+        for node in self._nodes:
+            node.drained_begin()
+        await self._graph.wait_drained(self._nodes)
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self._nodes:
+            node.drained_end()
+
+
+class Graph:
+    """`warnings` collects what QEMU would print on its standard error."""
+
+    def __init__(self, scheduler: Scheduler, host: Host, chance: Chance) -> None:
+        self.scheduler = scheduler
+        self.host = host
+        self.nodes: dict[str, Node] = {}  # in the order they were made
+        self.backends: dict[str, BlockBackend] = {}  # named drives
+        self.throttle_groups: dict[str, ThrottleGroup] = {}
+        self.warnings: list[str] = []
+        self._chance = chance
+        self._serial = 0
+        self._progress = WaitQueue("requests to finish in a drained section")
+
+    # -- names
+    def find(self, name: str) -> Node | None:
+        """By drive id or node name; a drive without a medium is no node."""
+        backend = self.backends.get(name)
+        if backend is not None:
+            return backend.node
+        return self.nodes.get(name)
+
+    def lookup(self, device: str, node_name: str) -> Node:
+        """bdrv_lookup_bs, block.c:6106, 7.2. Raises QmpError."""
+        if device:
+            backend = self.backends.get(device)
+            if backend is not None:
+                if backend.node is None:
+                    raise QmpError(f"Device '{device}' has no medium")
+                return backend.node
+        node = self.nodes.get(node_name)
+        if node is None:
+            raise QmpError(f"Cannot find device='{device}' nor node-name='{node_name}'")
+        return node
+
+    def claim_name(self, node_name: str | None) -> str:
+        """A given name, checked, or a made-up one (bdrv_assign_node_name)."""
+        if node_name is None:
+            self._serial += 1
+            return f"#block{self._serial - 1}{self._chance.below(100):02d}"
+        if not well_formed_id(node_name):
+            raise QmpError(f"Invalid node-name: '{node_name}'")
+        if node_name in self.backends:
+            raise QmpError(f"node-name={node_name} is conflicting with a device id")
+        if node_name in self.nodes:
+            raise QmpError(f"Duplicate nodes with node-name='{node_name}'")
+        if len(node_name) > MAX_NODE_NAME:
+            raise QmpError("Node name too long")
+        return node_name
+
+    # -- opening and closing
+    async def open(self, options: dict[str, Any], read_only: bool = False) -> Node:
+        """Open a node and all below it that its options describe. The caller is its first user: it must attach an
+        edge, mark it monitor_owned, or call `release`. Raises QmpError; nothing is left of a failed attempt."""
+        return await open_tree(self, options, read_only)
+
+    async def release(self, node: Node) -> None:
+        """Close a node that nobody uses any more, and then those below it of which the same is true."""
+        if node.monitor_owned or node.parents or node.references or node.node_name not in self.nodes:
+            return
+        node.references += 1
+        node.drained_begin()
+        await self.wait_drained([node])
+        try:
+            await node.driver.flush()
+            await node.driver.close()
+        except OSError as error:
+            self.warnings.append(f"closing node '{node.node_name}': {error.strerror}")
+        node.drained_end()
+        del self.nodes[node.node_name]
+        for edge in list(node.children.values()):
+            await self.detach(edge, refresh=False)
+        node.children.clear()
+
+    # -- edges
+    def attach(
+        self, parent: Parent | Node, name: str, role: int, node: Node, perm: int, shared: int, refresh: bool = True
+    ) -> Edge:
+        """Make `parent` a user of `node`. Raises QmpError on a permission conflict and leaves no edge."""
+        edge = Edge(parent, name, role, node, perm, shared)
+        if isinstance(parent, Node):
+            parent.children[name] = edge
+        self.link(edge, node)
+        if not refresh:
+            return edge
+        try:
+            permissions.refresh([parent if isinstance(parent, Node) else node])
+        except QmpError:
+            self._unlink(edge)
+            if isinstance(parent, Node):
+                del parent.children[name]
+            permissions.refresh([node])
+            raise
+        return edge
+
+    async def detach(self, edge: Edge, refresh: bool = True) -> None:
+        """Remove an edge, let the node's other users have what it took, and close the node if it was the last."""
+        node = edge.node
+        self._unlink(edge)
+        if isinstance(edge.parent, Node) and edge.parent.children.get(edge.name) is edge:
+            del edge.parent.children[edge.name]
+        if not node.parents and not node.monitor_owned and not node.references:
+            await self.release(node)
+        else:
+            permissions.refresh([node])
+
+    def link(self, edge: Edge, node: Node) -> None:
+        """Point an edge at a node. A user that comes to a drained node is drained too."""
+        edge.node = node
+        node.parents.append(edge)
+        for _ in range(node.quiesce_count):
+            edge.parent.drained_begin()
+
+    def _unlink(self, edge: Edge) -> None:
+        node = edge.node
+        node.parents.remove(edge)
+        for _ in range(node.quiesce_count):
+            edge.parent.drained_end()
+
+    def move(self, edge: Edge, node: Node) -> None:
+        """Point an existing edge at another node; permissions are the caller's business."""
+        old = edge.node
+        quiesced = old.quiesce_count
+        edge.node = node
+        # The user stays drained throughout: begin for the new node comes before end for the old one.
+        for _ in range(node.quiesce_count):
+            edge.parent.drained_begin()
+        old.parents.remove(edge)
+        node.parents.append(edge)
+        for _ in range(quiesced):
+            edge.parent.drained_end()
+
+    def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
+        """Raises QmpError and changes nothing on a conflict."""
+        before = edge.perm, edge.shared
+        edge.perm, edge.shared = perm, shared
+        try:
+            permissions.refresh([edge.node])
+        except QmpError:
+            edge.perm, edge.shared = before
+            permissions.refresh([edge.node])
+            raise
+
+    # -- replacing
+    async def replace(self, old: Node, new: Node) -> None:
+        """Move all users of `old` to `new`, except those below `new` itself (bdrv_replace_node). Raises QmpError
+        and undoes all on a conflict."""
+        async with self.drained(old):
+            below = {edge for node in permissions.topological([new]) for edge in node.children.values()}
+            moved = [edge for edge in list(old.parents) if edge not in below and not edge.parent.stay_at_node]
+            for edge in moved:
+                if edge.frozen:
+                    raise QmpError(f"Cannot change '{edge.name}' link to '{old.node_name}'")
+            for edge in moved:
+                self.move(edge, new)
+            try:
+                permissions.refresh([new, old])
+            except QmpError:
+                for edge in moved:
+                    self.move(edge, old)
+                permissions.refresh([new, old])
+                raise
+
+    async def replace_child(self, edge: Edge, node: Node) -> None:
+        """Point one edge at another node (bdrv_replace_child_bs). Raises QmpError and undoes it on a conflict."""
+        old = edge.node
+        async with self.drained(old, node):
+            self.move(edge, node)
+            try:
+                permissions.refresh([node, old])
+            except QmpError:
+                self.move(edge, old)
+                permissions.refresh([old, node])
+                raise
+        await self.release(old)
+
+    async def insert_above(self, node: Node, options: dict[str, Any]) -> Node:
+        """Open a filter by `options` (which name `node` as a child) and let it take over all users of `node`
+        (bdrv_insert_node). Raises QmpError."""
+        try:
+            new = await self.open(options)
+        except QmpError as error:
+            raise error.prefixed("Could not create node: ") from None
+        new.references += 1
+        try:
+            await self.replace(node, new)
+        except QmpError as error:
+            new.references -= 1
+            await self.release(new)
+            raise error.prefixed("Could not replace node: ") from None
+        new.references -= 1
+        return new
+
+    async def drop_filter(self, node: Node) -> None:
+        """Give a filter's users back to what it filters, and close it if nobody holds it (bdrv_drop_filter)."""
+        below = node.below
+        if below is None:
+            raise AssertionError(f"{node!r} filters nothing")
+        node.references += 1
+        async with self.drained(node):
+            edge = node.children.get("file") or node.children["backing"]
+            for parent_edge in list(node.parents):
+                if not parent_edge.parent.stay_at_node:
+                    self.move(parent_edge, below)
+            self._unlink(edge)
+            del node.children[edge.name]
+            permissions.refresh([below, node])
+        node.references -= 1
+        await self.release(node)
+
+    # -- drains
+    def drained(self, *nodes: Node) -> Drained:
+        return Drained(self, list(nodes))
+
+    def drained_all(self) -> Drained:
+        """bdrv_drain_all_begin .. end."""
+        return Drained(self, list(self.nodes.values()))
+
+    async def wait_drained(self, nodes: Iterable[Node]) -> None:
+        """Until nothing is under way on drained nodes."""
+        for node in nodes:
+            while node.drained_busy():
+                await self._progress.wait()
+
+    def progress(self) -> None:
+        """Something came to rest: whoever waits in a drained section looks again."""
+        if len(self._progress):
+            self._progress.wake_all()
+
+    # -- operations that a job or a backing relation forbids
+    def check_operation(self, node: Node, operation: str) -> None:
+        """Raises QmpError if `operation` (BlockOpType in words, such as "drive-del") is blocked on `node`."""
+        for reason, allowed in node.op_blockers:
+            if operation not in allowed:
+                raise QmpError(f"Node '{node.device_or_node_name}' is busy: {reason}")
+
+
+def well_formed_id(text: str) -> bool:
+    """id_wellformed, util/id.c: a letter, then letters, digits, '-', '.', '_'."""
+    if not text or not (text[0].isascii() and text[0].isalpha()):
+        return False
+    return all(c.isascii() and (c.isalnum() or c in "-._") for c in text)
+

@@ -1,0 +1,123 @@
+"""The guest's side of a disk: a device that stands on a node or a drive (hw/block, hw/core/qdev-properties-system.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.block import permissions
+from simulator.block.backend import BlockBackend
+from simulator.block.errors import QmpError
+
+if TYPE_CHECKING:
+    from simulator.block.graph import Graph
+
+# Device type -> (part below the device that the backend hangs on, whether the guest can be told of a new size)
+DEVICE_TYPES = {
+    "virtio-blk-pci": ("virtio-backend", True),
+    "virtio-blk": ("virtio-backend", True),
+    "scsi-hd": ("", True),
+    "ide-hd": ("", True),
+}
+
+
+class GuestDevice:
+    """A disk device. `path` is its place in the QOM tree; `backend_path` that of the part which holds the backend."""
+
+    def __init__(self, type_name: str, device_id: str, path: str, backend: BlockBackend) -> None:
+        self.type_name = type_name
+        self.device_id = device_id
+        self.path = path
+        below = DEVICE_TYPES[type_name][0]
+        self.backend_path = f"{path}/{below}" if below else path
+        self.backend = backend
+
+    @property
+    def drive_name(self) -> str:
+        """What qom-get shows as `drive`: the drive's id, or the node's name."""
+        if self.backend.name:
+            return self.backend.name
+        node = self.backend.node
+        return node.node_name if node is not None else ""
+
+
+class GuestDevices:
+    """All guest disk devices of a machine, by QOM path, in the order they were made."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._anonymous = 0
+        self.by_path: dict[str, GuestDevice] = {}
+
+    def find(self, id_or_path: str) -> GuestDevice | None:
+        """By qdev id, by path, or by the path of the part below that holds the backend."""
+        for device in self.by_path.values():
+            if id_or_path in (device.device_id or None, device.path, device.backend_path):
+                return device
+        return None
+
+    @staticmethod
+    def is_disk(type_name: str) -> bool:
+        """Whether it is a device that stands on a drive."""
+        return type_name in DEVICE_TYPES
+
+    def add(self, type_name: str, device_id: str, drive: str, share_rw: bool = False, read_only: bool = False) -> GuestDevice:
+        """-device TYPE,drive=...,id=... Raises QmpError."""
+        if type_name not in DEVICE_TYPES:
+            raise QmpError(f"'{type_name}' is not a valid device model name")
+        if device_id:
+            path = f"/machine/peripheral/{device_id}"
+            if path in self.by_path:
+                raise QmpError(f"Duplicate device ID '{device_id}'")
+        else:
+            path = f"/machine/peripheral-anon/device[{self._anonymous}]"
+        backend = self._backend_for(type_name, drive)
+        device = GuestDevice(type_name, device_id, path, backend)
+        backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
+        self._take_permissions(device, share_rw, read_only)
+        if not device_id:
+            self._anonymous += 1
+        self.by_path[path] = device
+        return device
+
+    def _backend_for(self, type_name: str, drive: str) -> BlockBackend:
+        backend = self._graph.backends.get(drive)
+        if backend is None:
+            node = self._graph.nodes.get(drive)
+            if node is None:
+                raise QmpError(f"Property '{type_name}.drive' can't find value '{drive}'")
+            backend = BlockBackend(self._graph, "", 0, permissions.ALL)
+            backend.insert(node)
+        elif backend.device_id:
+            raise QmpError(f"Drive '{drive}' is already in use by another device")
+        return backend
+
+    def _take_permissions(self, device: GuestDevice, share_rw: bool, read_only: bool) -> None:
+        """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
+        perm = permissions.CONSISTENT_READ
+        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+        node = device.backend.node
+        if not read_only and node is not None and not node.read_only:
+            perm |= permissions.WRITE
+        if DEVICE_TYPES[device.type_name][1]:
+            shared |= permissions.RESIZE
+        if share_rw:
+            shared |= permissions.WRITE
+        device.backend.set_permissions(perm, shared)
+
+    async def set_drive(self, device: GuestDevice, value: str) -> None:
+        """qom-set of `drive` on a device that has one: stand on another node. Raises QmpError."""
+        node = self._graph.lookup("", value)
+        root = device.backend.root
+        if root is None:
+            device.backend.insert(node)
+        else:
+            await self._graph.replace_child(root, node)
+
+    async def remove(self, device: GuestDevice) -> None:
+        """Unplug: the device lets go of its backend; an unnamed one goes with it."""
+        del self.by_path[device.path]
+        device.backend.device_id = ""
+        if device.backend.name:
+            device.backend.set_permissions(0, permissions.ALL)
+        else:
+            await device.backend.remove()

@@ -1,0 +1,303 @@
+"""A node of the block graph and the edges to it: request tracking, serialisation, drains, dirty bitmaps.
+
+Source: block/io.c (bdrv_co_preadv_part, bdrv_co_pwritev_part, tracked requests), include/block/block_int-common.h, 7.2.
+"""
+
+from __future__ import annotations
+
+from errno import EIO, EPERM
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.engine.task import WaitQueue
+
+if TYPE_CHECKING:
+    from simulator.block.bitmap import DirtyBitmap
+    from simulator.block.driver import Driver
+    from simulator.block.graph import Graph
+    from simulator.block.parent import Parent
+
+MAX_REQUEST_BYTES = (1 << 31) - 512  # BDRV_REQUEST_MAX_BYTES, include/block/block-common.h:76
+MAX_LENGTH_BYTES = ((1 << 63) - 1) & ~((1 << 30) - 1)  # BDRV_MAX_LENGTH
+
+
+class Request:
+    """One request in flight on a node. `serialising`: no other request may overlap it."""
+
+    __slots__ = ("end", "offset", "serialising", "waiting", "writes")
+
+    def __init__(self, offset: int, end: int, writes: bool) -> None:
+        self.offset, self.end, self.writes = offset, end, writes
+        self.serialising = False
+        self.waiting = False
+
+
+class Edge:
+    """A parent's use of a node (BdrvChild): under which name and role, with which permissions."""
+
+    __slots__ = ("frozen", "name", "node", "parent", "perm", "role", "shared")
+
+    def __init__(self, parent: Parent | Node, name: str, role: int, node: Node, perm: int, shared: int) -> None:
+        self.parent, self.name, self.role, self.node = parent, name, role, node
+        self.perm, self.shared = perm, shared
+        self.frozen = False
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self.node.read(offset, length)
+
+    async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
+        await self.node.write(offset, payload, flags)
+
+    async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
+        await self.node.write_zeroes(offset, length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self.node.discard(offset, length)
+
+    async def flush(self) -> None:
+        await self.node.flush()
+
+
+class Node:
+    """One BlockDriverState. Made and removed by the Graph only."""
+
+    def __init__(self, graph: Graph, node_name: str, driver_class: type[Driver]) -> None:
+        self.graph = graph
+        self.node_name = node_name
+        self.options: dict[str, Any] = {}  # as opened, for reopen and for saying what it is
+        self.driver: Driver = driver_class(self)
+        self.children: dict[str, Edge] = {}
+        self.parents: list[Edge] = []  # oldest first
+        self.size_bytes = 0
+        self.read_only = False
+        self.auto_read_only = False
+        self.detect_zeroes = "off"
+        self.discard_unmap = False
+        self.cache: dict[str, bool] = {"writeback": True, "direct": False, "no-flush": False}
+        self.force_share = False
+        self.monitor_owned = False
+        self.implicit = False
+        self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
+        self.op_blockers: list[tuple[str, frozenset[str]]] = []  # newest first: (reason, operations not blocked)
+        self.references = 0  # held by others than edges and the monitor: exports, running commands
+        self.requests: list[Request] = []
+        self.in_flight = 0
+        self.serialising_in_flight = 0
+        self.quiesce_count = 0
+        self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
+
+    def __repr__(self) -> str:
+        return f"<node {self.node_name} {self.driver.format_name}>"
+
+    # -- what it is
+    def is_writable(self) -> bool:
+        return not self.read_only
+
+    @property
+    def filename(self) -> str:
+        return self.driver.filename
+
+    @property
+    def backing(self) -> Node | None:
+        """The node that copy-on-write falls back to (bdrv_cow_bs)."""
+        edge = self.children.get("backing")
+        return edge.node if edge is not None and self.driver.supports_backing else None
+
+    @property
+    def filtered(self) -> Node | None:
+        """The node whose content a filter shows (bdrv_filter_bs)."""
+        if not self.driver.is_filter:
+            return None
+        edge = self.children.get("file") or self.children.get("backing")
+        return edge.node if edge is not None else None
+
+    @property
+    def below(self) -> Node | None:
+        """bdrv_filter_or_cow_bs."""
+        return self.filtered or self.backing
+
+    def drive_name(self) -> str:
+        """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
+        for edge in self.parents:
+            name = edge.parent.device_name()
+            if name:
+                return name
+        return ""
+
+    @property
+    def device_or_node_name(self) -> str:
+        return self.drive_name() or self.node_name
+
+    # -- being a parent of other nodes (see parent.Parent)
+    def user_description(self) -> str:
+        return f"node '{self.node_name}'"
+
+    def device_name(self) -> str:
+        return ""
+
+    stay_at_node = False
+
+    def drained_begin(self) -> None:
+        """No new requests into this node: its users are told, all the way up (bdrv_do_drained_begin_quiesce)."""
+        self.quiesce_count += 1
+        for edge in list(self.parents):
+            edge.parent.drained_begin()
+        self.driver.drained_begin()
+
+    def drained_end(self) -> None:
+        self.quiesce_count -= 1
+        self.driver.drained_end()
+        for edge in list(self.parents):
+            edge.parent.drained_end()
+
+    def drained_busy(self) -> bool:
+        return self.in_flight > 0 or any(edge.parent.drained_busy() for edge in self.parents)
+
+    # -- requests
+    async def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes; what lies beyond the end reads as zero (bdrv_aligned_preadv)."""
+        request = self._begin(offset, length, False)
+        try:
+            if self.serialising_in_flight:
+                await self._wait_for_overlapping(request)
+            inside = self.size_bytes - offset
+            if length <= inside:
+                return await self.driver.read(offset, length)
+            if inside <= 0:
+                return bytes(length)
+            return await self.driver.read(offset, inside) + bytes(length - inside)
+        finally:
+            self._end(request)
+
+    async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
+        length = len(payload)
+        if self.detect_zeroes != "off" and length and not any(payload):
+            await self.write_zeroes(offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0))
+            return
+        request = self._begin(offset, length, True)
+        try:
+            await self._before_write(request, flags)
+            await self.driver.write(offset, payload, flags & ~SERIALISING)
+            self._after_write(offset, length)
+        finally:
+            self._end(request)
+
+    async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
+        if not self.discard_unmap:
+            flags &= ~MAY_UNMAP
+        request = self._begin(offset, length, True)
+        try:
+            await self._before_write(request, flags)
+            await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
+            self._after_write(offset, length)
+        finally:
+            self._end(request)
+
+    async def discard(self, offset: int, length: int) -> None:
+        """A hint. A node opened without discard=unmap drops it before anything else sees it (bdrv_co_pdiscard)."""
+        if not self.discard_unmap or not length:
+            return
+        request = self._begin(offset, length, True)
+        try:
+            await self._before_write(request, 0)
+            await self.driver.discard(offset, length)
+            self._mark_dirty(offset, length)
+        finally:
+            self._end(request)
+
+    async def flush(self) -> None:
+        """This node's caches, then those below its data (bdrv_co_flush). Nothing for a node that was never writable."""
+        self.in_flight += 1
+        try:
+            await self.driver.flush()
+            for edge in list(self.children.values()):
+                if edge.perm & 0b0110 or edge.role & 16:
+                    await edge.node.flush()
+        finally:
+            self._leave()
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
+        self.in_flight += 1
+        try:
+            await self.driver.truncate(size_bytes, exact, preallocation)
+            for bitmap in self.bitmaps:
+                bitmap.truncate(self.size_bytes)
+            for edge in list(self.parents):
+                edge.parent.child_resized(edge)
+        finally:
+            self._leave()
+
+    def child_resized(self, edge: Edge) -> None:
+        """A filter is as long as what it filters."""
+        if self.driver.is_filter and self.filtered is edge.node and self.size_bytes != edge.node.size_bytes:
+            self.size_bytes = edge.node.size_bytes
+            for parent in list(self.parents):
+                parent.parent.child_resized(parent)
+
+    def _begin(self, offset: int, length: int, writes: bool) -> Request:
+        if offset < 0 or length < 0 or length > MAX_REQUEST_BYTES or offset > MAX_LENGTH_BYTES - length:
+            raise OSError(EIO, "request out of range")
+        if writes and self.read_only:
+            raise OSError(EPERM, "node is read-only")
+        request = Request(offset, offset + length, writes)
+        self.requests.append(request)
+        self.in_flight += 1
+        return request
+
+    def _end(self, request: Request) -> None:
+        self.requests.remove(request)
+        if request.serialising:
+            self.serialising_in_flight -= 1
+        if len(self.request_done):
+            self.request_done.wake_all()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.graph.progress()
+
+    async def _before_write(self, request: Request, flags: int) -> None:
+        if flags & SERIALISING:
+            request.serialising = True
+            self.serialising_in_flight += 1
+            unit = self.driver.cluster_bytes or 1
+            request.offset -= request.offset % unit
+            request.end += -request.end % unit
+            await self._wait_for_overlapping(request)
+        elif self.serialising_in_flight:
+            await self._wait_for_overlapping(request)
+
+    async def _wait_for_overlapping(self, request: Request) -> None:
+        """Until no other request overlaps of which one of the two is serialising. A request that is itself waiting
+        is not waited for, or two serialising ones would wait for each other for ever."""
+        while self._conflict(request):
+            request.waiting = True
+            try:
+                await self.request_done.wait()
+            finally:
+                request.waiting = False
+
+    def _conflict(self, request: Request) -> bool:
+        for other in self.requests:
+            if other is request or not (other.serialising or request.serialising) or other.waiting:
+                continue
+            if other.offset < request.end and request.offset < other.end:
+                return True
+        return False
+
+    def _after_write(self, offset: int, length: int) -> None:
+        end = offset + length
+        if end > self.size_bytes and length:
+            self.size_bytes = end
+            for bitmap in self.bitmaps:
+                bitmap.truncate(end)
+            for edge in list(self.parents):
+                edge.parent.child_resized(edge)
+        self._mark_dirty(offset, length)
+
+    def _mark_dirty(self, offset: int, length: int) -> None:
+        for bitmap in self.bitmaps:
+            if bitmap.recording:
+                bitmap.set(offset, length)

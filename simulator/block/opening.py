@@ -1,0 +1,152 @@
+"""From options to nodes: how a tree described by blockdev-add, -blockdev or -drive is opened.
+
+Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in block.c, 7.2.
+"""
+
+from __future__ import annotations
+
+from posixpath import dirname, isabs, join
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.drivers import driver_class
+from simulator.block.errors import QmpError
+from simulator.block.node import Node
+
+if TYPE_CHECKING:
+    from simulator.block.graph import Graph
+
+# Options of every node (BlockdevOptions base); all others belong to the driver.
+COMMON = ("driver", "node-name", "read-only", "auto-read-only", "discard", "cache", "detect-zeroes", "force-share")
+
+_QCOW2_MAGIC = b"QFI\xfb"
+
+
+async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = False) -> Node:
+    """Open the node that `options` describe with all its children; see Graph.open."""
+    driver_name = options["driver"]
+    name = graph.claim_name(options.get("node-name"))
+    node = Node(graph, name, driver_class(driver_name))
+    _apply_common(node, options, read_only)
+    graph.nodes[name] = node
+    # A node under construction is somebody's, or a failing child would take it away.
+    node.references += 1
+    try:
+        for child_name, role, required in node.driver.children:
+            await _open_child(graph, node, child_name, role, required)
+        await node.driver.open({key: value for key, value in options.items() if key not in COMMON})
+        if node.driver.supports_backing:
+            await _open_backing(graph, node)
+        permissions.refresh([node])
+    except (QmpError, OSError) as error:
+        await _undo(graph, node)
+        if isinstance(error, OSError):
+            raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
+        raise
+    node.references -= 1
+    return node
+
+
+def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
+    node.options = options
+    node.read_only = options.get("read-only", read_only)
+    node.auto_read_only = options.get("auto-read-only", False)
+    node.force_share = options.get("force-share", False)
+    node.discard_unmap = options.get("discard", "ignore") == "unmap"
+    node.detect_zeroes = options.get("detect-zeroes", "off")
+    cache = options.get("cache", {})
+    node.cache = {"writeback": True, "direct": cache.get("direct", False), "no-flush": cache.get("no-flush", False)}
+    if node.detect_zeroes == "unmap" and not node.discard_unmap:
+        raise QmpError("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")
+
+
+async def _undo(graph: Graph, node: Node) -> None:
+    graph.nodes.pop(node.node_name, None)
+    for edge in list(node.children.values()):
+        await graph.detach(edge, refresh=False)
+
+
+async def _open_child(graph: Graph, node: Node, name: str, role: int, required: bool) -> None:
+    given = node.options.get(name)
+    if given is None:
+        if required:
+            raise QmpError(f'A block device must be specified for "{name}"')
+        return
+    await attach_child(graph, node, name, role, given)
+
+
+async def attach_child(graph: Graph, node: Node, name: str, role: int, given: str | dict[str, Any]) -> None:
+    """Attach a child given as a reference (node name) or as options of its own. Raises QmpError."""
+    if isinstance(given, str):
+        graph.attach(node, name, role, graph.lookup(given, given), 0, permissions.ALL)
+        return
+    child = await open_tree(graph, _inherited(node, role, given), node.read_only and not role & permissions.COW)
+    try:
+        graph.attach(node, name, role, child, 0, permissions.ALL)
+    except QmpError:
+        await graph.release(child)
+        raise
+
+
+def _inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
+    """What an inline child takes over from its parent where it does not say otherwise."""
+    options = dict(given)
+    options.setdefault("cache", {key: node.cache[key] for key in ("direct", "no-flush")})
+    if node.force_share:
+        options.setdefault("force-share", True)
+    if role & permissions.COW:
+        options.setdefault("read-only", True)
+    else:
+        options.setdefault("read-only", node.read_only)
+        options.setdefault("auto-read-only", node.auto_read_only)
+        # Formats and filters flush and discard only where their own user asked for it, so the layer below may.
+        options.setdefault("discard", "unmap")
+    return options
+
+
+async def _open_backing(graph: Graph, node: Node) -> None:
+    """The `backing` option: null is none, a reference or options are that; left out, what the image's header names."""
+    given = node.options.get("backing", _FROM_HEADER)
+    if given is _FROM_HEADER:
+        given = await _backing_from_header(graph, node)
+    if given is None:
+        return
+    try:
+        await attach_child(graph, node, "backing", permissions.COW, given)
+    except QmpError as error:
+        if isinstance(given, str):
+            raise
+        raise error.prefixed("Could not open backing file: ") from None
+    block_as_backing(node)
+
+
+_FROM_HEADER = object()
+
+
+async def _backing_from_header(graph: Graph, node: Node) -> dict[str, Any] | None:
+    filename: str | None = getattr(node.driver, "backing_file", None)
+    if not filename:
+        return None
+    if not isabs(filename):
+        filename = join(dirname(node.filename), filename)
+    image_format: str | None = getattr(node.driver, "backing_format", None)
+    protocol = {"driver": "file", "filename": filename}
+    return {"driver": image_format or probe(graph, filename), "file": protocol}
+
+
+def probe(graph: Graph, filename: str) -> str:
+    """The format of an image of which none was given: by its magic, else raw. Raises QmpError if it cannot be read."""
+    try:
+        file = graph.host.open(filename, read_only=True)
+        head = file.read(0, 4)
+        file.close()
+    except OSError as error:
+        raise QmpError(f"Could not open '{filename}': {error.strerror}") from None
+    return "qcow2" if head == _QCOW2_MAGIC else "raw"
+
+
+def block_as_backing(node: Node) -> None:
+    """What may not be done to a node while it is somebody's backing file (bdrv_backing_attach)."""
+    allowed = frozenset(("commit-target", "stream", "backup-source", "backup-target"))
+    reason = f"node is used as backing hd of '{node.device_or_node_name}'"
+    node.children["backing"].node.op_blockers.insert(0, (reason, allowed))

@@ -1,0 +1,37 @@
+"""What uses a node: another node, a block backend (drive, device, export) or a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.block.node import Edge
+
+
+class Parent:
+    """Answers for a user of nodes. Nodes themselves answer the same calls (duck typing keeps them one class)."""
+
+    __slots__ = ()
+
+    # An edge that stays where it is when its node is replaced by a filter (BdrvChildClass.stay_at_node).
+    stay_at_node = False
+
+    def user_description(self) -> str:
+        """As permission conflicts name it, such as "block device 'd0'"."""
+        raise NotImplementedError
+
+    def device_name(self) -> str:
+        """Name of the drive this is, or ""."""
+        return ""
+
+    def drained_begin(self) -> None:
+        """Send no new requests until drained_end; calls nest."""
+
+    def drained_end(self) -> None: ...
+
+    def drained_busy(self) -> bool:
+        """Whether requests are still under way although drained_begin was called."""
+        return False
+
+    def child_resized(self, edge: Edge) -> None:
+        """The node below `edge` has a new size."""

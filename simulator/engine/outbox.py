@@ -1,0 +1,27 @@
+"""What leaves a machine, in order: events are values put here by lower layers and drained by the monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+# (name, data, virtual time in nanoseconds)
+Event = tuple[str, dict[str, Any], int]
+
+
+class Outbox:
+    """Events in the order they were raised."""
+
+    __slots__ = ("_now_ns", "events")
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self.events: list[Event] = []
+
+    def emit(self, name: str, data: dict[str, Any]) -> None:
+        self.events.append((name, data, self._now_ns()))
+
+    def drain(self) -> list[Event]:
+        """All events so far; the outbox is empty afterwards."""
+        events, self.events = self.events, []
+        return events

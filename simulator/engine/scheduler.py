@@ -1,0 +1,135 @@
+"""One scheduler: which task runs next, and what time it is. Virtual nanoseconds since power-on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
+from typing import Any
+
+from simulator.engine.chance import Chance
+from simulator.engine.task import Future, Task
+
+
+class Stuck(Exception):
+    """Nothing can happen any more, yet something is waited for. str() lists who waits for what."""
+
+
+class Timer:
+    """A callback at a time; `cancel` is allowed at any moment."""
+
+    __slots__ = ("callback", "when_ns")
+
+    def __init__(self, when_ns: int, callback: Callable[[], None]) -> None:
+        self.when_ns = when_ns
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Scheduler:
+    """Tasks run one at a time. Without `chance` the one that became ready first runs first; with it, the next one
+    is drawn, so that a seed is an interleaving. Time moves only when no task is ready."""
+
+    __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "now_ns")
+
+    def __init__(self, chance: Chance | None = None) -> None:
+        self.chance = chance
+        self.now_ns = 0
+        self.failed: list[Task] = []
+        self._ready: deque[Task] = deque()
+        self._timers: list[tuple[int, int, Timer]] = []
+        self._serial = 0
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
+        """Start a coroutine; it first runs when its turn comes."""
+        task = Task(coroutine, name, self)
+        self._ready.append(task)
+        return task
+
+    def enter(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
+        """Start a coroutine and run it at once up to its first wait, as qemu_coroutine_enter does."""
+        task = Task(coroutine, name, self)
+        task.step()
+        return task
+
+    def make_ready(self, task: Task) -> None:
+        """Called by futures; a task is in the line at most once because it waits for one thing at a time."""
+        self._ready.append(task)
+
+    def has_ready(self) -> bool:
+        """Whether any task could run now, besides the one that asks."""
+        return bool(self._ready)
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
+        """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""
+        timer = Timer(when_ns, callback)
+        self._serial += 1
+        heappush(self._timers, (when_ns, self._serial, timer))
+        return timer
+
+    async def sleep(self, duration_ns: int) -> None:
+        future = Future(f"sleep of {duration_ns} ns")
+        self.call_at(self.now_ns + duration_ns, future.set_result)
+        await future
+
+    def next_timer_ns(self) -> int | None:
+        """When the next timer is due, or None."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heappop(timers)
+        return timers[0][0] if timers else None
+
+    def run_ready(self) -> None:
+        """Run until every task waits. Time stands still."""
+        ready, chance = self._ready, self.chance
+        while ready:
+            if chance is not None and len(ready) > 1:
+                ready.rotate(-chance.below(len(ready)))
+            task = ready.popleft()
+            if not task.done():
+                task.step()
+            if self.failed:
+                self._raise_failed()
+
+    def _raise_failed(self) -> None:
+        """A task that nobody awaits must not fail in silence: it is a defect of the simulator."""
+        task = self.failed.pop(0)
+        self.failed.clear()
+        task.result()
+
+    def advance_to(self, when_ns: int) -> None:
+        """Let virtual time reach `when_ns`, running all that falls due on the way."""
+        self.run_ready()
+        while True:
+            due_ns = self.next_timer_ns()
+            if due_ns is None or due_ns > when_ns:
+                break
+            self._fire_next()
+            self.run_ready()
+        self.now_ns = max(self.now_ns, when_ns)
+
+    def run_until(self, future: Future, limit_ns: int | None = None) -> Any:
+        """Run until `future` is done and return its result; time jumps to the next timer when all wait.
+
+        Raises Stuck if nothing is left that could finish it, or virtual time would pass `limit_ns`.
+        """
+        self.run_ready()
+        while not future.done():
+            due_ns = self.next_timer_ns()
+            if due_ns is None:
+                raise Stuck(f"{future.what or 'what was asked for'} can never happen: no task is ready, no timer is set")
+            if limit_ns is not None and due_ns > limit_ns:
+                raise Stuck(f"{future.what or 'what was asked for'} has not happened by {limit_ns} ns of virtual time")
+            self._fire_next()
+            self.run_ready()
+        return future.result()
+
+    def _fire_next(self) -> None:
+        when_ns, _, timer = heappop(self._timers)
+        self.now_ns = max(self.now_ns, when_ns)
+        callback = timer.callback
+        if callback is not None:
+            timer.callback = None
+            callback()

@@ -1,0 +1,251 @@
+"""The backup job: a copy of a disk as it is when the job is made.
+
+A copy-before-write filter above the source saves what the guest is about to overwrite; the job itself copies the rest,
+or with sync=none nothing, and then the target is a view of that point in time for as long as the job runs.
+Source: block/backup.c, 7.2.
+"""
+
+from __future__ import annotations
+
+from errno import ECANCELED
+from os import strerror
+from typing import TYPE_CHECKING
+
+from simulator.block import permissions
+from simulator.block.errors import QmpError
+from simulator.engine.task import Future
+from simulator.jobs.block_job import BlockJob
+from simulator.jobs.dirty_bitmaps import check_usable
+
+if TYPE_CHECKING:
+    from simulator.block.block_copy import BlockCopyCall, BlockCopyState
+    from simulator.block.node import Node
+    from simulator.jobs.backup_options import BackupOptions
+    from simulator.jobs.registry import Jobs
+    from simulator.jobs.txn import JobTxn
+
+_INT_MAX = (1 << 31) - 1
+
+
+class BackupJob(BlockJob):
+    """Made by `create_backup`. `copying` is shared with the filter: what it has saved is not copied again."""
+
+    job_type = "backup"
+
+    __slots__ = ("_call", "_call_over", "_ended", "copying", "filter", "options", "source", "target")
+
+    def __init__(
+        self, jobs: Jobs, job_id: str, txn: JobTxn, options: BackupOptions, source: Node, target: Node, cbw: Node
+    ) -> None:
+        super().__init__(jobs, job_id, txn, options.auto_finalize, options.auto_dismiss)
+        self.options = options
+        self.source, self.target, self.filter = source, target, cbw
+        self.copying: BlockCopyState = _copying_of(cbw)
+        self._call: BlockCopyCall | None = None
+        self._call_over: Future | None = None
+        self._ended = False
+
+    # -- the work
+    async def run(self) -> None:
+        self._choose_clusters()
+        sync = self.options.sync
+        if sync == "top":
+            await self._leave_out_unallocated()
+        if sync == "none":
+            while not self.force_cancelled and not self._ended:
+                await self.yield_until_entered()
+        else:
+            await self._copy()
+
+    def _choose_clusters(self) -> None:
+        to_copy = self.copying.copy_bitmap
+        if self.options.sync == "bitmap":
+            assert self.options.bitmap is not None
+            to_copy.reset(0, self.copying.size_bytes)
+            for offset, length in self.options.bitmap.dirty_areas():
+                to_copy.set(offset, length)
+        elif self.options.sync == "top":
+            # Until the scan is through, the copy bitmap says too much, and the filter must look for itself.
+            self.copying.skip_unallocated = True
+        self.progress.set_remaining(to_copy.count_bytes)
+
+    async def _leave_out_unallocated(self) -> None:
+        offset = 0
+        while offset < self.copying.size_bytes:
+            if not self.force_cancelled:
+                await self.pause_point()
+            if self.force_cancelled:
+                raise OSError(ECANCELED, strerror(ECANCELED))
+            _, length = await self.copying.reset_unallocated(offset)
+            offset += length
+        self.copying.skip_unallocated = False
+
+    async def _copy(self) -> None:
+        """backup_loop: until all is copied, or an error is to be reported. A pause ends a call, and so may an error."""
+        whole = self.copying.size_bytes + -self.copying.size_bytes % self.copying.cluster_bytes
+        while True:
+            options = self.options
+            call = self._call = self.copying.start(
+                0, whole, max_workers=options.max_workers, max_chunk=options.max_chunk_bytes,
+                on_finished=self._copy_finished,
+            )  # fmt: skip
+            while not call.finished and not self.force_cancelled:
+                await self.yield_until_entered()
+            if not call.finished:
+                await self._stop_call(call)
+                break
+            if self.force_cancelled or (not call.cancelled and call.error is None):
+                break
+            if not call.cancelled:
+                assert call.error is not None
+                await self._failed_call(call.error, call.error_is_read)
+        self._call = None
+
+    async def _failed_call(self, error: OSError, is_read: bool) -> None:
+        on_error = self.options.on_source_error if is_read else self.options.on_target_error
+        action = self.error_action(on_error, "read" if is_read else "write", error.errno or 0)
+        if action == "report":
+            self._call = None
+            raise error
+        if action == "stop":
+            await self.pause_point()
+
+    def _copy_finished(self) -> None:
+        if self._call_over is not None:
+            over, self._call_over = self._call_over, None
+            over.set_result()
+        else:
+            self.enter()
+
+    async def _stop_call(self, call: BlockCopyCall) -> None:
+        """No job_yield here: the job stays busy, as it has requests under way."""
+        call.cancel()
+        self._call_over = over = Future(f"the copying of backup job '{self.id}' to stop")
+        await over
+
+    async def on_pause(self) -> None:
+        if self._call is not None and not self._call.finished:
+            await self._stop_call(self._call)
+
+    def on_set_speed(self) -> None:
+        self.copying.set_speed(self.speed_bytes_per_s)
+        if self._call is not None:
+            self._call.kick()
+
+    # -- the end
+    @property
+    def can_complete(self) -> bool:
+        return self.jobs.rules.complete_ends_fleecing and self.options.sync == "none"
+
+    def complete(self) -> None:
+        self._ended = True
+        self.enter()
+
+    def commit(self) -> None:
+        self._sync_bitmap(failed=False)
+
+    def abort(self) -> None:
+        self._sync_bitmap(failed=True)
+
+    def _sync_bitmap(self, failed: bool) -> None:
+        """backup_cleanup_sync_bitmap: either the successor, with what was written meanwhile, takes the bitmap's place,
+        or the two are one again; a failed job that syncs always adds what it has not copied."""
+        bitmap, mode = self.options.bitmap, self.options.bitmap_mode
+        if bitmap is None:
+            return
+        if mode != "never" and (not failed or mode == "always"):
+            bitmap = bitmap.abdicate()
+        else:
+            bitmap.reclaim()
+        if failed and mode == "always":
+            for offset, length in self.copying.copy_bitmap.areas():
+                bitmap.set(offset, min(length, bitmap.size_bytes - offset))
+
+    async def clean(self) -> None:
+        await self.remove_all_nodes()
+        await _drop(self.filter)
+
+
+def _copying_of(cbw: Node) -> BlockCopyState:
+    from simulator.block.drivers.copy_before_write import CopyBeforeWrite
+
+    driver = cbw.driver
+    assert isinstance(driver, CopyBeforeWrite)
+    return driver.copy_state
+
+
+async def _drop(cbw: Node) -> None:
+    cbw.references -= 1
+    await cbw.graph.drop_filter(cbw)
+
+
+async def create_backup(
+    jobs: Jobs, source: Node, target: Node, options: BackupOptions, txn: JobTxn | None
+) -> BackupJob:
+    """backup_job_create: check, insert the filter, make the job; it is not started. Raises QmpError, undoing all."""
+    _check(jobs, source, target, options)
+    bitmap = options.bitmap
+    if bitmap is not None:
+        if options.bitmap_mode != "never":
+            check_usable(bitmap)
+        bitmap.create_successor()
+    cbw: Node | None = None
+    try:
+        if target.size_bytes != source.size_bytes:
+            raise QmpError("Source and target image have different sizes")
+        cbw = await jobs.graph.insert_above(source, _filter_options(source, target, options))
+        cbw.references += 1
+        return await _make_job(jobs, source, target, options, txn, cbw)
+    except QmpError:
+        if bitmap is not None:
+            bitmap.reclaim()
+        if cbw is not None:
+            await _drop(cbw)
+        raise
+
+
+def _check(jobs: Jobs, source: Node, target: Node, options: BackupOptions) -> None:
+    if source is target:
+        raise QmpError("Source and target cannot be the same")
+    if options.compress and not target.driver.supports_compressed_writes:
+        raise QmpError(f"Compression is not supported for this drive {target.drive_name()}")
+    jobs.graph.check_operation(source, "backup-source")
+    jobs.graph.check_operation(target, "backup-target")
+    if not 1 <= options.max_workers <= _INT_MAX:
+        raise QmpError(f"max-workers must be between 1 and {_INT_MAX}")
+    if options.max_chunk_bytes < 0:
+        raise QmpError("max-chunk must be zero (which means no limit) or positive")
+
+
+def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[str, str]:
+    chosen = {"driver": "copy-before-write", "file": source.node_name, "target": target.node_name}
+    if options.filter_node_name is not None:
+        chosen["node-name"] = options.filter_node_name
+    return chosen
+
+
+async def _make_job(
+    jobs: Jobs, source: Node, target: Node, options: BackupOptions, txn: JobTxn | None, cbw: Node
+) -> BackupJob:
+    copying = _copying_of(cbw)
+    if options.max_chunk_bytes and options.max_chunk_bytes < copying.cluster_bytes:
+        raise QmpError(
+            f"Required max-chunk ({options.max_chunk_bytes}) is less than backup cluster size ({copying.cluster_bytes})"
+        )
+
+    def make(job_id: str, group: JobTxn) -> BackupJob:
+        return BackupJob(jobs, job_id, group, options, source, target, cbw)
+
+    job_id = options.job_id if options.job_id is not None else cbw.drive_name()
+    job = jobs.add(job_id, make, txn)
+    assert isinstance(job, BackupJob)
+    try:
+        job.add_node("main node", cbw, 0, permissions.ALL, frozenset(("dataplane",)))
+        job.set_speed(options.speed_bytes_per_s)
+    except QmpError:
+        await job.fail_early()
+        raise
+    copying.set_options(compress=options.compress)
+    copying.progress = job.progress
+    job.add_node("target", target, 0, permissions.ALL)
+    return job

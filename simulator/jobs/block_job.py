@@ -1,0 +1,142 @@
+"""A job that works on nodes: it stands on them, keeps others off, and answers block-job-* (blockjob.c, 7.2)."""
+
+from __future__ import annotations
+
+from errno import ENOSPC
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+from simulator.jobs.job import Job
+
+if TYPE_CHECKING:
+    from simulator.block.node import Edge, Node
+    from simulator.jobs.registry import Jobs
+    from simulator.jobs.txn import JobTxn
+
+# BlockdevOnError -> what is done with an error other than "no space", and with that one (BlockErrorAction).
+_ACTIONS = {
+    "report": ("report", "report"),
+    "ignore": ("ignore", "ignore"),
+    "stop": ("stop", "stop"),
+    "enospc": ("report", "stop"),
+    "auto": ("report", "stop"),
+}
+
+
+class BlockJob(Job):
+    """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0 unlimited."""
+
+    __slots__ = ("_blockers", "edges", "io_status", "speed_bytes_per_s")
+
+    stay_at_node = True
+
+    def __init__(
+        self, jobs: Jobs, job_id: str, txn: JobTxn, auto_finalize: bool = True, auto_dismiss: bool = True
+    ) -> None:
+        super().__init__(jobs, job_id, txn, auto_finalize, auto_dismiss)
+        self.edges: list[Edge] = []
+        self.io_status = "ok"
+        self.speed_bytes_per_s = 0
+        self._blockers: list[tuple[Node, tuple[str, frozenset[str]]]] = []
+
+    # -- its nodes
+    def add_node(self, name: str, node: Node, perm: int, shared: int, allowed: frozenset[str] = frozenset()) -> None:
+        """Stand on `node` and block all operations on it but `allowed`. Raises QmpError on a permission conflict."""
+        edge = self.jobs.graph.attach(self, name, 0, node, perm, shared)
+        self.edges.insert(0, edge)
+        blocker = (f"block device is in use by block job: {self.job_type}", allowed)
+        node.op_blockers.insert(0, blocker)
+        self._blockers.append((node, blocker))
+
+    async def remove_all_nodes(self) -> None:
+        for node, blocker in self._blockers:
+            node.op_blockers.remove(blocker)
+        self._blockers.clear()
+        while self.edges:
+            await self.jobs.graph.detach(self.edges.pop(0))
+
+    async def free(self) -> None:
+        await self.remove_all_nodes()
+
+    # -- as a parent
+    def user_description(self) -> str:
+        return f"{self.job_type} job '{self.id}'"
+
+    def drained_begin(self) -> None:
+        self.pause()
+
+    def drained_end(self) -> None:
+        self.resume()
+
+    def drained_busy(self) -> bool:
+        """child_job_drained_poll: a parked job has a pause point right after it is entered."""
+        return self.busy and not self.is_completed()
+
+    # -- speed
+    def set_speed(self, speed_bytes_per_s: int) -> None:
+        """Raises QmpError."""
+        self.check_verb("set-speed")
+        if speed_bytes_per_s < 0:
+            raise QmpError("Parameter 'speed' expects a non-negative value")
+        before = self.speed_bytes_per_s
+        self.speed_bytes_per_s = speed_bytes_per_s
+        self.on_set_speed()
+        if not speed_bytes_per_s or speed_bytes_per_s > before:
+            self.enter(self.timer_pending)
+
+    def on_set_speed(self) -> None: ...
+
+    # -- errors of its requests
+    def error_action(self, on_error: str, operation: str, errno: int) -> str:
+        """What to do about a failed request, "report", "ignore" or "stop", by the policy `on_error` (BlockdevOnError).
+        The event is sent; for "stop" the job is paused as if by the user. `operation` is "read" or "write"."""
+        action = _ACTIONS[on_error][errno == ENOSPC]
+        self.jobs.emit("BLOCK_JOB_ERROR", {"device": self.id, "operation": operation, "action": action})
+        if action == "stop":
+            if not self.user_paused:
+                self.pause()
+                self.user_paused = True
+            if self.io_status == "ok":
+                self.io_status = "nospace" if errno == ENOSPC else "failed"
+        return action
+
+    def on_user_resume(self) -> None:
+        self.io_status = "ok"
+
+    # -- events and queries
+    def _outcome(self) -> dict[str, Any]:
+        return {
+            "type": self.job_type,
+            "device": self.id,
+            "len": self.progress.total,
+            "offset": self.progress.current,
+            "speed": self.speed_bytes_per_s,
+        }
+
+    def announce_completed(self) -> None:
+        outcome = self._outcome()
+        if self.errno:
+            outcome["error"] = self.error
+        self.jobs.emit("BLOCK_JOB_COMPLETED", outcome)
+
+    def announce_cancelled(self) -> None:
+        self.jobs.emit("BLOCK_JOB_CANCELLED", self._outcome())
+
+    def announce_pending(self) -> None:
+        self.jobs.emit("BLOCK_JOB_PENDING", {"type": self.job_type, "id": self.id})
+
+    def block_job_info(self) -> dict[str, Any]:
+        """QAPI BlockJobInfo. `paused` is true in any drained section too (blockjob.c:379)."""
+        shown: dict[str, Any] = {
+            **self._outcome(),
+            "busy": self.busy,
+            "paused": self.pause_count > 0,
+            "io-status": self.io_status,
+            "ready": self.is_ready(),
+            "status": self.status,
+            "auto-finalize": self.auto_finalize,
+            "auto-dismiss": self.auto_dismiss,
+        }
+        if self.errno:
+            shown["error"] = self.error
+        return shown

@@ -1,0 +1,60 @@
+"""Images that drive-backup and blockdev-snapshot-sync make and open by file name (bdrv_img_create, block.c:6919, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+from simulator.block.opening import probe
+from simulator.jobs.creators import create_format, create_protocol
+
+if TYPE_CHECKING:
+    from simulator.block.graph import Graph
+    from simulator.block.node import Node
+
+# Formats that an image can be made in by name, and whether its header can name a backing file.
+_FORMATS = {"raw": False, "qcow2": True}
+
+
+def backing_node_of(node: Node) -> Node | None:
+    """What the topmost layer with content of its own falls back to (bdrv_cow_bs of bdrv_skip_filters)."""
+    while (filtered := node.filtered) is not None:
+        node = filtered
+    return node.backing
+
+
+def _explicit(node: Node) -> Node:
+    """The node itself, or below filters that QEMU put in by itself (bdrv_skip_implicit_filters)."""
+    while node.implicit and (filtered := node.filtered) is not None:
+        node = filtered
+    return node
+
+
+async def create_image(graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None) -> None:
+    """Write an empty image of that size over whatever `filename` was. Raises QmpError."""
+    if image_format not in _FORMATS:
+        raise QmpError(f"Format driver '{image_format}' does not support image creation")
+    described: dict[str, Any] = {}
+    if backing is not None:
+        backing = _explicit(backing)
+        if not _FORMATS[image_format]:
+            raise QmpError(f"Backing file not supported for file format '{image_format}'")
+        if backing.filename == filename:
+            raise QmpError("Error: Trying to create an image with the same filename as the backing file")
+        described = {"backing-file": backing.filename, "backing-fmt": backing.driver.format_name}
+    whole_size = size_bytes if image_format == "raw" else 0
+    await create_protocol(graph, {"filename": filename, "size": whole_size})
+    if image_format == "raw":
+        return
+    file_options = {"driver": "file", "filename": filename}
+    await create_format(graph, image_format, {"file": file_options, "size": size_bytes, **described})
+
+
+def describe_image(graph: Graph, filename: str, image_format: str | None, like: Node) -> dict[str, Any]:
+    """Options that open an image by file name, cached as the node it stands in for. Raises QmpError if there is none."""
+    cache = {key: like.cache[key] for key in ("direct", "no-flush")}
+    return {
+        "driver": image_format if image_format is not None else probe(graph, filename),
+        "file": {"driver": "file", "filename": filename},
+        "cache": cache,
+    }

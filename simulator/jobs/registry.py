@@ -1,0 +1,91 @@
+"""All jobs of a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+from simulator.block.graph import well_formed_id
+from simulator.engine.task import WaitQueue
+from simulator.jobs.rules import JobRules
+from simulator.jobs.txn import JobTxn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simulator.block.graph import Graph
+    from simulator.engine.outbox import Outbox
+    from simulator.engine.scheduler import Scheduler
+    from simulator.jobs.block_job import BlockJob
+    from simulator.jobs.job import Job
+    from simulator.versions.version import Version
+
+
+class Jobs:
+    """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes idle."""
+
+    __slots__ = ("by_age", "changed", "graph", "outbox", "rules", "scheduler")
+
+    def __init__(self, scheduler: Scheduler, outbox: Outbox, graph: Graph, version: Version) -> None:
+        self.scheduler = scheduler
+        self.outbox = outbox
+        self.graph = graph
+        self.rules = JobRules(version)
+        self.by_age: list[Job] = []
+        self.changed = WaitQueue("a job to get on")
+
+    def emit(self, name: str, data: dict[str, Any]) -> None:
+        self.outbox.emit(name, data)
+
+    def add(self, job_id: str | None, make: Callable[[str, JobTxn], Job], txn: JobTxn | None = None) -> Job:
+        """Make a job by `make(id, txn)` and list it as created (job_create). Raises QmpError on a bad or used id."""
+        if job_id is None:
+            raise QmpError("An explicit job ID is required")
+        if not well_formed_id(job_id):
+            raise QmpError(f"Invalid job ID '{job_id}'")
+        if self.find(job_id) is not None:
+            raise QmpError(f"Job ID '{job_id}' already in use")
+        if txn is None:
+            txn = JobTxn()
+        job = make(job_id, txn)
+        job.set_status("created")
+        self.by_age.insert(0, job)
+        txn.add(job)
+        return job
+
+    def forget(self, job: Job) -> None:
+        self.by_age.remove(job)
+
+    def find(self, job_id: str) -> Job | None:
+        for job in self.by_age:
+            if job.id == job_id:
+                return job
+        return None
+
+    def get(self, job_id: str) -> Job:
+        """For the job-* commands. Raises QmpError."""
+        job = self.find(job_id)
+        if job is None:
+            raise QmpError("Job not found")
+        return job
+
+    def block_jobs(self) -> list[BlockJob]:
+        """Newest first."""
+        from simulator.jobs.block_job import BlockJob
+
+        return [job for job in self.by_age if isinstance(job, BlockJob)]
+
+    def get_block_job(self, job_id: str) -> BlockJob:
+        """For the block-job-* commands. Raises QmpError."""
+        for job in self.block_jobs():
+            if job.id == job_id:
+                return job
+        raise QmpError(f"Block job '{job_id}' not found", "DeviceNotActive")
+
+    async def cancel_all(self) -> None:
+        """job_cancel_sync_all: at the end of the process, newest first."""
+        while self.by_age:
+            job = self.by_age[0]
+            await job.cancel_and_wait()
+            while job.status not in ("concluded", "null"):
+                await self.changed.wait()

@@ -1,0 +1,202 @@
+"""One simulated QEMU: its block graph, jobs, exports and monitors on one scheduler. No sockets, no host clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.export import Exports
+from simulator.block.graph import Graph
+from simulator.block.guest import GuestDevices
+from simulator.engine.chance import Chance
+from simulator.engine.outbox import Outbox
+from simulator.engine.scheduler import Scheduler
+from simulator.jobs.registry import Jobs
+from simulator.jobs.rules import JobRules
+from simulator.monitor.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from simulator.block.host import Host
+    from simulator.block.nbd_server import NbdConnection, NbdServer
+    from simulator.engine.task import Task
+    from simulator.qapi.schema import Schema
+    from simulator.versions.version import Version
+
+
+class Machine:
+    """A `qemu-system` or, with `storage_daemon`, a `qemu-storage-daemon` of one version.
+
+    `host` is the file system it sees. `scheduler` may be shared with clients that run in the same virtual time.
+    `epoch_ns` is the host's time at power-on, for time stamps. Bytes for a monitor go in by the Session that
+    `connect_monitor` returns; NBD bytes by what `connect_nbd` returns; nothing happens until the scheduler runs.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        host: Host,
+        *,
+        storage_daemon: bool = False,
+        seed: int = 0,
+        scheduler: Scheduler | None = None,
+        epoch_ns: int = 0,
+    ) -> None:
+        self.version = version
+        self.storage_daemon = storage_daemon
+        self.host = host
+        self.chance = Chance(seed)
+        self.scheduler = scheduler or Scheduler()
+        self.epoch_ns = epoch_ns
+        self.outbox = Outbox(lambda: self.scheduler.now_ns)
+        self.graph = Graph(self.scheduler, host, self.chance.split())
+        self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
+        self.exports = Exports(self.graph, self.outbox, version)
+        self.nbd_server: NbdServer | None = None
+        self.devices = GuestDevices(self.graph)
+        self.objects: dict[str, Any] = {}
+        self.run_state = "running"
+        self.name = ""
+        self.gone = False
+        self.printed: list[str] = []  # standard output
+        self.warnings: list[str] = self.graph.warnings  # standard error
+        self.sessions: list[Session] = []
+        self.turns_before_reply = version.qmp.turns_before_reply
+        # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd alone.
+        self.listen: Callable[[dict[str, Any]], Any] | None = None
+        self.on_listen: Callable[[Any], None] = _nobody_listens
+        self._schema: Schema | None = None
+        self._waiting: deque[Session] = deque()
+        self._dispatching = False
+        self._drives_without_id = 0
+
+    # -- what it is
+    @property
+    def schema(self) -> Schema:
+        """The version's introspection; read when the first command needs it."""
+        if self._schema is None:
+            self._schema = self.version.schema(self.binary)
+        return self._schema
+
+    def version_info(self) -> dict[str, Any]:
+        """What query-version returns and the greeting tells."""
+        return self.version.greeting_version()
+
+    @property
+    def binary(self) -> str:
+        """Which of the version's recordings is ours."""
+        return "storage-daemon" if self.storage_daemon else "system"
+
+    def nbd_server_options(self) -> Schema:
+        """The schema with the type that --nbd-server takes, which introspection does not show
+        (qapi/block-export.json, NbdServerOptions)."""
+        address = self.schema.type_at("blockdev-add", "=nbd", "server")
+        assert address is not None
+        members = [("addr", address, False), ("tls-creds", "str", True), ("tls-authz", "str", True)]
+        return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "int", True)])
+
+    def knows_device(self, type_name: str) -> bool:
+        """Whether this version has a device model of that name, simulated or not."""
+        return bool(type_name)
+
+    def print(self, text: str) -> None:
+        if text:
+            self.printed.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    # -- monitors
+    def connect_monitor(self, pretty: bool = False) -> Session:
+        """A client has connected to a QMP monitor."""
+        session = Session(self, pretty)
+        self.sessions.append(session)
+        return session
+
+    def disconnect_monitor(self, session: Session) -> None:
+        session.close()
+        if session in self.sessions:
+            self.sessions.remove(session)
+
+    def requests_waiting(self, session: Session) -> None:
+        """A monitor has a request; commands of all monitors run one at a time, in the order they came."""
+        self._waiting.append(session)
+        if not self._dispatching:
+            self._dispatching = True
+            self.scheduler.spawn(self._dispatch(), "monitor dispatcher")
+
+    async def _dispatch(self) -> None:
+        while self._waiting and not self.gone:
+            session = self._waiting.popleft()
+            if session.queue:
+                await session.answer(session.queue.popleft())
+        self._dispatching = False
+
+    def flush_events(self) -> None:
+        """Hand what has happened to every monitor that wants to know."""
+        for name, members, at_ns in self.outbox.drain():
+            for session in self.sessions:
+                if session.ready:
+                    session.send_event(name, members, self.epoch_ns + at_ns)
+
+    # -- NBD
+    def connect_nbd(self) -> NbdConnection:
+        """A client has connected to the NBD server's socket. Raises ConnectionRefusedError if there is none."""
+        if self.nbd_server is None:
+            raise ConnectionRefusedError("no NBD server is listening")
+        return self.nbd_server.connect()
+
+    # -- running
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
+        return self.scheduler.spawn(coroutine, name)
+
+    def run_for(self, duration_ns: int) -> None:
+        """Let virtual time pass, with all that happens in it."""
+        self.scheduler.advance_to(self.scheduler.now_ns + duration_ns)
+
+    async def shut_down(self, reason: str) -> None:
+        """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
+        if not self.storage_daemon:
+            self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
+        self.run_state = "shutdown"
+        await self.exports.close_all()
+        if self.nbd_server is not None:
+            await self.nbd_server.close()
+            self.nbd_server = None
+        await self.jobs.cancel_all()
+        await self._close_all_nodes()
+        self.gone = True
+
+    async def _close_all_nodes(self) -> None:
+        for device in list(self.devices.by_path.values()):
+            await self.devices.remove(device)
+        for name in list(self.graph.backends):
+            await self.graph.backends.pop(name).remove()
+        for node in list(self.graph.nodes.values()):
+            node.monitor_owned = False
+        for node in reversed(list(self.graph.nodes.values())):
+            await self.graph.release(node)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is written back, locks are gone, clients see their connection close."""
+        self.gone = True
+        if self.nbd_server is not None:
+            self.nbd_server.drop_all()
+            self.nbd_server = None
+        self.host.process_died()
+
+
+def _job_rules(version: Version) -> JobRules:
+    """What the version says of jobs, as the jobs take it: they know no versions."""
+    return JobRules(
+        verbs=version.jobs.verbs,
+        commit_newest_first=not version.block.transaction_commits_in_order,
+        completion_mode_text=version.texts.grouped_unsupported.replace("{completion_mode}", "{mode}"),
+        complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
+        target_by_device=version.dialect.drive_backup_to_drive,
+    )
+
+
+def _nobody_listens(listener: Any) -> None:
+    """What `on_listen` is while no event loop serves the machine."""

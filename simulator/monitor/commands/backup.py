@@ -1,0 +1,21 @@
+"""blockdev-backup and drive-backup: transactions of one action (blockdev.c:2910-2960, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.jobs.transaction import run_transaction
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+
+async def blockdev_backup(machine: Machine, arguments: dict[str, Any]) -> None:
+    await run_transaction(machine.jobs, [("blockdev-backup", arguments)], "individual")
+
+
+async def drive_backup(machine: Machine, arguments: dict[str, Any]) -> None:
+    await run_transaction(machine.jobs, [("drive-backup", arguments)], "individual")
+
+
+COMMANDS = {"blockdev-backup": blockdev_backup, "drive-backup": drive_backup}

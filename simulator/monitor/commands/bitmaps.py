@@ -1,0 +1,55 @@
+"""block-dirty-bitmap-* and x-debug-block-dirty-bitmap-sha256 (block/monitor/bitmap-qmp-cmds.c, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.jobs import dirty_bitmaps
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+Arguments = dict[str, Any]
+
+
+async def add(machine: Machine, arguments: Arguments) -> None:
+    await dirty_bitmaps.add(machine.graph, arguments)
+
+
+async def remove(machine: Machine, arguments: Arguments) -> None:
+    node, bitmap = await dirty_bitmaps.remove_stored(machine.graph, arguments["node"], arguments["name"])
+    dirty_bitmaps.release(node, bitmap)
+
+
+async def clear(machine: Machine, arguments: Arguments) -> None:
+    dirty_bitmaps.lookup_usable(machine.graph, arguments["node"], arguments["name"]).clear()
+
+
+async def enable(machine: Machine, arguments: Arguments) -> None:
+    bitmap = dirty_bitmaps.lookup_usable(machine.graph, arguments["node"], arguments["name"], allow_read_only=True)
+    bitmap.enabled = True
+
+
+async def disable(machine: Machine, arguments: Arguments) -> None:
+    bitmap = dirty_bitmaps.lookup_usable(machine.graph, arguments["node"], arguments["name"], allow_read_only=True)
+    bitmap.enabled = False
+
+
+async def merge(machine: Machine, arguments: Arguments) -> None:
+    dirty_bitmaps.merge(machine.graph, arguments["node"], arguments["target"], arguments["bitmaps"])
+
+
+async def sha256(machine: Machine, arguments: Arguments) -> dict[str, str]:
+    _, bitmap = dirty_bitmaps.lookup(machine.graph, arguments["node"], arguments["name"])
+    return {"sha256": dirty_bitmaps.sha256(bitmap)}
+
+
+COMMANDS = {
+    "block-dirty-bitmap-add": add,
+    "block-dirty-bitmap-clear": clear,
+    "block-dirty-bitmap-disable": disable,
+    "block-dirty-bitmap-enable": enable,
+    "block-dirty-bitmap-merge": merge,
+    "block-dirty-bitmap-remove": remove,
+    "x-debug-block-dirty-bitmap-sha256": sha256,
+}

@@ -1,0 +1,17 @@
+"""blockdev-create (block/create.c, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.jobs.create import start_create
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+
+async def blockdev_create(machine: Machine, arguments: dict[str, Any]) -> None:
+    start_create(machine.jobs, arguments["job-id"], arguments["options"])
+
+
+COMMANDS = {"blockdev-create": blockdev_create}

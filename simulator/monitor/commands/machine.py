@@ -1,0 +1,71 @@
+"""The machine as a whole: run state, its end, what it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+Arguments = dict[str, Any]
+
+
+async def quit_machine(machine: Machine, arguments: Arguments) -> Any:
+    await machine.shut_down("host-qmp-quit")
+    return {}
+
+
+async def stop(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "running":
+        machine.run_state = "paused"
+        machine.outbox.emit("STOP", {})
+    async with machine.graph.drained_all():
+        for node in list(machine.graph.nodes.values()):
+            await node.flush()
+    return {}
+
+
+async def cont(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state != "running":
+        machine.run_state = "running"
+        machine.outbox.emit("RESUME", {})
+    return {}
+
+
+async def query_status(machine: Machine, arguments: Arguments) -> Any:
+    return {"status": machine.run_state, "singlestep": False, "running": machine.run_state == "running"}
+
+
+async def query_version(machine: Machine, arguments: Arguments) -> Any:
+    return machine.version_info()
+
+
+async def query_name(machine: Machine, arguments: Arguments) -> Any:
+    return {"name": machine.name} if machine.name else {}
+
+
+async def query_kvm(machine: Machine, arguments: Arguments) -> Any:
+    return {"enabled": False, "present": True}
+
+
+async def query_qmp_schema(machine: Machine, arguments: Arguments) -> Any:
+    return machine.schema.entries
+
+
+async def system_powerdown(machine: Machine, arguments: Arguments) -> Any:
+    # Nobody answers the button: a guest that reacts to it is no part of the simulator.
+    machine.outbox.emit("POWERDOWN", {})
+    return {}
+
+
+COMMANDS = {
+    "quit": quit_machine,
+    "stop": stop,
+    "cont": cont,
+    "query-status": query_status,
+    "query-version": query_version,
+    "query-name": query_name,
+    "query-kvm": query_kvm,
+    "query-qmp-schema": query_qmp_schema,
+    "system_powerdown": system_powerdown,
+}

@@ -1,0 +1,23 @@
+"""Commands that ask what the binary is, not how the machine does: answered from the version's recording."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+
+def reply(machine: Machine, command: str) -> Any:
+    """The recorded value of `return` of a query without arguments. Raises QmpError if there is no recording: the
+    command exists in this version, but it is outside of what is simulated."""
+    if command == "query-commands":
+        return machine.version.recorded(machine.binary, "commands")
+    recording = machine.version.recorded(machine.binary, "queries").get(command)
+    if recording is None:
+        raise QmpError(f"The command {command} is not simulated")
+    if "error" in recording:
+        raise QmpError(recording["error"]["desc"], recording["error"]["class"])
+    return recording["return"]

@@ -1,0 +1,60 @@
+"""From a request to the function that runs it, through the argument check (qapi/qmp-dispatch.c, 7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+from simulator.monitor.commands import recorded
+from simulator.qapi.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+    from simulator.wire.qmp import Request
+
+Handler = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, Any]]
+
+# One family of commands a file in commands/; imported when the first command comes, not at start.
+_FAMILIES = (
+    "backup",
+    "bitmaps",
+    "create",
+    "exports",
+    "human",
+    "jobs",
+    "machine",
+    "nodes",
+    "objects",
+    "qom",
+    "transaction",
+)
+
+_handlers: dict[str, Handler] = {}
+
+
+def handlers() -> dict[str, Handler]:
+    """All commands that the simulator runs, by name."""
+    if not _handlers:
+        for family in _FAMILIES:
+            _handlers.update(import_module(f"simulator.monitor.commands.{family}").COMMANDS)
+    return _handlers
+
+
+async def run_command(machine: Machine, request: Request) -> Any:
+    """The value of `return`. Raises QmpError for everything that a client sees as an error."""
+    name = request.command
+    schema = machine.schema
+    if schema.command(name) is None:
+        raise QmpError(f"The command {name} has not been found", "CommandNotFound")
+    if request.oob and not schema.allows_oob(name):
+        raise QmpError(f"The command {name} does not support OOB")
+    try:
+        arguments = schema.check(name, request.arguments)
+    except ArgumentError as error:
+        raise QmpError(error.desc, error.error_class) from None
+    handler = handlers().get(name)
+    if handler is None:
+        return recorded.reply(machine, name)
+    return await handler(machine, arguments)

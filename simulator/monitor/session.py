@@ -1,0 +1,114 @@
+"""One QMP monitor connection: negotiation, the queue of requests, replies and events in their order.
+
+Source: monitor/qmp.c and monitor/monitor.c, 7.2. Bytes go in by `receive`, and come out by `output`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+from simulator.engine.task import interleave
+from simulator.monitor import dispatch
+from simulator.qapi.errors import ArgumentError
+from simulator.wire import qmp
+from simulator.wire.json_stream import JsonStream, ParseError, encode_line
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+_NEGOTIATION = "Expecting capabilities negotiation with 'qmp_capabilities'"
+
+
+class Session:
+    """State of one client. `ready` is False until qmp_capabilities; only then it is sent events."""
+
+    def __init__(self, machine: Machine, pretty: bool = False) -> None:
+        self._machine = machine
+        self._pretty = pretty
+        self._stream = JsonStream()
+        self._output: list[bytes] = []
+        self.ready = False
+        self.oob = False
+        self.closed = False
+        self.queue: deque[Any] = deque()
+        self._send(qmp.greeting(machine.version_info()))
+
+    def receive(self, payload: bytes) -> None:
+        """Bytes from the client. What they ask for runs when the machine runs."""
+        for value in self._stream.receive_data(payload):
+            if not isinstance(value, ParseError) and qmp.looks_out_of_band(value):
+                self._machine.scheduler.enter(self.answer(value), "out-of-band command")
+            else:
+                self.queue.append(value)
+                self._machine.requests_waiting(self)
+
+    def output(self) -> bytes:
+        """All bytes for the client since the last call."""
+        self._machine.flush_events()
+        payload = b"".join(self._output)
+        self._output.clear()
+        return payload
+
+    def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
+        self._send(qmp.event(name, now_ns, members if members else None))
+
+    def close(self) -> None:
+        """The client is gone: what it had asked for and is not yet running is dropped."""
+        self.closed = True
+        self.queue.clear()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._output.append(encode_line(message, self._pretty))
+
+    async def answer(self, value: Any) -> None:
+        """Run one request and send its reply, after the events that it raised."""
+        reply = await self._reply_to(value)
+        if self._machine.gone:
+            # quit: the reply leaves after the machine's last events
+            self._machine.flush_events()
+        await self._let_work_begin()
+        self._machine.flush_events()
+        if not self.closed:
+            self._send(reply)
+
+    async def _let_work_begin(self) -> None:
+        """The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
+        first, and a short job can be over by then."""
+        for _ in range(self._machine.turns_before_reply):
+            if not self._machine.scheduler.has_ready():
+                return
+            await interleave()
+
+    async def _reply_to(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, ParseError):
+            return qmp.error("GenericError", value.desc)
+        try:
+            request = qmp.parse_request(value, self.oob)
+        except qmp.BadRequest as error:
+            return qmp.error("GenericError", error.desc, error.id)
+        try:
+            result = await self._run(request)
+        except QmpError as error:
+            return qmp.error(error.error_class, error.desc, request.id)
+        return qmp.returned(result, request.id)
+
+    async def _run(self, request: qmp.Request) -> Any:
+        if self.ready:
+            if request.command == "qmp_capabilities":
+                raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+            return await dispatch.run_command(self._machine, request)
+        if request.command != "qmp_capabilities":
+            raise QmpError(_NEGOTIATION, "CommandNotFound")
+        return self._negotiate(request)
+
+    def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
+        """qmp_capabilities (monitor/qmp-cmds-control.c:61, 7.2)."""
+        try:
+            arguments = self._machine.schema.check("qmp_capabilities", request.arguments)
+        except ArgumentError as error:
+            raise QmpError(error.desc, error.error_class) from None
+        self.oob = "oob" in arguments.get("enable", [])
+        self.ready = True
+        return {}

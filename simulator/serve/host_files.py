@@ -1,0 +1,144 @@
+"""The real file system as a Host: what the simulated drivers read and write when run as an executable."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+from errno import ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
+
+from simulator.block.host import Host, HostFile
+
+# linux/falloc.h
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16
+_UNSUPPORTED = (EOPNOTSUPP, ENOSYS, ENODEV, ENOTTY)
+
+# struct flock of x86-64 and aarch64 Linux: l_type, l_whence, l_start, l_len, l_pid (0 for OFD locks).
+_FLOCK = struct.Struct("=hh4xqqi4x")
+
+
+class DiskHost(Host):
+    """Files of the machine this runs on. Locks are the same bytes that QEMU locks, so each refuses the other."""
+
+    def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
+        flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        return DiskFile(os.open(path, flags, 0o644), path, not read_only)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def rename(self, path: str, new_path: str) -> None:
+        os.rename(path, new_path)
+
+    def mkdir(self, path: str) -> None:
+        os.mkdir(path)
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+
+class DiskFile(HostFile):
+    """One open file description of the real host."""
+
+    __slots__ = ("_fd", "is_regular", "path", "writable")
+
+    def __init__(self, fd: int, path: str, writable: bool) -> None:
+        self._fd, self.path, self.writable = fd, path, writable
+        self.is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        payload = os.pread(self._fd, length, offset)
+        if len(payload) == length:
+            return payload
+        pieces, have = [payload], len(payload)
+        while have < length and pieces[-1]:
+            pieces.append(os.pread(self._fd, length - have, offset + have))
+            have += len(pieces[-1])
+        return b"".join(pieces) + bytes(length - have)
+
+    def write(self, offset: int, payload: bytes) -> None:
+        done = os.pwrite(self._fd, payload, offset)
+        view = memoryview(payload)
+        while done < len(payload):
+            done += os.pwrite(self._fd, view[done:], offset + done)
+
+    def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
+        if unmap:
+            end = offset + length
+            size = self.size_bytes()
+            _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+            if end > size:
+                os.ftruncate(self._fd, end)
+        else:
+            _fallocate(self._fd, _ZERO_RANGE, offset, length)
+
+    def discard(self, offset: int, length: int) -> None:
+        _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+
+    def truncate(self, size_bytes: int) -> None:
+        os.ftruncate(self._fd, size_bytes)
+
+    def size_bytes(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def allocated_bytes(self) -> int:
+        return os.fstat(self._fd).st_blocks * 512
+
+    def run_at(self, offset: int, limit: int) -> tuple[int, bool]:
+        try:
+            data = os.lseek(self._fd, offset, os.SEEK_DATA)
+            if data > offset:
+                return min(data, limit), False
+            return min(os.lseek(self._fd, offset, os.SEEK_HOLE), limit), True
+        except OSError as error:
+            # ENXIO: a hole up to the end of the file, or behind it. Anything else: nothing is known.
+            return limit, error.errno != ENXIO
+
+    def flush(self) -> None:
+        os.fdatasync(self._fd)
+
+    def lock_byte(self, byte: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+
+    def unlock_byte(self, byte: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
+
+    def locked_by_another(self, byte: int) -> bool:
+        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+        found = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, wanted)
+        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_libc_fallocate = None
+
+
+def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2), which the os module does not have. ENOTSUP if the file system cannot."""
+    # ctypes takes some milliseconds to import, and most runs never get here.
+    global _libc_fallocate
+    import ctypes
+
+    if _libc_fallocate is None:
+        function = ctypes.CDLL(None, use_errno=True).fallocate64
+        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        _libc_fallocate = function
+    if length > 0 and _libc_fallocate(fd, mode, offset, length) != 0:
+        number = ctypes.get_errno()
+        number = ENOTSUP if number in _UNSUPPORTED else number
+        raise OSError(number, os.strerror(number))
