@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import setup_environment as setup  # beside this file
+
+LONGEST_S = 15 * 60
+CLEAN_UP_S = 60
 
 # Programs (or, with a slash, files) that the tests run, and the Debian package of each.
 NEEDED = {
@@ -42,10 +46,26 @@ def main(arguments: list[str]) -> int:
             # Told before pytest runs, so that pytest's own last line is the last line of all.
             print("== " + ", ".join(words(*outcome) for outcome in outcomes.items()), flush=True)
         print(f"== {name}: {' '.join(command)}", flush=True)
-        outcomes[name] = subprocess.run(command, check=False, env=environment).returncode
+        outcomes[name] = run(command, environment)
         if name != "pytest":
             print(f"== {words(name, outcomes[name])}, {time.monotonic() - begin:.1f} s", flush=True)
     return 1 if any(outcomes.values()) else 0
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    """The exit status; -1 if it was ended because it took longer than everything may."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait(LONGEST_S)
+    except subprocess.TimeoutExpired:
+        print(f"== {command[0]}: not done after {LONGEST_S} s", flush=True)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(CLEAN_UP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return -1
 
 
 def words(name: str, status: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,33 +26,44 @@ OLDEST_PYTHON = (3, 11)
 def main(extras: list[str]) -> None:
     if sys.version_info < OLDEST_PYTHON:
         fail(f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}")
-    wanted = fingerprint(extras)
-    if STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted and runs([str(PYTHON), "-c", ""]):
+    project, installed = fingerprint(), read_stamp()
+    if installed[:1] == [project] and {*extras} <= {*installed[1:]} and runs([str(PYTHON), "-c", ""]):
         return
+    extras = sorted({*extras, *installed[1:]})
     make_environment()
     install(extras)
-    STAMP.write_text(wanted, encoding="utf-8")
+    STAMP.write_text("\n".join([project, *extras]), encoding="utf-8")
 
 
-def fingerprint(extras: list[str]) -> str:
+def fingerprint() -> str:
     """Changes whenever what is to be installed does, or where."""
     project = (ROOT / "pyproject.toml").read_bytes()
-    return "\n".join([hashlib.sha256(project).hexdigest(), str(ROOT), *sorted(extras)])
+    return hashlib.sha256(project + str(ROOT).encode()).hexdigest()
+
+
+def read_stamp() -> list[str]:
+    """What is installed: a fingerprint, then the extras; nothing if there is no environment yet."""
+    try:
+        return STAMP.read_text(encoding="utf-8").split()
+    except OSError:
+        return []
 
 
 def make_environment() -> None:
-    STAMP.unlink(missing_ok=True)
-    say(f"making the environment {VENV}")
-    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
-    if runs(command):
-        return
     # Debian splits ensurepip off: the module venv is there, but cannot make an environment with pip.
-    package = "python3-venv"
-    if os.geteuid() != 0:
-        fail(f"Python cannot make a virtual environment. Run: sudo apt-get install -y {package}")
-    apt_install([package])
-    if subprocess.run(command, check=False).returncode != 0:
-        fail(f"{' '.join(command)} failed, though {package} is installed")
+    if not runs([sys.executable, "-c", "import ensurepip, venv"]):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            fail("Python cannot make a virtual environment. Run: sudo apt-get install -y python3-venv")
+        apt_install(["python3-venv"])
+    say(f"making the environment {VENV}")
+    try:
+        STAMP.unlink(missing_ok=True)
+    except OSError as error:
+        fail(f"{STAMP}: {error.strerror}")
+    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        fail(f"{' '.join(command)} failed:\n{made.stdout}{made.stderr}")
 
 
 def install(extras: list[str]) -> None:

@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -72,6 +73,13 @@ def _call(command: Command, words: list[str]) -> int:
         status = getattr(importlib.import_module(command.module), command.function)(words)
     except (UsageError, SetupError, SpecError) as error:
         print(f"goldenfleece: {error}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:
+        raise
+    except Exception:
+        # A fault of goldenfleece itself. Python's own exit status for it is 1, which here means a finding.
+        traceback.print_exc()
+        print("goldenfleece: this is a fault of goldenfleece itself, please report it", file=sys.stderr)
         return USAGE
     return int(status or 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from simulator.block import drive
 from simulator.block.export import Exports
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
@@ -94,7 +95,7 @@ class Machine:
         address = self.schema.type_at("blockdev-add", "=nbd", "server")
         assert address is not None
         members = [("addr", address, False), ("tls-creds", "str", True), ("tls-authz", "str", True)]
-        return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "int", True)])
+        return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "uint32", True)])
 
     def knows_device(self, type_name: str) -> bool:
         """Whether this version has a device model of that name, simulated or not."""
@@ -147,6 +148,16 @@ class Machine:
             raise ConnectionRefusedError("no NBD server is listening")
         return self.nbd_server.connect()
 
+    # -- what a command line adds, for those who build a machine without one
+    async def add_node(self, options: dict[str, Any]) -> None:
+        """-blockdev, with options as blockdev-add takes them. Raises QmpError."""
+        node = await self.graph.open(options)
+        node.monitor_owned = True
+
+    async def add_drive(self, text: str) -> tuple[str, str]:
+        """-drive: (interface, the drive's id). Raises QmpError."""
+        return await drive.add_drive(self.graph, self.schema, text)
+
     # -- running
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         return self.scheduler.spawn(coroutine, name)
@@ -179,12 +190,12 @@ class Machine:
             await self.graph.release(node)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is written back, locks are gone, clients see their connection close."""
+        """SIGKILL, as clients see it: their connections close. Nothing is written back; what the machine held on
+        the host is for whoever kills it to let go."""
         self.gone = True
         if self.nbd_server is not None:
             self.nbd_server.drop_all()
             self.nbd_server = None
-        self.host.process_died()
 
 
 def _job_rules(version: Version) -> JobRules:

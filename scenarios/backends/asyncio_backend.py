@@ -1,4 +1,5 @@
-"""A backend whose machines are child processes: one event loop, one directory and one machine for each run."""
+"""A backend whose machines are child processes: one event loop, one directory and one machine for each
+run."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
-from scenarios.backends.interface import Backend, QmpRefused, Session
+from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
 from scenarios.language.steps import Scenario
@@ -62,13 +63,16 @@ class AsyncioBackend(Backend):
             await session.close()
 
     async def _introspect(self, session: AsyncioSession) -> list[Any]:
-        """The schema; empty on a machine from before QAPI introspection (QEMU 2.5)."""
+        """The schema; empty on a machine from before QAPI introspection (QEMU 2.5). A machine that cannot
+        even answer this is a set-up error, not a finding."""
         try:
             return list(await session.qmp("query-qmp-schema"))
         except QmpRefused as error:
             if error.error_class == "CommandNotFound":
                 return []
-            raise
+            raise SetupError(f"{self.name}: refused query-qmp-schema: {error}") from error
+        except (MachineGone, DeadlinePassed) as error:
+            raise SetupError(f"{self.name}: did not answer query-qmp-schema: {error}") from error
 
 
 async def _quit(session: Session) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scenarios.backends.asyncio_transport import AsyncioTransport, connect_unix
+from scenarios.backends.asyncio_transport import connect_unix
 from scenarios.backends.images import ImageReader, create_image, read_back
 from scenarios.backends.interface import (
     DeadlinePassed,
@@ -21,9 +21,11 @@ from scenarios.backends.interface import (
     Session,
     SetupError,
 )
+from scenarios.backends.nbd_client import connect, list_exports, raw
 from scenarios.backends.processes import Child, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.timed_nbd import TimedNbdClient
 from scenarios.backends.tools import run_tool
 from scenarios.language.steps import Scenario
 
@@ -36,7 +38,8 @@ _END_AFTER_EOF_NS = 5_000_000_000
 
 
 class AsyncioSession(Session):
-    """One machine as a child process. Subclasses say how its command line looks and how its guest is reached."""
+    """One machine as a child process. Subclasses say how its command line looks and how its guest is
+    reached."""
 
     def __init__(
         self,
@@ -63,7 +66,8 @@ class AsyncioSession(Session):
 
     @abstractmethod
     def command_line(self, descriptor: int) -> list[str]:
-        """Arguments after the program's name; its QMP monitor listens on the socket `descriptor`."""
+        """Arguments after the program's name; its QMP monitor talks over the connected socket
+        `descriptor`."""
 
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
@@ -85,19 +89,15 @@ class AsyncioSession(Session):
 
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
-        socket_path = self._place.path / "qmp.sock"
-        socket_path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # The machine inherits a socket that listens already, so nobody has to look for it to appear; and as we keep
-        # no copy, a machine that dies before it accepts is a reset connection at once.
-        with listener:
-            listener.bind(str(socket_path))
-            listener.listen(1)
-            argv = [self._program, *self.command_line(listener.fileno())]
+        # The monitor's connection is made before the program exists, so nobody has to look for a socket to
+        # appear. (With a listening socket instead, 7.2's storage daemon greets twice, or never, about once in
+        # 200 starts.) We keep no copy of the other end: when the machine dies, this one is closed.
+        ours, theirs = socket.socketpair()
+        with theirs:
             self._child = Child.start(
-                argv,
+                [self._program, *self.command_line(theirs.fileno())],
                 self._place,
-                pass_fds=[listener.fileno()],
+                pass_fds=[theirs.fileno()],
                 on_stdout=self.stdout_sink(),
                 terminal=True,
                 watch_group=True,
@@ -106,7 +106,7 @@ class AsyncioSession(Session):
         self._link = QmpLink(self._child.name, self._on_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
-                await self._link.connect(socket_path)
+                await self._link.connect(ours)
         except DeadlinePassed as error:
             await self._child.kill_and_wait()
             raise SetupError(
@@ -232,24 +232,19 @@ class AsyncioSession(Session):
     # -- data
 
     async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        from scenarios.backends.nbd_client import connect
-
-        transport = await connect_unix(self.nbd_path)
-        return await connect(transport, export, contexts)
+        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
+            client = await connect(await connect_unix(self.nbd_path), export, contexts)
+        return TimedNbdClient(client, export, EXCHANGE_NS)
 
     async def nbd_exports(self) -> list[str]:
-        from scenarios.backends.nbd_client import list_exports
-
-        return await list_exports(await connect_unix(self.nbd_path))
+        async with deadline("NBD list of exports", EXCHANGE_NS):
+            return await list_exports(await connect_unix(self.nbd_path))
 
     async def nbd_raw(self, payload: bytes) -> bytes:
         """All that the server sent, its greeting of 18 bytes included."""
         transport = await connect_unix(self.nbd_path)
-        try:
-            async with deadline("the NBD server to close the connection after garbage", _RAW_REPLY_NS):
-                return await _exchange_raw(transport, payload)
-        finally:
-            transport.close()
+        async with deadline("the NBD server to close the connection after garbage", _RAW_REPLY_NS):
+            return await raw(transport, payload)
 
     def guest(self, disk: str) -> Guest:
         if disk not in self._scenario.disks:
@@ -293,9 +288,9 @@ class AsyncioSession(Session):
         return self._features
 
     async def left_behind(self) -> list[tuple[str, str, str]]:
-        """Files and sockets in the directory, and processes that outlived the machine. A socket is not among them
-        after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran at the end:
-        QEMU 7.2 quits without removing that one."""
+        """Files and sockets in the directory, and processes that outlived the machine. A socket is not among
+        them after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran
+        at the end: QEMU 7.2 quits without removing that one."""
         images = {self.image_path(disk).name for disk in self._scenario.disks}
         left: list[tuple[str, str, str]] = []
         for path in sorted(self.directory.iterdir()):
@@ -315,11 +310,3 @@ class AsyncioSession(Session):
         )
         self._readers.append(reader)
         return size, reader, status, said
-
-
-async def _exchange_raw(transport: AsyncioTransport, payload: bytes) -> bytes:
-    received = bytearray(await transport.receive())
-    await transport.send(payload)
-    while piece := await transport.receive():
-        received += piece
-    return bytes(received)

@@ -20,7 +20,8 @@ _LARGEST_KEPT_BYTES = 4 << 20
 
 
 async def create_image(path: Path, disk: Disk, run_tool: RunTool) -> None:
-    """An image of the disk's size and format that reads as zeroes. Raises SetupError with qemu-img's words."""
+    """An image of the disk's size and format that reads as zeroes. Raises SetupError with qemu-img's
+    words."""
     if disk.format == "raw":
         with path.open("wb") as file:
             file.truncate(disk.size)
@@ -71,8 +72,8 @@ class ImageReader:
 async def read_back(
     path: Path, image_format: str, copy: Path, run_tool: RunTool
 ) -> tuple[int, ImageReader, int, str]:
-    """Size, reader, and `qemu-img check`'s status and output. `copy` is a file to be made, outside the machine's
-    directory. An image that qemu-img cannot read is an empty reader and the failing status."""
+    """Size, reader, and `qemu-img check`'s status and output. `copy` is a file to be made, outside the
+    machine's directory. An image that qemu-img cannot read is an empty reader and the failing status."""
     if image_format == "raw":
         reader = ImageReader(path)
         return reader.size, reader, 0, ""

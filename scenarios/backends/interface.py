@@ -53,15 +53,17 @@ class NbdFailed(Exception):
 
 
 class NbdClient(Protocol):
-    """An open NBD session in transmission phase. Requests may be issued concurrently; replies may come in any order.
+    """An open NBD session in transmission phase. Requests may be concurrent, replies may come in any order.
 
-    All raise NbdFailed. `size` in bytes, `flags` the transmission flags, `contexts` the negotiated metadata contexts.
+    All raise NbdFailed. `size` in bytes, `flags` the transmission flags, `contexts` the negotiated metadata
+    contexts.
     """
 
     size: int
     flags: int
     contexts: dict[str, int]
-    block_sizes: tuple[int, int, int]  # minimum, preferred, maximum; (1, 4096, 32 MiB) if the server does not say
+    # minimum, preferred, maximum; (1, 4096, 32 MiB) if the server does not say
+    block_sizes: tuple[int, int, int]
 
     async def read(self, offset: int, length: int) -> bytes: ...
     async def write(self, offset: int, payload: bytes, fua: bool = False) -> None: ...
@@ -96,8 +98,8 @@ class Session(ABC):
 
     Naming, the same for every backend: disk `vda` is the image file ``DIRECTORY/vda.FORMAT``, opened as node
     `vda-file` below format node `vda` (the node a backup or filter is put on). The guest stands on top: a
-    device with qdev id `vda-device` (system emulator) or a writable export `vda-guest` on node `vda-top`, a raw node
-    whose `file` child is moved by blockdev-reopen (storage daemon).
+    device with qdev id `vda-device` (system emulator) or a writable export `vda-guest` on node `vda-top`, a
+    raw node whose `file` child is moved by blockdev-reopen (storage daemon).
     """
 
     directory: Path
@@ -107,8 +109,8 @@ class Session(ABC):
     @property
     @abstractmethod
     def features(self) -> frozenset[str]:
-        """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices, drives),
-        "processes" (external programs can reach it), "real" (not the simulator)."""
+        """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
+        drives), "processes" (external programs can reach it), "real" (not the simulator)."""
 
     # -- commands
     @abstractmethod
@@ -119,15 +121,18 @@ class Session(ABC):
     async def hmp(self, line: str) -> str: ...
 
     @abstractmethod
-    async def wait_event(self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int) -> dict[str, Any]:
+    async def wait_event(
+        self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
+    ) -> dict[str, Any]:
         """The first event, from the past or to come, that `matches`; DeadlinePassed names `what`."""
 
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on
 
     nbd_server_running: bool = False
-    """Whether the machine's only NBD server listens, as far as commands through this session tell. True from the
-    start where the guest itself comes over NBD (storage daemon); nbd-server-start is then refused by the machine."""
+    """Whether the machine's only NBD server listens, as far as commands through this session tell. True from
+    the start where the guest itself comes over NBD (storage daemon); nbd-server-start is then refused by the
+    machine."""
 
     async def ensure_nbd_server(self) -> None:
         """nbd-server-start at `nbd_path`, unless it runs. Raises what `qmp` raises."""
@@ -135,8 +140,8 @@ class Session(ABC):
             await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
 
     async def repair_guest(self) -> None:
-        """Give the guest its way to its disks back after nbd-server-stop took it away (storage daemon: start the
-        server and export DISK-guest again). Does nothing where there is nothing to repair."""
+        """Give the guest its way to its disks back after nbd-server-stop took it away (storage daemon: start
+        the server and export DISK-guest again). Does nothing where there is nothing to repair."""
         return None
 
     @abstractmethod
@@ -145,8 +150,8 @@ class Session(ABC):
 
     @abstractmethod
     async def nbd_raw(self, payload: bytes) -> bytes:
-        """Connect to `nbd_path`, send these bytes after the server's greeting, return all it sends until it closes.
-        Raises DeadlinePassed if it keeps the connection open."""
+        """Connect to `nbd_path`, send these bytes after the server's greeting, return all it sends until it
+        closes. Raises DeadlinePassed if it keeps the connection open."""
 
     @abstractmethod
     async def nbd_exports(self) -> list[str]:
@@ -194,17 +199,18 @@ class Session(ABC):
 
     @abstractmethod
     async def left_behind(self) -> list[tuple[str, str, str]]:
-        """After the end: (kind, name, detail) of files in `directory`, processes and sockets that should be gone.
-        Disk images are not among them."""
+        """After the end: (kind, name, detail) of files in `directory`, processes and sockets that should be
+        gone. Disk images are not among them."""
 
     @abstractmethod
     async def final_image(self, disk: str) -> tuple[int, bytes | Any, int, str]:
-        """After the end: size, a reader read(offset, length) -> bytes of the guest-visible content, exit status
-        and output of `qemu-img check` (0 and "" for raw)."""
+        """After the end: size, a reader read(offset, length) -> bytes of the guest-visible content, exit
+        status and output of `qemu-img check` (0 and "" for raw)."""
 
 
 class Backend(ABC):
-    """Where scenarios run. `name` is what the user wrote, such as "sim:7.2" or "qemu:/usr/bin/qemu-system-x86_64"."""
+    """Where scenarios run. `name` is what the user wrote, such as "sim:7.2" or
+    "qemu:/usr/bin/qemu-system-x86_64"."""
 
     name: str
 
@@ -214,6 +220,8 @@ class Backend(ABC):
         program. Raises SetupError."""
 
     @abstractmethod
-    def run(self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
+    def run(
+        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
+    ) -> None:
         """Make a directory and images, start a machine, run `body(session)` to its end under the scenario's
         deadline, and leave nothing behind whatever happened. Raises SetupError or what body raised."""

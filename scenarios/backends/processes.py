@@ -14,7 +14,6 @@ import tty
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from pathlib import Path
 
 from scenarios.backends.interface import DeadlinePassed, SetupError
 from scenarios.backends.run_directory import RunDirectory, group_members
@@ -79,10 +78,11 @@ class Tail:
 
 @cache
 def _death_wrapper() -> tuple[str, ...]:
-    """util-linux's setpriv asks the kernel to kill the program when we die (PR_SET_PDEATHSIG), then becomes it.
+    """util-linux's setpriv asks the kernel to kill the program when we die (PR_SET_PDEATHSIG), then becomes
+    it.
 
-    Doing so between fork and exec in Python would need a full fork of this process. Without setpriv the stale run
-    directory's list of children is what ends them, at the next start.
+    Doing so between fork and exec in Python would need a full fork of this process. Without setpriv the stale
+    run directory's list of children is what ends them, at the next start.
     """
     found = shutil.which("setpriv")
     return (found, "--pdeathsig", "KILL", "--") if found else ()
@@ -137,10 +137,11 @@ class _Stream:
 
 
 class Child:
-    """A running program. `status` is None until it has ended, then as subprocess has it (negative: the signal).
+    """A running program. `status` is None until it has ended, then as subprocess has it (negative: the
+    signal).
 
-    `survivors` are the (process id, name) of the processes of its group that were still there when it ended; they
-    are killed then. Only looked for where `watch_group` was asked for, as it reads all of /proc.
+    `survivors` are the (process id, name) of the processes of its group that were still there when it ended;
+    they are killed then. Only looked for where `watch_group` was asked for, as it reads all of /proc.
     """
 
     def __init__(
@@ -170,7 +171,8 @@ class Child:
     ) -> Child:
         """Start argv[0] (an absolute path) in `place.machine`. Standard output goes to `on_stdout` in pieces
         (left out: discarded); with `terminal` the program sees a terminal there, so that its C library
-        writes out every line at once. Must be called from a thread that lives on: the kernel ties the child to it.
+        writes out every line at once. Must be called from a thread that lives on: the kernel ties the child
+        to it.
         """
         ours, theirs = _output_pair(terminal) if on_stdout else (None, subprocess.DEVNULL)
         err_ours, err_theirs = os.pipe2(os.O_CLOEXEC)

@@ -1,4 +1,5 @@
-"""`qemu[:PATH]`: a system emulator, started for each run, its CPUs stopped; the guest is HMP's qemu-io on the device."""
+"""`qemu[:PATH]`: a system emulator, started for each run, its CPUs stopped; the guest is HMP's qemu-io on the
+device."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ FORM = "qemu[:PATH]"
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 
-# The small translation buffer saves 10 ms: the default of 1 GiB is zeroed page tables for a guest that rarely runs.
+# The small translation buffer saves 10 ms: the default of 1 GiB is zeroed page tables for a guest that rarely
+# runs.
 MACHINE = ("-M", "pc", "-accel", "tcg,tb-size=4", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 
 
@@ -40,9 +42,9 @@ def blockdev_arguments(name: str, disk: Disk, option: str, node_name: str | None
 
 
 class QemuSession(AsyncioSession):
-    """Device `DISK-device` stands on node DISK (attach: device), or on drive DISK (attach: drive), whose format
-    node is then called DISK-format, as a drive and a node cannot share a name. Images are named without a
-    directory: the machine runs in the one that they are in."""
+    """Device `DISK-device` stands on node DISK (attach: device), or on drive DISK (attach: drive), whose
+    format node is then called DISK-format, as a drive and a node cannot share a name. Images are named
+    without a directory: the machine runs in the one that they are in."""
 
     def __init__(
         self, program: str, place: RunDirectory, scenario: Scenario, features: frozenset[str], start_ns: int
@@ -56,7 +58,7 @@ class QemuSession(AsyncioSession):
         arguments = list(MACHINE)
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
-        chardev = f"socket,id=qmp,fd={descriptor},server=on,wait=off"
+        chardev = f"socket,id=qmp,fd={descriptor}"
         return [*arguments, "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
 
     def _disk_arguments(self, name: str, disk: Disk) -> Sequence[str]:

@@ -1,10 +1,10 @@
 """A guest's requests through HMP `qemu-io`, and what it prints about them on the machine's standard output.
 
-qemu-io reports there, not in the monitor's reply (qemu-io-cmds.c, 7.2): ``wrote N/N bytes at offset O`` and a line of
-statistics, or ``aio_write failed: Input/output error``, which does not say which request failed. The aio_ commands
-return to the monitor at once, so requests run concurrently and the machine answers QMP meanwhile. A failure is
-given to the oldest request of its kind as soon as no success can explain any other, see QemuIoReports._settle.
-`flush` prints nothing, not even when it fails.
+qemu-io reports there, not in the monitor's reply (qemu-io-cmds.c, 7.2): ``wrote N/N bytes at offset O`` and a
+line of statistics, or ``aio_write failed: Input/output error``, which does not say which request failed. The
+aio_ commands return to the monitor at once, so requests run concurrently and the machine answers QMP
+meanwhile. A failure is given to the oldest request of its kind as soon as no success can explain any other,
+see QemuIoReports._settle. `flush` prints nothing, not even when it fails.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class QemuIoReports:
         return [report for report in self._waiting if report.kind == kind]
 
     def _find(self, kind: Kind, offset: int, length: int) -> Report | None:
-        """Requests of the same kind and range are interchangeable, but for a pattern that was already found wrong."""
+        """Requests of the same kind and range are interchangeable, but for a pattern that was already found
+        wrong."""
         alike = [report for report in self._of(kind) if (report.offset, report.length) == (offset, length)]
         return next((report for report in alike if not report.other_content), alike[0] if alike else None)
 

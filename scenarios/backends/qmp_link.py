@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from qemu.qmp import (
@@ -41,16 +41,17 @@ class _Recorder(EventListener):
 
 
 class QmpLink:
-    """A QMP session after capabilities negotiation. `on_event` gets every event before any later reply is seen."""
+    """A QMP session after capabilities negotiation. `on_event` gets every event before any later reply is
+    seen."""
 
     def __init__(self, name: str, on_event: Callable[[dict[str, Any]], None]) -> None:
         self._client = QMPClient(name)
         self._client.register_listener(_Recorder(on_event))
 
-    async def connect(self, socket_path: Path) -> None:
-        """Connect, read the greeting, negotiate. Raises LinkLost."""
+    async def connect(self, connected: socket.socket) -> None:
+        """Take the socket over, read the greeting, negotiate. Raises LinkLost."""
         try:
-            await self._client.connect(str(socket_path))
+            await self._client.connect(connected)
         except (ConnectError, ProtocolError, OSError) as error:
             raise LinkLost(str(error)) from error
 

@@ -1,8 +1,9 @@
 """Directories that runs live in, and what removes them when the program that made them could not.
 
-A run directory is ``TMPDIR/goldenfleece-UID-RANDOM``. Its file ``owner`` says which process made it (process id,
-start time in clock ticks since boot, process-id namespace), its file ``children`` which processes it started.
-A directory whose owner is no longer there is removed, and its children killed, before the next run begins.
+A run directory is ``TMPDIR/goldenfleece-UID-RANDOM``. Its file ``owner`` says which process made it (process
+id, start time in clock ticks since boot, process-id namespace), its file ``children`` which processes it
+started. A directory whose owner is no longer there is removed, and its children killed, before the next run
+begins.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Destructible(Protocol):
 
 
 def process_start_time(pid: int) -> int | None:
-    """Clock ticks since boot (field 22 of proc(5)'s stat); None if there is no such process, or only a zombie."""
+    """Clock ticks since boot (field 22 of proc(5)'s stat); None if there is no such process, or only a
+    zombie."""
     fields = _stat_fields(pid)
     if fields is None or fields[0] == "Z":
         return None
@@ -54,7 +56,8 @@ def group_members(process_group: int) -> list[tuple[int, str]]:
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the state (field 3) on: the name before it may hold spaces and brackets."""
+    """Fields of /proc/PID/stat from the state (field 3) on: the name before it may hold spaces and
+    brackets."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -79,8 +82,8 @@ def _namespace() -> str:
 class RunDirectory:
     """A context manager: the directory exists inside, and nothing of it, nor any adopted child, after.
 
-    `path` holds what the run itself needs (control socket); `machine` is the directory of images, where the machine
-    and every tool run, and where a file that nobody knows is a finding.
+    `path` holds what the run itself needs (control socket); `machine` is the directory of images, where the
+    machine and every tool run, and where a file that nobody knows is a finding.
     """
 
     def __init__(self) -> None:
@@ -90,7 +93,8 @@ class RunDirectory:
         if len(os.fsencode(longest)) > _LONGEST_SOCKET_PATH:
             raise SetupError(
                 f"temporary directory {base}: its path is too long for unix sockets"
-                f" ({len(longest)} bytes for {longest}, at most {_LONGEST_SOCKET_PATH}); set TMPDIR to a shorter one"
+                f" ({len(longest)} bytes for {longest}, at most {_LONGEST_SOCKET_PATH});"
+                " set TMPDIR to a shorter one"
             )
         try:
             self.path = Path(tempfile.mkdtemp(prefix=DIRECTORY_PREFIX))
@@ -159,7 +163,8 @@ def _is_stale(path: Path) -> bool:
 
 
 def _kill_children(path: Path) -> None:
-    """Each child leads a process group of its own; the start time tells it from a newer process of that id."""
+    """Each child leads a process group of its own; the start time tells it from a newer process of that
+    id."""
     try:
         lines = (path / "children").read_text().splitlines()
     except OSError:

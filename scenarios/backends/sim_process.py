@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from scenarios.backends import qemu, storage_daemon
 from scenarios.backends.interface import Backend, SetupError
 from scenarios.backends.qemu import QemuBackend
+from scenarios.backends.run_directory import RunDirectory
 from scenarios.backends.storage_daemon import StorageDaemonBackend
 
 PREFIX = "sim-process"
@@ -16,21 +17,23 @@ FORM = "sim-process:VERSION[+storage-daemon]"
 
 
 @cache
-def _emulator_directory(version: str) -> TemporaryDirectory[str]:
-    """Executables that answer as that version; written once, removed when the program ends."""
+def _emulator_directory(version: str) -> Path:
+    """Executables that answer as that version; written once, removed when the program ends, or when the next
+    one finds that it could not."""
     from simulator.serve.emulator import write_emulator
 
-    directory = TemporaryDirectory(prefix="goldenfleece-emulator-")
+    place = RunDirectory()
+    atexit.register(place.__exit__, None, None, None)
+    directory = place.path / "emulator"
     try:
-        write_emulator(Path(directory.name), version)
-    except ValueError as error:
-        directory.cleanup()
+        write_emulator(str(directory), version)
+    except (ValueError, OSError) as error:
         raise SetupError(f"sim-process:{version}: {error}") from error
     return directory
 
 
 def _program(version: str, name: str) -> str:
-    return str(Path(_emulator_directory(version).name) / name)
+    return str(_emulator_directory(version) / name)
 
 
 class SimulatedQemuBackend(QemuBackend):

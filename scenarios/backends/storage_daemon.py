@@ -1,7 +1,9 @@
-"""`storage-daemon[:PATH]`: qemu-storage-daemon; the guest is a writable NBD export of a raw node on top of the disk."""
+"""`storage-daemon[:PATH]`: qemu-storage-daemon; the guest is a writable NBD export of a raw node on top of
+the disk."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -21,7 +23,8 @@ PACKAGE = "qemu-system-common"
 
 
 def top_options(disk: str, node_name: str) -> dict[str, Any]:
-    """The guest's raw node, standing on `node_name`; all options each time, as blockdev-reopen resets the others."""
+    """The guest's raw node, standing on `node_name`; all options each time, as blockdev-reopen resets the
+    others."""
     return {"driver": "raw", "node-name": f"{disk}-top", "file": node_name, "discard": "unmap"}
 
 
@@ -31,15 +34,24 @@ def guest_export(disk: str) -> dict[str, Any]:
 
 
 class StorageDaemonSession(AsyncioSession):
-    """A daemon has one NBD server at a time, and here the guest lives on it: it runs from the start (attach: device)."""
+    """A daemon has one NBD server at a time, and here the guest lives on it: it runs from the start (attach:
+    device)."""
+
+    def __init__(
+        self, program: str, place: RunDirectory, scenario: Scenario, features: frozenset[str], start_ns: int
+    ) -> None:
+        super().__init__(program, place, scenario, features, start_ns)
+        if scenario.attach == "drive":
+            raise SetupError("attach: drive needs a machine with drives; a storage daemon has none")
+        self._guest_clients: dict[str, NbdClient] = {}
+        self._guests_exported = False
+        self._repairing = asyncio.Lock()
+        self._connecting = asyncio.Lock()
 
     def command_line(self, descriptor: int) -> list[str]:
-        arguments = ["--chardev", f"socket,id=qmp,fd={descriptor},server=on,wait=off"]
+        arguments = ["--chardev", f"socket,id=qmp,fd={descriptor}"]
         for name, disk in self._scenario.disks.items():
             arguments += blockdev_arguments(name, disk, "--blockdev")
-        self._guest_clients: dict[str, NbdClient] = {}
-        if self._scenario.attach == "drive":
-            raise SetupError("attach: drive needs a machine with drives; a storage daemon has none")
         if self._has_guests():
             arguments += ["--nbd-server", f"addr.type=unix,addr.path={self.nbd_path}"]
             for name in self._scenario.disks:
@@ -63,12 +75,13 @@ class StorageDaemonSession(AsyncioSession):
         return returned
 
     async def repair_guest(self) -> None:
-        if not self._has_guests() or self._guests_exported:
-            return
-        await self.ensure_nbd_server()
-        for disk in self._scenario.disks:
-            await self.qmp("block-export-add", guest_export(disk))
-        self._guests_exported = True
+        async with self._repairing:
+            if not self._has_guests() or self._guests_exported:
+                return
+            await self.ensure_nbd_server()
+            for disk in self._scenario.disks:
+                await self.qmp("block-export-add", guest_export(disk))
+            self._guests_exported = True
 
     def make_guest(self, disk: str) -> Guest:
         if self._scenario.attach == "none":
@@ -76,15 +89,17 @@ class StorageDaemonSession(AsyncioSession):
         return NbdGuest(lambda: self._guest_client(disk))
 
     async def _guest_client(self, disk: str) -> NbdClient:
-        """One connection a disk, kept open."""
-        client = self._guest_clients.get(disk)
-        if client is None:
-            await self.repair_guest()
-            client = self._guest_clients[disk] = await self.nbd(f"{disk}-guest")
-        return client
+        """One connection a disk, kept open; lanes that ask at once get the same one."""
+        if disk in self._guest_clients:
+            return self._guest_clients[disk]
+        await self.repair_guest()
+        async with self._connecting:
+            if disk not in self._guest_clients:
+                self._guest_clients[disk] = await self.nbd(f"{disk}-guest")
+            return self._guest_clients[disk]
 
     async def forget_guests(self) -> None:
-        clients, self._guest_clients = list(getattr(self, "_guest_clients", {}).values()), {}
+        clients, self._guest_clients = list(self._guest_clients.values()), {}
         for client in clients:
             await client.drop()
 

@@ -272,7 +272,7 @@ class Checker:
         given = ("read", "write", "zero", "discard", "garbage", "info", "exports")
         actions = [name for name in given if getattr(nbd, name) is not None]
         actions += ["flush"] if nbd.flush else []
-        if len(actions) != 1:
+        if len(actions) != 1 and (actions or not nbd.error):
             got = " and ".join(actions) or "none"
             self.problems.add(place, f"expected exactly one of {', '.join(given)}, flush, got {got}")
         for name in actions:

@@ -19,7 +19,7 @@ BYTE_FIELDS = frozenset(("pattern",))
 UNWRITABLE = {steps.Step: frozenset(("line",)), steps.Scenario: frozenset(("path",))}
 
 # A scalar in the place of one of these is its one member: `end: monday` is `end: {id: monday}`.
-SHORT_MEMBER: dict[type, str] = {steps.End: "id", steps.Sleep: "ns", steps.Hmp: "line"}
+SHORT_MEMBER: dict[type, str] = {steps.End: "id", steps.Sleep: "ns", steps.Hmp: "line", steps.Event: "name"}
 # Nothing in the place of one of these takes all its defaults: `crash:`.
 MAY_BE_EMPTY = frozenset((steps.Crash, steps.Quit))
 VERB_ALIASES = {"advance": "sleep"}

@@ -224,14 +224,15 @@ class Event(Part, kw_only=True, frozen=True):
 
 
 class Nbd(Part, kw_only=True, frozen=True):
-    """A raw NBD session with one export: exactly one of the actions.
+    """A raw NBD session with one export: exactly one of the actions, or none where connecting itself is to fail.
 
+    `read` with a pattern: every byte must have that value.
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.
     `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
     """
 
     export: str = ""
-    read: Range | None = None
+    read: GuestRead | None = None
     write: Write | None = None
     zero: Zero | None = None
     discard: Range | None = None

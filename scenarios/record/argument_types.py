@@ -1,8 +1,9 @@
 """What introspection hides about arguments, found by asking the binary itself.
 
-query-qmp-schema calls every integer "int" and gives no names of alternates, yet both show in how arguments are
-refused. So each integer member of each command gets numbers that only some widths take, and each alternate a value
-that it cannot take. Every question also carries a member that no command has, so no command is ever carried out.
+query-qmp-schema calls every integer "int" and gives no names of alternates, yet both show in how
+arguments are refused. So each integer member of each command gets numbers that only some widths
+take, and each alternate a value that it cannot take. Every question also carries a member that no
+command has, so no command is ever carried out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _WRONG_KINDS: tuple[tuple[str, Any], ...] = (("bool", True), ("num", 0), ("array
 
 
 class Place(NamedTuple):
-    """A member that some arguments lead to: of type `owner`, reached by `wrap`, which takes the member's value."""
+    """A member that some arguments lead to: of type `owner`, reached by `wrap`, which takes the
+    member's value.
+    """
 
     owner: str
     member: str
@@ -76,7 +79,7 @@ class Types:
                 continue
             seen.add(name)
             if entry["meta-type"] == "array":
-                queue.append((entry["element-type"], lambda value, wrap=wrap: wrap([value])))  # type: ignore[misc]
+                queue.append((entry["element-type"], _wrapped_in_list(wrap)))
             elif entry["meta-type"] == "alternate":
                 queue.extend((arm["type"], wrap) for arm in entry["members"])
             elif entry["meta-type"] == "object":
@@ -103,11 +106,15 @@ class Types:
             yield Place(owner["name"], name, member["type"], set_member)
 
 
+def _wrapped_in_list(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: wrap([value])
+
+
 def probe(entries: list[Entry], ask: Ask) -> dict[str, Any]:
     """Widths of integer members, names of alternates, and the commands that take any arguments.
 
-    `ask(command, arguments)` gives the text of the refusal. Widths are keyed by the masked type and the member;
-    int64 is left out.
+    `ask(command, arguments)` gives the text of the refusal. Widths are keyed by the masked type and
+    the member; int64 is left out.
     """
     types = Types(entries)
     integers: dict[str, dict[str, str]] = {}
@@ -181,8 +188,9 @@ def probe_sizes(
 ) -> list[str]:
     """Tell sizes ("64k") from plain 64-bit numbers: only the command line shows the difference.
 
-    `roots` maps a command whose arguments an option takes to that option; `complain(option, text)` gives what the
-    binary prints. Changes `integers` in place; returns the members that the command line could not reach.
+    `roots` maps a command whose arguments an option takes to that option; `complain(option, text)`
+    gives what the binary prints. Changes `integers` in place; returns the members that the command
+    line could not reach.
     """
     types = Types(entries, as_text=True)
     unreached: list[str] = []

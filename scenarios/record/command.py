@@ -1,4 +1,6 @@
-"""`goldenfleece record`: keep what a real QEMU says about itself, so that the simulator can answer as that version."""
+"""`goldenfleece record`: keep what a real QEMU says about itself, so that the simulator can answer
+as that version.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def main(argv: list[str]) -> int:
     directory = options.directory or Path(simulator.versions.RECORDED_DIRECTORY)
     wanted = (("system", options.qemu), ("storage-daemon", options.storage_daemon))
     try:
-        recordings = [(kind, record(path, kind, options.timeout)) for kind, path in wanted if path is not None]
+        recordings = [
+            (kind, record(path, kind, options.timeout)) for kind, path in wanted if path is not None
+        ]
     except SetupError as error:
         print(f"goldenfleece record: {error}", file=sys.stderr)
         return 2

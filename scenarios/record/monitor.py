@@ -42,7 +42,8 @@ class BinaryEnded(SetupError):
 class Monitor:
     """A QMP session after negotiation. `greeting` is the QMP member of the greeting.
 
-    Any wait beyond the deadline (`timeout_s` from the start) raises SetupError, which shows the standard error.
+    Any wait beyond the deadline (`timeout_s` from the start) raises SetupError, which shows the
+    standard error.
     """
 
     def __init__(self, path: Path, kind: str, directory: str, timeout_s: float) -> None:
@@ -89,8 +90,9 @@ class Monitor:
             time.sleep(0.005)
 
     def _negotiate(self) -> None:
-        """A client that connects while the monitor's thread is starting may see the session opened twice: a second
-        greeting, and negotiation once more."""
+        """A client that connects while the monitor's thread is starting may see the session opened twice: a
+        second greeting, and negotiation once more.
+        """
         for _ in range(3):
             self.command("qmp_capabilities")
             if "return" in self.command("query-version"):
@@ -98,7 +100,7 @@ class Monitor:
         self._fail("does not leave capabilities negotiation")
 
     def _refuse_simulator(self) -> None:
-        """Only real binaries are recorded. A simulator is a Python program, whatever it says its version is."""
+        """Only real binaries are recorded. A simulator is a Python program, whatever it says it is."""
         try:
             executable = os.readlink(f"/proc/{self._process.pid}/exe")
         except OSError:
@@ -203,7 +205,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def monitor(path: Path, kind: str, timeout_s: float) -> Iterator[Monitor]:
-    """A running binary of `kind` ("system" or "storage-daemon") in a directory of its own, ended on leaving."""
+    """A running binary ("system" or "storage-daemon") in a directory of its own, ended on leaving."""
     with tempfile.TemporaryDirectory(prefix="goldenfleece-record-") as directory:
         opened = Monitor(path, kind, directory, timeout_s)
         try:

@@ -4,8 +4,8 @@
     schema.json.gz            reply of query-qmp-schema, members in the order in which QEMU printed them
     argument_types.json.gz    what introspection hides, see argument_types.py
     commands.json.gz          reply of query-commands
-    objects.json.gz           qom-list-types, and per type the replies of device-list-properties and
-                              qom-list-properties: {"types": [...], "device": {TYPE: REPLY}, "object": {TYPE: REPLY}}
+    objects.json.gz           {"types": qom-list-types, "device": {TYPE: REPLY to device-list-properties},
+                              "object": {TYPE: REPLY to qom-list-properties}}
     queries.json.gz           reply of each query-* command that needs no arguments: {COMMAND: REPLY}
     help.json.gz              the text of HMP's help, where there is a human monitor
 
@@ -31,7 +31,11 @@ _NOT_QUERIED = frozenset({"query-qmp-schema", "query-commands"})
 _SIZE_ROOTS = {
     # Its -object still goes through the older kind of options, which say nothing about QAPI's types.
     "system": {"blockdev-add": "-blockdev"},
-    "storage-daemon": {"blockdev-add": "--blockdev", "object-add": "--object", "block-export-add": "--export"},
+    "storage-daemon": {
+        "blockdev-add": "--blockdev",
+        "object-add": "--object",
+        "block-export-add": "--export",
+    },
 }
 _BEFORE_OPTION = {"system": ["-M", "none", "-nodefaults", "-display", "none"], "storage-daemon": []}
 

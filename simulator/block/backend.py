@@ -22,8 +22,11 @@ class BlockBackend(Parent):
     """
 
     __slots__ = (
-        "_queue", "device_id", "graph", "in_flight", "name", "on_resize", "perm", "quiesce_count", "root", "shared",
+        "_queue", "device_id", "graph", "in_flight", "name", "on_eject", "on_resize", "perm", "quiesce_count", "root", "shared",
     )  # fmt: skip
+
+    # Whether a request waits for a drained section to end; if not, its sender sees to that (an export).
+    queues_while_drained = True
 
     def __init__(self, graph: Graph, name: str, perm: int, shared: int) -> None:
         self.graph = graph
@@ -34,6 +37,7 @@ class BlockBackend(Parent):
         self.in_flight = 0
         self.quiesce_count = 0
         self.on_resize: Callable[[], None] | None = None
+        self.on_eject: list[Callable[[], None]] = []  # told before it lets go of its node
         self._queue = WaitQueue("a drained section to end")
 
     # -- as a parent
@@ -71,6 +75,8 @@ class BlockBackend(Parent):
     async def remove(self) -> None:
         """Let go of the node; it goes away if nobody else uses it."""
         if self.root is not None:
+            for ejected in list(self.on_eject):
+                ejected()
             edge, self.root = self.root, None
             await self.graph.detach(edge)
 
@@ -118,7 +124,7 @@ class BlockBackend(Parent):
 
     async def _enter(self, offset: int, length: int) -> Node:
         self.in_flight += 1
-        while self.quiesce_count:
+        while self.quiesce_count and self.queues_while_drained:
             self._leave()
             await self._queue.wait()
             self.in_flight += 1

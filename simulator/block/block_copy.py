@@ -11,7 +11,7 @@ from errno import ECANCELED, ETIMEDOUT
 from os import strerror
 from typing import TYPE_CHECKING
 
-from simulator.block.clusters import ClusterSet
+from simulator.block.bitmap import DirtyBitmap
 from simulator.block.driver import SERIALISING, STATUS_ALLOCATED, STATUS_ZERO, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
 from simulator.block.ranges_in_flight import Range, RangesInFlight
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from simulator.block.bitmap import DirtyBitmap
     from simulator.block.node import Edge, Node
 
     class Progress(Protocol):
@@ -99,9 +98,10 @@ class BlockCopyState:
         self._scheduler = graph.scheduler
         self.cluster_bytes = _cluster_bytes(target.node)
         self.size_bytes = source.node.size_bytes
-        self.copy_bitmap = ClusterSet(self.size_bytes, self.cluster_bytes)
+        self.copy_bitmap = DirtyBitmap(source.node, None, self.cluster_bytes)
+        self.copy_bitmap.enabled = False
         if bitmap is None:
-            self.copy_bitmap.set_all()
+            self.copy_bitmap.set(0, self.size_bytes)
         else:
             self._merge(bitmap)
         # With the source below the target, the target shows the source's point in time to its readers: they must not
@@ -120,12 +120,17 @@ class BlockCopyState:
 
     def _merge(self, bitmap: DirtyBitmap) -> None:
         if bitmap.size_bytes != self.size_bytes:
+            self.free()
             raise QmpError(
                 f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different sizes "
                 f"(destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and can't be merged"
             )
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)
+
+    def free(self) -> None:
+        """Nothing is under way any more, and nothing will be copied."""
+        self.copy_bitmap.release()
 
     def set_options(self, compress: bool) -> None:
         """block_copy_set_copy_opts. Compressed writes are one cluster each."""
@@ -197,7 +202,7 @@ class BlockCopyState:
                 break
             if again or await self._chunks.wait_one(call.offset, call.length):
                 continue
-            if self.copy_bitmap.next_set(call.offset, call.offset + call.length) is None:
+            if self.copy_bitmap.next_dirty(call.offset, call.length) is None:
                 break
         call.finished = True
         self._calls.remove(call)
@@ -246,7 +251,7 @@ class BlockCopyState:
         longest = self._chunk_bytes()
         if call.max_chunk:
             longest = min(longest, call.max_chunk)
-        area = self.copy_bitmap.next_area(offset, end, longest)
+        area = self.copy_bitmap.next_dirty_area(offset, end, longest)
         if area is None:
             return None
         offset, length = area

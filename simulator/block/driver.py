@@ -7,6 +7,7 @@ from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
+from simulator.block.filenames import needs_options
 
 if TYPE_CHECKING:
     from simulator.block.node import Edge, Node
@@ -38,6 +39,8 @@ class Driver:
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
+    # Options without which the file's name alone would open something else (strong_runtime_opts).
+    strong_options: tuple[str, ...] = ()
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -124,8 +127,11 @@ class Driver:
 
     @property
     def filename(self) -> str:
-        """As query-block shows it (bs->exact_filename or a json: description)."""
-        return self.file.node.filename
+        """A file name that by itself leads to this node (bs->exact_filename), or ""; see filenames.py."""
+        file = self.node.children.get("file")
+        if file is None or self.is_filter or not file.node.driver.is_protocol or needs_options(self.node):
+            return ""
+        return file.node.driver.filename
 
     def actual_size_bytes(self) -> int | None:
         """Host bytes used; None if the driver cannot tell."""

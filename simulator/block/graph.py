@@ -157,6 +157,8 @@ class Graph:
     def _unlink(self, edge: Edge) -> None:
         node = edge.node
         node.parents.remove(edge)
+        if edge.blocker is not None:
+            node.op_blockers.remove(edge.blocker)
         for _ in range(node.quiesce_count):
             edge.parent.drained_end()
 
@@ -170,6 +172,9 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
+        if edge.blocker is not None:
+            old.op_blockers.remove(edge.blocker)
+            node.op_blockers.insert(0, edge.blocker)
         for _ in range(quiesced):
             edge.parent.drained_end()
 
@@ -190,7 +195,7 @@ class Graph:
         and undoes all on a conflict."""
         async with self.drained(old):
             below = {edge for node in permissions.topological([new]) for edge in node.children.values()}
-            moved = [edge for edge in list(old.parents) if edge not in below and not edge.parent.stay_at_node]
+            moved = [edge for edge in old.parents[::-1] if edge not in below and not edge.parent.stay_at_node]
             for edge in moved:
                 if edge.frozen:
                     raise QmpError(f"Cannot change '{edge.name}' link to '{old.node_name}'")
@@ -242,7 +247,7 @@ class Graph:
         node.references += 1
         async with self.drained(node):
             edge = node.children.get("file") or node.children["backing"]
-            for parent_edge in list(node.parents):
+            for parent_edge in node.parents[::-1]:
                 if not parent_edge.parent.stay_at_node:
                     self.move(parent_edge, below)
             self._unlink(edge)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from errno import EIO, EPERM
 from typing import TYPE_CHECKING, Any
 
+from simulator.block import filenames
 from simulator.block.driver import MAY_UNMAP, SERIALISING
 from simulator.engine.task import WaitQueue
 
@@ -35,12 +36,14 @@ class Request:
 class Edge:
     """A parent's use of a node (BdrvChild): under which name and role, with which permissions."""
 
-    __slots__ = ("frozen", "name", "node", "parent", "perm", "role", "shared")
+    __slots__ = ("blocker", "frozen", "name", "node", "parent", "perm", "role", "shared")
 
     def __init__(self, parent: Parent | Node, name: str, role: int, node: Node, perm: int, shared: int) -> None:
         self.parent, self.name, self.role, self.node = parent, name, role, node
         self.perm, self.shared = perm, shared
         self.frozen = False
+        # What this edge forbids on its node while it is there (an entry of Node.op_blockers).
+        self.blocker: tuple[str, frozenset[str]] | None = None
 
     async def read(self, offset: int, length: int) -> bytes:
         return await self.node.read(offset, length)
@@ -95,7 +98,7 @@ class Node:
 
     @property
     def filename(self) -> str:
-        return self.driver.filename
+        return filenames.filename(self)
 
     @property
     def backing(self) -> Node | None:
@@ -140,14 +143,14 @@ class Node:
     def drained_begin(self) -> None:
         """No new requests into this node: its users are told, all the way up (bdrv_do_drained_begin_quiesce)."""
         self.quiesce_count += 1
-        for edge in list(self.parents):
+        for edge in self.parents[::-1]:
             edge.parent.drained_begin()
         self.driver.drained_begin()
 
     def drained_end(self) -> None:
         self.quiesce_count -= 1
         self.driver.drained_end()
-        for edge in list(self.parents):
+        for edge in self.parents[::-1]:
             edge.parent.drained_end()
 
     def drained_busy(self) -> bool:

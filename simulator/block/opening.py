@@ -31,14 +31,18 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
     graph.nodes[name] = node
     # A node under construction is somebody's, or a failing child would take it away.
     node.references += 1
+    opened = False
     try:
         for child_name, role, required in node.driver.children:
             await _open_child(graph, node, child_name, role, required)
         await node.driver.open({key: value for key, value in options.items() if key not in COMMON})
+        opened = True
         if node.driver.supports_backing:
             await _open_backing(graph, node)
         permissions.refresh([node])
     except (QmpError, OSError) as error:
+        if opened:
+            await node.driver.close()
         await _undo(graph, node)
         if isinstance(error, OSError):
             raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
@@ -149,4 +153,6 @@ def block_as_backing(node: Node) -> None:
     """What may not be done to a node while it is somebody's backing file (bdrv_backing_attach)."""
     allowed = frozenset(("commit-target", "stream", "backup-source", "backup-target"))
     reason = f"node is used as backing hd of '{node.device_or_node_name}'"
-    node.children["backing"].node.op_blockers.insert(0, (reason, allowed))
+    edge = node.children["backing"]
+    edge.blocker = reason, allowed
+    edge.node.op_blockers.insert(0, edge.blocker)

@@ -117,6 +117,8 @@ def _refresh_node(node: Node, before: list[tuple[Edge, int, int]], changed: list
     for edge in node.children.values():
         before.append((edge, edge.perm, edge.shared))
         edge.perm, edge.shared = node.driver.child_permissions(edge.name, edge.role, perm, shared)
+        if edge.node.force_share:
+            edge.shared = ALL
 
 
 def _check_parents(node: Node) -> None:

@@ -12,14 +12,17 @@ Event = tuple[str, dict[str, Any], int]
 class Outbox:
     """Events in the order they were raised."""
 
-    __slots__ = ("_now_ns", "events")
+    __slots__ = ("_now_ns", "events", "on_event")
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self.events: list[Event] = []
+        self.on_event: Callable[[], None] | None = None
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
         self.events.append((name, data, self._now_ns()))
+        if self.on_event is not None:
+            self.on_event()
 
     def drain(self) -> list[Event]:
         """All events so far; the outbox is empty afterwards."""

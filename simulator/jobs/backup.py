@@ -15,7 +15,6 @@ from simulator.block import permissions
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
 from simulator.jobs.block_job import BlockJob
-from simulator.jobs.dirty_bitmaps import check_usable
 
 if TYPE_CHECKING:
     from simulator.block.block_copy import BlockCopyCall, BlockCopyState
@@ -61,9 +60,8 @@ class BackupJob(BlockJob):
         to_copy = self.copying.copy_bitmap
         if self.options.sync == "bitmap":
             assert self.options.bitmap is not None
-            to_copy.reset(0, self.copying.size_bytes)
-            for offset, length in self.options.bitmap.dirty_areas():
-                to_copy.set(offset, length)
+            to_copy.clear()
+            to_copy.merge(self.options.bitmap)
         elif self.options.sync == "top":
             # Until the scan is through, the copy bitmap says too much, and the filter must look for itself.
             self.copying.skip_unallocated = True
@@ -158,8 +156,7 @@ class BackupJob(BlockJob):
         else:
             bitmap.reclaim()
         if failed and mode == "always":
-            for offset, length in self.copying.copy_bitmap.areas():
-                bitmap.set(offset, min(length, bitmap.size_bytes - offset))
+            bitmap.merge(self.copying.copy_bitmap)
 
     async def clean(self) -> None:
         await self.remove_all_nodes()
@@ -187,7 +184,7 @@ async def create_backup(
     bitmap = options.bitmap
     if bitmap is not None:
         if options.bitmap_mode != "never":
-            check_usable(bitmap)
+            bitmap.check()
         bitmap.create_successor()
     cbw: Node | None = None
     try:

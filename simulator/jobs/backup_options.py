@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simulator.block.bitmap import find_bitmap
 from simulator.block.errors import QmpError
-from simulator.jobs.dirty_bitmaps import check_usable, find_bitmap
 
 if TYPE_CHECKING:
     from simulator.block.bitmap import DirtyBitmap
@@ -61,7 +61,7 @@ class BackupOptions:
             raise QmpError(f"Bitmap '{bitmap_name}' could not be found")
         if self.bitmap_mode is None:
             raise QmpError("Bitmap sync mode must be given when providing a bitmap")
-        check_usable(self.bitmap, allow_read_only=True)
+        self.bitmap.check(readonly=False)
         if self.sync == "none":
             raise QmpError("sync mode 'none' does not produce meaningful bitmap outputs")
         if self.bitmap_mode == "never" and self.sync != "bitmap":

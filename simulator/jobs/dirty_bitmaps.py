@@ -1,90 +1,110 @@
-"""Dirty bitmaps by name: what the commands, the transaction's actions and the backup job do with them.
+"""Dirty bitmaps by name: what the commands and the transaction's actions do with them.
 
-Source: block/monitor/bitmap-qmp-cmds.c and bdrv_dirty_bitmap_check, block/dirty-bitmap.c:172, 7.2.
+Source: block/monitor/bitmap-qmp-cmds.c, 7.2. All raise QmpError.
 """
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from simulator.block.bitmap import DirtyBitmap
+from simulator.block.bitmap import DirtyBitmap, default_granularity, find_bitmap
 from simulator.block.errors import QmpError
 
 if TYPE_CHECKING:
+    from simulator.block.extents import ExtentMap
     from simulator.block.graph import Graph
-    from simulator.block.node import Node
-
-_MAX_NAME = 1023
 
 
-def find_bitmap(node: Node, name: str) -> DirtyBitmap | None:
-    for bitmap in node.bitmaps:
-        if bitmap.name == name:
-            return bitmap
-    return None
-
-
-def lookup(graph: Graph, node_name: str, name: str) -> tuple[Node, DirtyBitmap]:
-    """The node of that name or drive, and its bitmap. Raises QmpError."""
+def lookup(graph: Graph, node_name: str, name: str) -> DirtyBitmap:
+    """A bitmap of the node of that name, or of the node that the drive of that name stands on."""
     node = graph.find(node_name)
     if node is None:
         raise QmpError(f"Node '{node_name}' not found")
     bitmap = find_bitmap(node, name)
     if bitmap is None:
         raise QmpError(f"Dirty bitmap '{name}' not found")
-    return node, bitmap
-
-
-def check_usable(bitmap: DirtyBitmap, allow_read_only: bool = False, allow_inconsistent: bool = False) -> None:
-    """Raises QmpError if the bitmap is in use, or is of a kind that is not allowed."""
-    if bitmap.busy:
-        raise QmpError(f"Bitmap '{bitmap.name}' is currently in use by another operation and cannot be used")
-    if bitmap.read_only and not allow_read_only:
-        raise QmpError(f"Bitmap '{bitmap.name}' is readonly and cannot be modified")
-    if bitmap.inconsistent and not allow_inconsistent:
-        raise QmpError(f"Bitmap '{bitmap.name}' is inconsistent and cannot be used")
-
-
-def lookup_usable(graph: Graph, node_name: str, name: str, allow_read_only: bool = False) -> DirtyBitmap:
-    _, bitmap = lookup(graph, node_name, name)
-    check_usable(bitmap, allow_read_only)
     return bitmap
 
 
-def default_granularity_bytes(node: Node) -> int:
-    """The cluster size, from 4 KiB to 64 KiB (bdrv_get_default_bitmap_granularity)."""
-    cluster_bytes = node.driver.cluster_bytes
-    if not cluster_bytes:
-        return 1 << 16
-    return min(max(cluster_bytes, 1 << 12), 1 << 16)
+def lookup_usable(graph: Graph, arguments: dict[str, Any], readonly: bool = False) -> DirtyBitmap:
+    """A bitmap by `node` and `name` that nobody is using; with `readonly`, of an image that cannot be written too."""
+    bitmap = lookup(graph, arguments["node"], arguments["name"])
+    bitmap.check(readonly=not readonly)
+    return bitmap
 
 
-async def add(graph: Graph, arguments: dict[str, Any]) -> tuple[Node, DirtyBitmap]:
-    """block-dirty-bitmap-add with its QMP arguments. Raises QmpError."""
-    name = arguments["name"]
+def add(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
+    """block-dirty-bitmap-add."""
+    name: str = arguments["name"]
     if not name:
         raise QmpError("Bitmap name cannot be empty")
     node = graph.lookup(arguments["node"], arguments["node"])
-    granularity_bytes = arguments.get("granularity")
+    granularity_bytes: int | None = arguments.get("granularity")
     if granularity_bytes is None:
-        granularity_bytes = default_granularity_bytes(node)
+        granularity_bytes = default_granularity(node)
     elif granularity_bytes < 512 or granularity_bytes & (granularity_bytes - 1):
         raise QmpError("Granularity must be power of 2 and at least 512")
-    persistent = arguments.get("persistent", False)
+    persistent: bool = arguments.get("persistent", False)
     if persistent:
-        _check_storable(node, name, granularity_bytes)
-    if find_bitmap(node, name) is not None:
-        raise QmpError(f"Bitmap already exists: {name}")
-    if len(name.encode()) > _MAX_NAME:
-        raise QmpError(f"Bitmap name too long: {name}")
+        if not node.driver.can_store_bitmaps:
+            raise QmpError(f"Can't store persistent bitmaps to {node.device_or_node_name}: Operation not supported")
+        from simulator.block.drivers import qcow2, qcow2_bitmaps
+
+        assert isinstance(node.driver, qcow2.Qcow2)
+        qcow2_bitmaps.check_can_store(node.driver, name, granularity_bytes)
     bitmap = DirtyBitmap(node, name, granularity_bytes)
     bitmap.enabled = not arguments.get("disabled", False)
     bitmap.persistent = persistent
-    node.bitmaps.insert(0, bitmap)
-    return node, bitmap
+    return bitmap
 
 
-def _check_storable(node: Node, name: str, granularity_bytes: int) -> None:
-    """bdrv_can_store_new_dirty_bitmap: a format without storage says so itself."""
-    if not node.driver.can_store_bitmaps:
-        raise QmpError(f"Can't store persistent bitmaps to {node.device_or_node_name}: Operation not supported")
+async def remove_stored(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
+    """The first half of block-dirty-bitmap-remove: it is gone from the image, and not yet from the node."""
+    bitmap = lookup(graph, arguments["node"], arguments["name"])
+    bitmap.check(inconsistent=False)
+    if bitmap.persistent and bitmap.node.driver.can_store_bitmaps:
+        from simulator.block.drivers import qcow2, qcow2_bitmaps
+
+        assert isinstance(bitmap.node.driver, qcow2.Qcow2)
+        await qcow2_bitmaps.remove(bitmap.node.driver, arguments["name"])
+    return bitmap
+
+
+def merge(graph: Graph, arguments: dict[str, Any]) -> tuple[DirtyBitmap, ExtentMap | None]:
+    """block-dirty-bitmap-merge: (target, what it held before, if anything was merged). All or nothing."""
+    target = lookup(graph, arguments["node"], arguments["target"])
+    before: ExtentMap | None = None
+    try:
+        for given in arguments["bitmaps"]:
+            before = _merge_one(graph, target, given, before)
+    except QmpError:
+        if before is not None:
+            target.restore(before)
+        raise
+    return target, before
+
+
+def _merge_one(
+    graph: Graph, target: DirtyBitmap, given: str | dict[str, str], before: ExtentMap | None
+) -> ExtentMap:
+    if isinstance(given, str):
+        source = find_bitmap(target.node, given)
+        if source is None:
+            raise QmpError(f"Dirty bitmap '{given}' not found")
+    else:
+        source = lookup(graph, given["node"], given["name"])
+    target.check()
+    source.check(readonly=False)
+    if source.size_bytes != target.size_bytes:
+        raise QmpError(
+            f"Bitmaps are of different sizes (destination size is {target.size_bytes}, source size is "
+            f"{source.size_bytes}) and can't be merged"
+        )
+    merged = target.merge(source)
+    return merged if before is None else before
+
+
+def digest(bitmap: DirtyBitmap) -> str:
+    """x-debug-block-dirty-bitmap-sha256: over the bits in 64 bit words, at least one (hbitmap_sha256)."""
+    return sha256(bitmap.serialise(0, bitmap.size_bytes).ljust(8, b"\0")).hexdigest()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.block.parent import Parent
-from simulator.engine.task import Future, WaitQueue
+from simulator.engine.task import Future
 from simulator.jobs.progress import Progress
 from simulator.jobs.status import COMPLETED, READY, check_transition, check_verb
 
@@ -90,7 +90,9 @@ class Job(Parent):
 
     async def free(self) -> None: ...
 
-    can_complete = False
+    @property
+    def can_complete(self) -> bool:
+        return False
 
     def complete(self) -> None:
         """block-job-complete; called only if can_complete. Raises QmpError."""
@@ -140,14 +142,14 @@ class Job(Parent):
             self._fail(error.errno or EIO, None)
         self.deferred = True
         self.busy = True
-        self.jobs.scheduler.spawn(self._exit(), f"end of job '{self.id}'")
+        self.jobs.schedule_exit(self)
 
     def _fail(self, errno: int, text: str | None) -> None:
         self.errno = errno
         if text is not None:
             self.error = text
 
-    async def _exit(self) -> None:
+    async def exit(self) -> None:
         """job_exit: idle from now on, or the drains of its own ending would wait for the job for ever."""
         self.busy = False
         self._went_idle()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.block.opening import probe
-from simulator.jobs.creators import create_format, create_protocol
+from simulator.jobs.creators import create
 
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
@@ -43,11 +43,11 @@ async def create_image(graph: Graph, filename: str, image_format: str, size_byte
             raise QmpError("Error: Trying to create an image with the same filename as the backing file")
         described = {"backing-file": backing.filename, "backing-fmt": backing.driver.format_name}
     whole_size = size_bytes if image_format == "raw" else 0
-    await create_protocol(graph, {"filename": filename, "size": whole_size})
+    await create(graph, "file", {"filename": filename, "size": whole_size})
     if image_format == "raw":
         return
     file_options = {"driver": "file", "filename": filename}
-    await create_format(graph, image_format, {"file": file_options, "size": size_bytes, **described})
+    await create(graph, image_format, {"file": file_options, "size": size_bytes, **described})
 
 
 def describe_image(graph: Graph, filename: str, image_format: str | None, like: Node) -> dict[str, Any]:

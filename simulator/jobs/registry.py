@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 from simulator.engine.task import WaitQueue
-from simulator.jobs.rules import JobRules
 from simulator.jobs.txn import JobTxn
 
 if TYPE_CHECKING:
@@ -18,21 +17,22 @@ if TYPE_CHECKING:
     from simulator.engine.scheduler import Scheduler
     from simulator.jobs.block_job import BlockJob
     from simulator.jobs.job import Job
-    from simulator.versions.version import Version
+    from simulator.jobs.rules import JobRules
 
 
 class Jobs:
     """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes idle."""
 
-    __slots__ = ("by_age", "changed", "graph", "outbox", "rules", "scheduler")
+    __slots__ = ("_exits", "by_age", "changed", "graph", "outbox", "rules", "scheduler")
 
-    def __init__(self, scheduler: Scheduler, outbox: Outbox, graph: Graph, version: Version) -> None:
-        self.scheduler = scheduler
-        self.outbox = outbox
+    def __init__(self, graph: Graph, outbox: Outbox, rules: JobRules) -> None:
         self.graph = graph
-        self.rules = JobRules(version)
+        self.outbox = outbox
+        self.scheduler: Scheduler = graph.scheduler
+        self.rules = rules
         self.by_age: list[Job] = []
         self.changed = WaitQueue("a job to get on")
+        self._exits: list[Job] = []
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
         self.outbox.emit(name, data)
@@ -55,6 +55,18 @@ class Jobs:
 
     def forget(self, job: Job) -> None:
         self.by_age.remove(job)
+
+    def schedule_exit(self, job: Job) -> None:
+        """Let the main loop see to a job whose coroutine has ended. Of jobs that end in one turn of it the last comes
+        first: QEMU keeps what is to be done (BHs, util/async.c) in a stack."""
+        self._exits.append(job)
+        if len(self._exits) == 1:
+            self.scheduler.spawn(self._run_exits(), "main loop")
+
+    async def _run_exits(self) -> None:
+        while self._exits:
+            job = self._exits.pop()
+            self.scheduler.enter(job.exit(), f"end of job '{job.id}'")
 
     def find(self, job_id: str) -> Job | None:
         for job in self.by_age:

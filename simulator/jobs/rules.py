@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from simulator.jobs.status import VERBS
 
-if TYPE_CHECKING:
-    from simulator.versions.version import Version
+_COMPLETION_MODE = "Action '{action}' does not support Transaction property completion-mode = {mode}"
 
 
 class JobRules:
-    """`verbs` is the version's JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and
-    cleans its actions in reverse of the order given. `grouped_unsupported`: template of that refusal, with {action} and
-    {completion_mode}. `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as a success.
-    `target_by_device`: drive-backup takes mode=drive, where `target` is the id of a drive.
+    """The defaults are 7.2's.
+
+    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and cleans its
+    actions in reverse of the order given. `completion_mode_text`: template of that refusal, with {action} and {mode}.
+    `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as a success. `target_by_device`:
+    drive-backup takes mode=drive, where `target` is the id of a drive.
     """
 
-    __slots__ = ("commit_newest_first", "complete_ends_fleecing", "grouped_unsupported", "target_by_device", "verbs")
+    __slots__ = (
+        "commit_newest_first",
+        "complete_ends_fleecing",
+        "completion_mode_text",
+        "target_by_device",
+        "verbs",
+    )
 
-    def __init__(self, version: Version) -> None:
-        self.commit_newest_first = not version.block.transaction_commits_in_order
-        self.grouped_unsupported = version.texts.grouped_unsupported
-        self.complete_ends_fleecing = version.dialect.block_job_complete_ends_fleece
-        self.target_by_device = version.dialect.drive_backup_to_drive
-        self.verbs = version.jobs.verbs
-        if self.complete_ends_fleecing:
+    def __init__(
+        self,
+        verbs: dict[str, tuple[str, ...]] = VERBS,
+        commit_newest_first: bool = False,
+        completion_mode_text: str = _COMPLETION_MODE,
+        complete_ends_fleecing: bool = False,
+        target_by_device: bool = False,
+    ) -> None:
+        self.verbs = verbs
+        self.commit_newest_first = commit_newest_first
+        self.completion_mode_text = completion_mode_text
+        self.complete_ends_fleecing = complete_ends_fleecing
+        self.target_by_device = target_by_device
+        if complete_ends_fleecing:
             # A job that fleeces is never ready: it takes the verb while it runs.
-            self.verbs = {**self.verbs, "complete": ("running", "paused", *self.verbs["complete"])}
+            self.verbs = {**verbs, "complete": ("running", "paused", *verbs["complete"])}

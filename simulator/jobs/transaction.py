@@ -70,4 +70,4 @@ async def run_transaction(jobs: Jobs, actions: list[tuple[str, dict[str, Any]]],
 
 def _check_completion_mode(jobs: Jobs, action: Action, completion_mode: str) -> None:
     if completion_mode != "individual" and not action.supports_grouped:
-        raise QmpError(jobs.rules.grouped_unsupported.format(action=action.kind, completion_mode=completion_mode))
+        raise QmpError(jobs.rules.completion_mode_text.format(action=action.kind, mode=completion_mode))

@@ -101,40 +101,83 @@ def _range(operands: list[str], usage: str) -> tuple[int, int]:
     return parse_number(operands[0]), parse_number(operands[1])
 
 
+_READ_USAGE = "read [-abCqv] [-P pattern [-s off] [-l len]] off len -- reads a number of bytes at a specified offset\n"
+_WRITE_USAGE = (
+    "write [-bcCfnquz] [-P pattern | -s source_file] off len -- writes a number of bytes at a specified offset\n"
+)
+_AIO_READ_USAGE = "aio_read [-Ciqv] [-P pattern] off len [len..] -- asynchronously reads a number of bytes\n"
+_AIO_WRITE_USAGE = "aio_write [-Cfiquz] [-P pattern] off len [len..] -- asynchronously writes a number of bytes\n"
+
+
+class _Read:
+    """A parsed read or aio_read."""
+
+    def __init__(self, arguments: list[str], flags: str, valued: str, usage: str) -> None:
+        self.options, operands = parse_options(arguments, flags, valued)
+        self.offset, self.length = _range(operands, usage)
+        if self.length > MAX_REQUEST_BYTES:
+            raise Usage(f"length cannot exceed {MAX_REQUEST_BYTES}, given {operands[1]}\n")
+        self.start = parse_number(self.options["s"]) if "s" in self.options else 0
+        self.count = parse_number(self.options["l"]) if "l" in self.options else self.length - self.start
+        if self.count < 0 or self.start + self.count > self.length:
+            raise Usage("pattern verification range exceeds end of read data\n")
+        self.pattern = _pattern(self.options, -1)
+
+    async def run(self, blk: BlockBackend) -> str:
+        payload = await blk.read(self.offset, self.length)
+        printed = ""
+        if self.pattern >= 0 and payload[self.start : self.start + self.count] != bytes((self.pattern,)) * self.count:
+            where = self.offset + self.start
+            printed = f"Pattern verification failed at offset {where}, {self.count} bytes\n"
+        if "q" in self.options:
+            return printed
+        if "v" in self.options:
+            printed += dump(payload, self.offset)
+        return printed + report("read", self.offset, self.length, 0.0)
+
+
+def dump(payload: bytes, offset: int) -> str:
+    """dump_buffer: sixteen bytes a line, in hexadecimal and, where letters or digits, as they are."""
+    lines = []
+    for start in range(0, len(payload), 16):
+        piece = payload[start : start + 16]
+        shown = "".join(chr(byte) if chr(byte).isascii() and chr(byte).isalnum() else "." for byte in piece)
+        lines.append(f"{offset + start:08x}:  {''.join(f'{byte:02x} ' for byte in piece)} {shown}\n")
+    return "".join(lines)
+
+
+class _Write:
+    """A parsed write or aio_write."""
+
+    def __init__(self, arguments: list[str], flags: str, usage: str) -> None:
+        self.options, operands = parse_options(arguments, flags, "Ps")
+        if "n" in self.options and "z" not in self.options:
+            raise Usage("-n requires -z to be specified\n")
+        if "u" in self.options and "z" not in self.options:
+            raise Usage("-u requires -z to be specified\n")
+        if "z" in self.options and "P" in self.options:
+            raise Usage("Only one of -z, -P, and -s can be specified at the same time\n")
+        self.offset, self.length = _range(operands, usage)
+        if self.length > MAX_REQUEST_BYTES and "n" not in self.options:
+            raise Usage(f"length cannot exceed {MAX_REQUEST_BYTES} without -n, given {operands[1]}\n")
+        self.pattern = _pattern(self.options, 0xCD)
+
+    async def run(self, blk: BlockBackend) -> str:
+        letters = (("f", FUA), ("n", NO_FALLBACK), ("u", MAY_UNMAP))
+        flags = sum(flag for letter, flag in letters if letter in self.options)
+        if "z" in self.options:
+            await blk.write_zeroes(self.offset, self.length, flags)
+        else:
+            await blk.write(self.offset, bytes((self.pattern,)) * self.length, flags)
+        return "" if "q" in self.options else report("wrote", self.offset, self.length, 0.0)
+
+
 async def _read(blk: BlockBackend, arguments: list[str]) -> str:
-    options, operands = parse_options(arguments, "bCpqv", "lPs")
-    offset, length = _range(operands, "read [-abCqv] [-P pattern [-s off] [-l len]] off len -- reads a number of bytes at a specified offset\n")
-    if length > MAX_REQUEST_BYTES:
-        raise Usage(f"length cannot exceed {MAX_REQUEST_BYTES}, given {operands[1]}\n")
-    start = parse_number(options["s"]) if "s" in options else 0
-    count = parse_number(options["l"]) if "l" in options else length - start
-    if count < 0 or start + count > length:
-        raise Usage("pattern verification range exceeds end of read data\n")
-    pattern = _pattern(options, -1)
-    payload = await blk.read(offset, length)
-    printed = ""
-    if pattern >= 0 and payload[start : start + count] != bytes((pattern,)) * count:
-        printed = f"Pattern verification failed at offset {offset + start}, {count} bytes\n"
-    return printed if "q" in options else printed + report("read", offset, length, 0.0)
+    return await _Read(arguments, "bCpqv", "lPs", _READ_USAGE).run(blk)
 
 
 async def _write(blk: BlockBackend, arguments: list[str]) -> str:
-    options, operands = parse_options(arguments, "bcCfnpquz", "Ps")
-    if "n" in options and "z" not in options:
-        raise Usage("-n requires -z to be specified\n")
-    if "u" in options and "z" not in options:
-        raise Usage("-u requires -z to be specified\n")
-    if "z" in options and "P" in options:
-        raise Usage("Only one of -z, -P, and -s can be specified at the same time\n")
-    offset, length = _range(operands, "write [-bcCfnquz] [-P pattern | -s source_file] off len -- writes a number of bytes at a specified offset\n")
-    if length > MAX_REQUEST_BYTES and "n" not in options:
-        raise Usage(f"length cannot exceed {MAX_REQUEST_BYTES} without -n, given {operands[1]}\n")
-    flags = (FUA if "f" in options else 0) | (NO_FALLBACK if "n" in options else 0) | (MAY_UNMAP if "u" in options else 0)
-    if "z" in options:
-        await blk.write_zeroes(offset, length, flags)
-    else:
-        await blk.write(offset, bytes((_pattern(options, 0xCD),)) * length, flags)
-    return "" if "q" in options else report("wrote", offset, length, 0.0)
+    return await _Write(arguments, "bcCfnpquz", _WRITE_USAGE).run(blk)
 
 
 async def _discard(blk: BlockBackend, arguments: list[str]) -> str:
@@ -164,28 +207,55 @@ for _names, _command, _permission, _word in (
     (("discard", "d"), _discard, permissions.WRITE, "discard"),
     (("flush", "f"), _flush, 0, "flush"),
     (("length", "l"), _length, 0, "length"),
+    (("aio_flush",), _flush, 0, "aio_flush"),
 ):
     for _name in _names:
         _COMMANDS[_name] = (_command, _permission, _word)
 
+# name -> (how its request is read from its arguments, permission, the word of its failures)
+_BACKGROUND: dict[str, tuple[Callable[[list[str]], _Read | _Write], int, str]] = {
+    "aio_read": (lambda arguments: _Read(arguments, "Ciqv", "P", _AIO_READ_USAGE), 0, "readv"),
+    "aio_write": (
+        lambda arguments: _Write(arguments, "Cfiquz", _AIO_WRITE_USAGE),
+        permissions.WRITE,
+        "aio_write",
+    ),
+}
 
-async def run(blk: BlockBackend, line: str) -> tuple[str, str]:
-    """Run one command line: (what goes to standard output, what goes to standard error)."""
+
+async def run(
+    blk: BlockBackend, line: str, print_later: Callable[[Coroutine[Any, Any, str]], None]
+) -> tuple[str, str]:
+    """Run one command line: (what goes to standard output, what goes to standard error).
+
+    The aio_ commands return at once; the rest of their work is handed to `print_later`, to be run beside the
+    monitor, and prints what it returns.
+    """
     words = line.split()
     if not words:
         return "", ""
-    found = _COMMANDS.get(words[0])
+    name = words[0]
+    found = _COMMANDS.get(name) or _BACKGROUND.get(name)
     if found is None:
-        return "", f"command \"{words[0]}\" not found\n"
-    command, permission, word = found
+        return "", f'command "{name}" not found\n'
+    permission, word = found[1], found[2]
     if permission & ~blk.perm and blk.node is not None:
         try:
             blk.set_permissions(blk.perm | permission, blk.shared)
         except QmpError as error:
             return "", error.desc
     try:
-        return await command(blk, words[1:]), ""
+        if name in _BACKGROUND:
+            request = _BACKGROUND[name][0](words[1:])
+            print_later(_reporting(request.run(blk), word))
+            return "", ""
+        return await _reporting(_COMMANDS[name][0](blk, words[1:]), word), ""
     except Usage as usage:
         return str(usage), ""
+
+
+async def _reporting(request: Coroutine[Any, Any, str], word: str) -> str:
+    try:
+        return await request
     except OSError as error:
-        return f"{word} failed: {strerror(error.errno or 5)}\n", ""
+        return f"{word} failed: {strerror(error.errno or 5)}\n"

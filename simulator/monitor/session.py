@@ -16,6 +16,8 @@ from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.machine import Machine
 
 _NEGOTIATION = "Expecting capabilities negotiation with 'qmp_capabilities'"
@@ -33,6 +35,7 @@ class Session:
         self.oob = False
         self.closed = False
         self.queue: deque[Any] = deque()
+        self.on_output: Callable[[], None] | None = None  # told when there is something to fetch
         self._send(qmp.greeting(machine.version_info()))
 
     def receive(self, payload: bytes) -> None:
@@ -45,8 +48,12 @@ class Session:
                 self._machine.requests_waiting(self)
 
     def output(self) -> bytes:
-        """All bytes for the client since the last call."""
+        """All bytes for the client since the last call, events up to now included."""
         self._machine.flush_events()
+        return self.take()
+
+    def take(self) -> bytes:
+        """What has been sent so far, without looking for new events."""
         payload = b"".join(self._output)
         self._output.clear()
         return payload
@@ -61,6 +68,8 @@ class Session:
 
     def _send(self, message: dict[str, Any]) -> None:
         self._output.append(encode_line(message, self._pretty))
+        if self.on_output is not None:
+            self.on_output()
 
     async def answer(self, value: Any) -> None:
         """Run one request and send its reply, after the events that it raised."""

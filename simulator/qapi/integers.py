@@ -77,7 +77,9 @@ def to_uint64(text: str) -> int:
 
 
 def to_size(text: str) -> int:
-    """qemu_strtosz: bytes, with a fraction and a suffix B, K, M, G, T, P or E in either case (powers of 1024)."""
+    """qemu_strtosz: bytes, with a fraction and a suffix B, K, M, G, T, P or E in either case (powers of
+    1024).
+    """
     negative, value, end = _scan(text, 10)
     if end == 0 or negative:
         raise NumberError

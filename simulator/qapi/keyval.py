@@ -25,8 +25,8 @@ _LETTERS_SET = frozenset(_LETTERS)
 def parse(text: str, implied_key: str | None = None) -> dict[str, Any]:
     """The tree. With `implied_key` the first "KEY=" may be left out.
 
-    Raises ArgumentError in QEMU's words; "help" or "?" among the options is one ("Help is not available for this
-    option"), so callers that offer help look with `wants_help` first.
+    Raises ArgumentError in QEMU's words; "help" or "?" among the options is one ("Help is not
+    available for this option"), so callers that offer help look with `wants_help` first.
     """
     tree, help_wanted = _parse_pairs(text, implied_key)
     if help_wanted:
@@ -52,7 +52,7 @@ def _parse_pairs(text: str, implied_key: str | None) -> tuple[dict[str, Any], bo
 
 
 def _parse_one(tree: dict[str, Any], text: str, start: int, implied_key: str | None) -> tuple[int, bool]:
-    """Put the pair at `start` into the tree; where the next one begins, and whether this one asks for help."""
+    """Put the pair at `start` into the tree; where the next begins, and whether this one asks for help."""
     end = _first_of(text, "=,", start)
     if end > start and text[end : end + 1] != "=":
         word = text[start:end]

@@ -103,10 +103,11 @@ class _GHashTable:
 
 
 def first_leftover(keys: Iterable[str], consumed: Iterable[str]) -> str | None:
-    """The member that "is unexpected" names when `consumed` of `keys` were visited, in that order; None if all were.
+    """The member that "is unexpected" names when `consumed` of `keys` were visited, in that order; None
+    if all were.
 
-    qapi/qobject-input-visitor.c:211-248, 7.2: the members go into a GLib table in QDict order, each visited one
-    is removed, and the first slot in use is reported.
+    qapi/qobject-input-visitor.c:211-248, 7.2: the members go into a GLib table in QDict order, each
+    visited one is removed, and the first slot in use is reported.
     """
     used = list(consumed)
     all_keys = list(keys)

@@ -18,8 +18,8 @@ def read_option(schema: Schema, type_name: str, text: str, implied_key: str | No
     """The option's value, checked against `type_name`: JSON if it begins with a brace, else KEY=VALUE,....
 
     read_option(schema, schema.by_name["blockdev-add"]["arg-type"], "qcow2,file=f", "driver") is
-    {"driver": "qcow2", "file": "f"}. Raises ArgumentError in QEMU's words; QEMU prints them behind the option as
-    it was given (qapi/qobject-input-visitor.c:751, 7.2).
+    {"driver": "qcow2", "file": "f"}. Raises ArgumentError in QEMU's words; QEMU prints them behind
+    the option as it was given (qapi/qobject-input-visitor.c:751, 7.2).
     """
     if text[:1] == "{":
         try:

@@ -1,7 +1,7 @@
 """Compiled yes-or-no checks: is a value exactly what a QAPI type takes, with nothing to convert?
 
-They only ever answer for the common case. False (or a TypeError for a value that cannot be hashed) means "look
-closer", not "wrong".
+They only ever answer for the common case. False (or a TypeError for a value that cannot be hashed)
+means "look closer", not "wrong".
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Compiler:
         mandatory: tuple[str, ...] = ()
         for owner in owners:
             mandatory += _mandatory(owner)
-            checks.update((member["name"], self._member(owner["name"], member)) for member in owner["members"])
+            checks.update(
+                (member["name"], self._member(owner["name"], member)) for member in owner["members"]
+            )
         return _fields(checks, mandatory)
 
 

@@ -1,6 +1,7 @@
-"""Options in the older style: a flat list of NAME=VALUE (util/qemu-option.c, 7.2), as for -drive and -chardev.
+"""Options in the older style: a flat list of NAME=VALUE (util/qemu-option.c, 7.2), as for -drive
+and -chardev.
 
-    parse("if=none,id=d0,file=a,,b") has id "d0" and pairs [("if", "none"), ("file", "a,b")]
+parse("if=none,id=d0,file=a,,b") has id "d0" and pairs [("if", "none"), ("file", "a,b")]
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ if TYPE_CHECKING:
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 ID_HINT = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n"
 SIZE_HINT = (
-    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.\n"
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+    "and exabytes, respectively.\n"
 )
 _TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 
 
 class OptionError(ArgumentError):
-    """As ArgumentError, with the further lines that QEMU prints on the console (never over QMP)."""
+    """As ArgumentError, with what else QEMU prints on the console (never over QMP): the lines of `hint`
+    behind the message, and before it the `warnings` as in QemuOpts.
+    """
 
     def __init__(self, desc: str, hint: str = "") -> None:
         super().__init__(desc)
         self.hint = hint
+        self.warnings: list[str] = []
 
 
 class QemuOpts:
-    """One option's settings in the order given. `warnings` are the lines that QEMU prints about old spellings."""
+    """One option's settings in the order given. `warnings` are what QEMU prints about old spellings:
+    a warning and a line of advice in turn."""
 
     __slots__ = ("help_wanted", "id", "pairs", "warnings")
 
@@ -74,11 +80,23 @@ def parse(
 ) -> QemuOpts:
     """Read an option's text. With `first_name` the first "NAME=" may be left out.
 
-    `kinds` names the settings there are and what each takes: "str", "bool", "num" or "size"; None: any, unchecked.
-    A name without a value is a flag: "x" is x=on, "nox" is x=off. Raises OptionError in QEMU's words. That an id
-    is taken already is for the caller to find, who knows the list.
+    `kinds` names the settings there are and what each takes: "str", "bool", "num" or "size"; None:
+    any, unchecked. A name without a value is a flag: "x" is x=on, "nox" is x=off. Raises
+    OptionError in QEMU's words. That an id is taken already is for the caller to find, who knows
+    the list.
     """
     opts = QemuOpts()
+    try:
+        _read(opts, text, first_name, kinds, warn_on_flag)
+    except OptionError as error:
+        error.warnings = opts.warnings
+        raise
+    return opts
+
+
+def _read(
+    opts: QemuOpts, text: str, first_name: str | None, kinds: Mapping[str, str] | None, warn_on_flag: bool
+) -> None:
     opts.id = _find_id(text)
     if opts.id is not None and not id_is_well_formed(opts.id):
         raise OptionError("Parameter 'id' expects an identifier", ID_HINT)
@@ -89,7 +107,7 @@ def parse(
         if flag and name in ("help", "?"):
             opts.help_wanted = True
             if kinds is not None:
-                return opts
+                return
         elif flag and warn_on_flag:
             prefix = "no" if value == "off" else ""
             opts.warnings.append(f"short-form boolean option '{prefix}{name}' deprecated")
@@ -99,7 +117,6 @@ def parse(
         if kinds is not None:
             _check(name, value, kinds)
         opts.pairs.append((name, value))
-    return opts
 
 
 def _better_spelling(name: str, value: str) -> str:

@@ -64,9 +64,20 @@ class _Check:
         return found
 
     def _alternate(self, path: str, entry: dict[str, Any], value: Any) -> list[str]:
-        tried = [self.value(path, arm["type"], value) for arm in entry["members"]]
-        # The arm that is right by its kind, if there is one, says best what is wrong.
-        return [] if [] in tried else max(tried, key=lambda found: min(len(line.split(":")[0]) for line in found))
+        # JSON types tell the arms apart, so at most one is meant.
+        arms = {self._json_type(arm["type"]): arm["type"] for arm in entry["members"]}
+        kind = _json_name(value)
+        if kind == "integer" and kind not in arms:
+            kind = "number"
+        if kind in arms:
+            return self.value(path, arms[kind], value)
+        return [f"{path}: expected one of {', '.join(arms)}, got {_shown(value)}"]
+
+    def _json_type(self, type_name: str) -> str:
+        entry = self.schema.by_name[type_name]
+        if entry["meta-type"] == "builtin":
+            return {"int": "integer"}.get(entry["json-type"], str(entry["json-type"]))
+        return {"enum": "string"}.get(entry["meta-type"], str(entry["meta-type"]))
 
     def _object(self, path: str, entry: dict[str, Any], value: Any) -> list[str]:
         if type(value) is not dict:
@@ -76,7 +87,9 @@ class _Check:
         found += [f"{path}.{name}: not in the schema" for name in value if name not in known]
         return found
 
-    def _members(self, path: str, entry: dict[str, Any], value: dict[str, Any], known: dict[str, None]) -> list[str]:
+    def _members(
+        self, path: str, entry: dict[str, Any], value: dict[str, Any], known: dict[str, None]
+    ) -> list[str]:
         found: list[str] = []
         for member in entry["members"]:
             name = member["name"]

@@ -1,13 +1,15 @@
 """QAPI introspection (the reply of query-qmp-schema) as objects, and the check of a command's arguments.
 
-A Schema is cheap to make: nothing is looked at before it is asked for, and each command's arguments are compiled
-when the command is first checked. Valid arguments are recognised by compiled predicates (`predicate.py`); anything
-else is walked the way QEMU walks it (`visit.py`), which finds QEMU's words for what is wrong.
+A Schema is cheap to make: nothing is looked at before it is asked for, and each command's arguments
+are compiled when the command is first checked. Valid arguments are recognised by compiled
+predicates (`predicate.py`); anything else is walked the way QEMU walks it (`visit.py`), which finds
+QEMU's words for what is wrong.
 """
 
 from __future__ import annotations
 
 from simulator.qapi.errors import ArgumentError, Words
+from simulator.qapi.integers import SIGNED_BITS, UNSIGNED_BITS
 from simulator.qapi.predicate import Compiler
 from simulator.qapi.visit import InputVisitor, KeyvalVisitor
 
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 class Schema:
     """All that one binary says about its commands and events.
 
-    `entries` is what query-qmp-schema returned. Introspection hides two things that arguments are checked by, so
-    they come beside it: `integers[TYPE][MEMBER]` is the width of an integer member that is not int64 ("uint8" ..
-    "uint64", "int8" .. "int32", "size"), `alternates[TYPE]` the QAPI name of an alternate.
-    `unchecked` are the commands whose arguments QEMU does not check against the schema ("'gen': false").
+    `entries` is what query-qmp-schema returned. Introspection hides two things that arguments are
+    checked by, so they come beside it: `integers[TYPE][MEMBER]` is the width of an integer member
+    that is not int64 ("uint8" .. "uint64", "int8" .. "int32", "size"), `alternates[TYPE]` the QAPI
+    name of an alternate. `unchecked` are the commands whose arguments QEMU does not check against
+    the schema ("'gen': false").
     """
 
     __slots__ = ("_checks", "_compiler", "alternates", "by_name", "entries", "integers", "unchecked", "words")
@@ -50,7 +53,9 @@ class Schema:
     # -- what there is
 
     def command(self, name: str) -> Entry | None:
-        """The entry of a command: 'arg-type', 'ret-type', perhaps 'allow-oob' and 'features'. None if unknown."""
+        """The entry of a command: 'arg-type', 'ret-type', perhaps 'allow-oob' and 'features'. None if
+        unknown.
+        """
         entry = self.by_name.get(name)
         return entry if entry is not None and entry["meta-type"] == "command" else None
 
@@ -73,9 +78,9 @@ class Schema:
     def type_at(self, command: str, *path: str) -> str | None:
         """The type of a member of a command's arguments; None if there is none.
 
-        A path step is a member's name, or "=CASE" for the members of one branch of a union; lists are stepped into
-        silently, and so is the object of an alternate. type_at("blockdev-add", "=nbd", "server") is the type of
-        an NBD client's server address.
+        A path step is a member's name, or "=CASE" for the members of one branch of a union; lists
+        are stepped into silently, and so is the object of an alternate. type_at("blockdev-add",
+        "=nbd", "server") is the type of an NBD client's server address.
         """
         entry = self.command(command)
         type_name = entry["arg-type"] if entry else None
@@ -113,8 +118,9 @@ class Schema:
     def check(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments as the command sees them: the same object if there was nothing to convert.
 
-        The one conversion that JSON input knows is that of a negative number for an unsigned 64-bit integer, to
-        2**64 minus it. Raises ArgumentError with the words QEMU uses, KeyError if there is no such command.
+        The one conversion that JSON input knows is that of a negative number for an unsigned 64-bit
+        integer, to 2**64 minus it. Raises ArgumentError with the words QEMU uses, KeyError if there
+        is no such command.
         """
         check = self._checks.get(command)
         if check is None:
@@ -151,14 +157,21 @@ class Schema:
     def with_struct(self, name: str, members: Iterable[tuple[str, str, bool]]) -> Schema:
         """This schema with one more object type, for options that introspection does not describe.
 
-        `members` are (name, type, optional). Command-line options have such types, NbdServerOptions for one.
+        `members` are (name, type, optional); an integer's type may be its width, such as "uint32" or
+        "size". Command-line options have such types, NbdServerOptions for one.
         """
-        listed = [
-            {"name": member, "type": type_name, **({"default": None} if optional else {})}
-            for member, type_name, optional in members
-        ]
+        listed: list[Entry] = []
+        widths: dict[str, str] = {}
+        for member, type_name, optional in members:
+            is_width = type_name in SIGNED_BITS or type_name in UNSIGNED_BITS
+            if is_width:
+                widths[member] = type_name
+            listed.append({"name": member, "type": "int" if is_width else type_name})
+            if optional:
+                listed[-1]["default"] = None
         entry = {"name": name, "meta-type": "object", "members": listed}
-        return Schema([*self.entries, entry], self.integers, self.alternates, self.unchecked, self.words)
+        integers = {**self.integers, name: widths}
+        return Schema([*self.entries, entry], integers, self.alternates, self.unchecked, self.words)
 
 
 __all__ = ["ArgumentError", "Schema", "Words"]

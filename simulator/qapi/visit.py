@@ -1,4 +1,5 @@
-"""The walk that QEMU's input visitor makes over arguments: same order, same words (qapi/qobject-input-visitor.c, 7.2).
+"""The walk that QEMU's input visitor makes over arguments: same order, same words
+(qapi/qobject-input-visitor.c, 7.2).
 
 Members are visited in the schema's order, then those of the union's branch, then the leftovers are named.
 The first thing that is wrong ends the walk.
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
 
     from simulator.qapi.schema import Schema
 
-_KINDS = {str: "str", bool: "bool", int: "num", float: "num", dict: "object", list: "array", type(None): "null"}
+_KINDS = {
+    str: "str",
+    bool: "bool",
+    int: "num",
+    float: "num",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}
 _SCALAR_KINDS = {"int": "num", "number": "num"}
 _TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 
 
 class _Frame:
-    """One object or list being visited; `name` is its own name in the one above, None for a list's element."""
+    """One object or list being visited; `name` is its own in the one above, None for a list's element."""
 
     __slots__ = ("consumed", "container", "index", "name")
 

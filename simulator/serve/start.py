@@ -64,10 +64,10 @@ class Start:
     async def _apply(self, effect: Effect, value: str, shown: str) -> None:
         try:
             await effect(self, value)
-        except (QmpError, ArgumentError, keyval.KeyvalError) as error:
-            raise StartError(f"{shown}: {error.desc}") from None
         except qemu_opts.OptionError as error:
             raise StartError(f"{shown}: {error.desc}{error.hint}") from None
+        except (QmpError, ArgumentError) as error:
+            raise StartError(f"{shown}: {error.desc}") from None
         except ParseError as error:
             raise StartError(f"{shown}: {error.desc}") from None
 

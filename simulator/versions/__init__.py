@@ -1,7 +1,7 @@
 """The versions of QEMU that the simulator answers as.
 
-To add one: record its binaries (`goldenfleece record`), copy `rfc_2013.py` and list what differs from its base, each
-with its source, and name the module here.
+To add one: record its binaries (`goldenfleece record`), copy `rfc_2013.py` and list what differs
+from its base, each with its source, and name the module here.
 """
 
 from __future__ import annotations

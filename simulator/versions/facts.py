@@ -20,7 +20,9 @@ class Group:
     def __init__(self, values: dict[str, Any]) -> None:
         for name in values:
             if name not in self.__slots__:
-                raise KeyError(f"{type(self).__name__} has no fact {name!r}; it has {', '.join(self.__slots__)}")
+                raise KeyError(
+                    f"{type(self).__name__} has no fact {name!r}; it has {', '.join(self.__slots__)}"
+                )
         for name in self.__slots__:
             if name not in values:
                 raise KeyError(f"{type(self).__name__} lacks a value for {name!r}")
@@ -91,8 +93,8 @@ class Texts(Group):
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
-    failed_group_aborts_together: when one job of a group fails, all go to aborting before the first concludes;
-    otherwise the failed one concludes first.
+    failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
+    concludes; otherwise the failed one concludes first.
     """
 
     __slots__ = ("failed_group_aborts_together", "verbs")
@@ -102,7 +104,8 @@ class Jobs(Group):
 
 
 class Block(Group):
-    """transaction_commits_in_order: commit (which starts jobs) and clean run first action first, otherwise last first.
+    """transaction_commits_in_order: commit (which starts jobs) and clean run first action first,
+    otherwise last first.
 
     backup_step_bytes: what a backup copies at a time, and so where a crawling one (speed=1) stops.
     backup_on_cbw_error: blockdev-backup takes on-cbw-error.
@@ -118,8 +121,9 @@ class Block(Group):
 class Exports(Group):
     """server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
-    writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN. multi_conn_unless_one_connection: no
-    export announces it when the server was started with max-connections=1.
+    writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
+    multi_conn_unless_one_connection: no export announces it when the server was started with
+    max-connections=1.
     """
 
     __slots__ = ("multi_conn_unless_one_connection", "server_stop_newest_first", "writable_multi_conn")

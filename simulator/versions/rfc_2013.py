@@ -1,7 +1,7 @@
 """The interface that the image fleecing RFC of 2013 proposes, on top of 7.2.
 
-"[libvirt] [RFC] Image Fleecing for Libvirt", 15 July 2013: step 3 is drive-backup with mode=drive, whose target is
-the id of a drive added before; the first step of the ending is block-job-complete.
+"[libvirt] [RFC] Image Fleecing for Libvirt", 15 July 2013: step 3 is drive-backup with mode=drive,
+whose target is the id of a drive added before; the first step of the ending is block-job-complete.
 """
 
 from __future__ import annotations

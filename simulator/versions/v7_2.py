@@ -50,8 +50,8 @@ FACTS = (
     ),
     (
         "texts.bitmaps_unmergeable",
-        "Bitmaps are of different sizes (destination size is {destination_size}, source size is {source_size}) "
-        "and can't be merged",
+        "Bitmaps are of different sizes (destination size is {destination_size}, "
+        "source size is {source_size}) and can't be merged",
         "block/dirty-bitmap.c:913",
     ),
     (

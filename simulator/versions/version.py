@@ -55,7 +55,11 @@ class Version:
     facts: dict[str, Fact]
 
     def __init__(
-        self, name: str, facts: dict[str, Fact], recorded: str, edits: tuple[tuple[str, tuple[str, ...], str], ...]
+        self,
+        name: str,
+        facts: dict[str, Fact],
+        recorded: str,
+        edits: tuple[tuple[str, tuple[str, ...], str], ...],
     ) -> None:
         self.name = name
         self.facts = facts
@@ -91,17 +95,19 @@ class Version:
         return schema
 
     def recorded(self, binary: str, what: str) -> Any:
-        """A fresh copy of something recorded: "schema", "argument_types", "commands", "objects", "queries", "help".
+        """A fresh copy of something recorded: "schema", "argument_types", "commands", "objects", "queries",
+        "help".
 
-        Their shapes are described in scenarios/record/recording.py. Raises LookupError naming what was recorded.
+        Their shapes are described in scenarios/record/recording.py. Raises LookupError naming what
+        was recorded.
         """
         directory = os.path.join(self._recorded, binary)
         try:
             with open(os.path.join(directory, what + ".json.gz"), "rb") as file:
                 packed = file.read()
         except FileNotFoundError:
-            there = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-            message = f"nothing recorded as {what} of {binary} {self.name}; there is: {', '.join(there) or 'nothing'}"
+            there = sorted(os.listdir(directory)) if os.path.isdir(directory) else ["nothing"]
+            message = f"nothing recorded as {what} of {binary} {self.name}; there is: {', '.join(there)}"
             raise LookupError(message) from None
         # Here because it is slow to import, and a greeting needs none of it.
         from json import loads
@@ -117,4 +123,5 @@ def _add_enum_value(entries: list[dict[str, Any]], path: tuple[str, ...], value:
         return
     entry = schema.by_name[type_name]
     entry["values"].append(value)
-    entry["members"].append({"name": value})
+    if "members" in entry:  # in addition to the plain values since 6.2
+        entry["members"].append({"name": value})

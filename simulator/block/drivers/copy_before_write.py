@@ -11,16 +11,16 @@ from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
+from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.block_copy import BlockCopyState
-from simulator.block.clusters import ClusterSet
 from simulator.block.driver import STATUS_RECURSE, WRITE_UNCHANGED, Driver
 from simulator.block.errors import QmpError
 from simulator.block.ranges_in_flight import Range, RangesInFlight
 from simulator.block.status import status_above
 
 if TYPE_CHECKING:
-    from simulator.block.bitmap import DirtyBitmap
     from simulator.block.driver import DriverStatus
+    from simulator.block.graph import Graph
     from simulator.block.node import Edge
 
 _NS_PER_SECOND = 1_000_000_000
@@ -44,12 +44,12 @@ class CopyBeforeWrite(Driver):
     timeout_modulus_ns = 1 << 32
 
     copy_state: BlockCopyState
-    copied: ClusterSet
-    readable: ClusterSet
+    copied: DirtyBitmap
+    readable: DirtyBitmap
 
     async def open(self, options: dict[str, Any]) -> None:
         node = self.node
-        bitmap = _find_bitmap(node.graph.nodes, options["bitmap"]) if "bitmap" in options else None
+        bitmap = _lookup_bitmap(node.graph, options["bitmap"]) if "bitmap" in options else None
         self._on_error: str = options.get("on-cbw-error", _BREAK_GUEST_WRITE)
         self._timeout_ns = int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % self.timeout_modulus_ns
         node.size_bytes = self.file.node.size_bytes
@@ -57,10 +57,17 @@ class CopyBeforeWrite(Driver):
             self.copy_state = BlockCopyState(self.file, self.target, bitmap)
         except QmpError as error:
             raise error.prefixed("Cannot create block-copy-state: ") from None
-        self.copied = ClusterSet(node.size_bytes, self.copy_state.cluster_bytes)
-        self.readable = self.copy_state.copy_bitmap.copy()
+        self.copied = DirtyBitmap(node, None, self.copy_state.cluster_bytes)
+        self.readable = DirtyBitmap(node, None, self.copy_state.cluster_bytes)
+        self.copied.enabled = self.readable.enabled = False
+        self.readable.merge(self.copy_state.copy_bitmap)
         self._frozen = RangesInFlight("a read of the point in time")
         self.snapshot_error: OSError | None = None
+
+    async def close(self) -> None:
+        self.readable.release()
+        self.copied.release()
+        self.copy_state.free()
 
     @property
     def target(self) -> Edge:
@@ -77,6 +84,10 @@ class CopyBeforeWrite(Driver):
             # Whoever writes past the filter would not be seen by it. Without a parent it is not in use yet.
             shared &= ~(permissions.WRITE | permissions.RESIZE)
         return needed, shared
+
+    @property
+    def filename(self) -> str:
+        return self.file.node.filename
 
     # -- the guest's side
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
@@ -162,9 +173,9 @@ class CopyBeforeWrite(Driver):
 
     def _lock(self, offset: int, end: int) -> tuple[Edge, Range | None, int]:
         """(where to read, lock to give back, length). What is not copied yet is locked against being overwritten."""
-        if self.snapshot_error is not None or self.readable.next_clear(offset, end) is not None:
+        if self.snapshot_error is not None or self.readable.next_zero(offset, end - offset) is not None:
             raise OSError(EACCES, strerror(EACCES))
-        copied, length = self.copied.status(offset, end)
+        copied, length = self.copied.status(offset, end - offset)
         if copied:
             return self.target, None, length
         return self.file, self._frozen.add(offset, length), length
@@ -174,13 +185,12 @@ class CopyBeforeWrite(Driver):
             self._frozen.remove(frozen)
 
 
-def _find_bitmap(nodes: dict[str, Any], given: dict[str, Any]) -> DirtyBitmap:
+def _lookup_bitmap(graph: Graph, given: dict[str, Any]) -> DirtyBitmap:
     """block_dirty_bitmap_lookup, block/monitor/bitmap-qmp-cmds.c. Raises QmpError."""
-    node = nodes.get(given["node"])
+    node = graph.find(given["node"])
     if node is None:
         raise QmpError(f"Node '{given['node']}' not found")
-    for bitmap in node.bitmaps:
-        if bitmap.name == given["name"]:
-            found: DirtyBitmap = bitmap
-            return found
-    raise QmpError(f"Dirty bitmap '{given['name']}' not found")
+    bitmap = find_bitmap(node, given["name"])
+    if bitmap is None:
+        raise QmpError(f"Dirty bitmap '{given['name']}' not found")
+    return bitmap

@@ -20,6 +20,7 @@ class NullCo(Driver):
 
     format_name = "null-co"
     is_protocol = True
+    strong_options = ("size", "read-zeroes")
     children = ()
 
     _latency_ns = 0

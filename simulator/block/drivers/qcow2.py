@@ -145,7 +145,7 @@ class Qcow2(Driver):
                 return await backing.read(offset, length)
         return bytes(length)
 
-    def _packed_place(self, entry: int) -> tuple[int, int]:
+    def packed_place(self, entry: int) -> tuple[int, int]:
         """(host offset, length) of a compressed cluster."""
         shift = 62 - (self.header.cluster_bits - 8)
         host = entry & (1 << shift) - 1
@@ -153,7 +153,7 @@ class Qcow2(Driver):
         return host, sectors * 512 - (host & 511)
 
     async def _unpack(self, entry: int) -> bytes:
-        host, length = self._packed_place(entry)
+        host, length = self.packed_place(entry)
         size = self.header.cluster_bytes
         if self.header.compression_type:
             raise OSError(EIO, strerror(EIO))  # zstd
@@ -281,7 +281,7 @@ class Qcow2(Driver):
         bits = self.header.cluster_bits
         kind = kind_of(entry)
         if kind == PACKED:
-            host, length = self._packed_place(entry)
+            host, length = self.packed_place(entry)
             self.refcounts.give_back(host >> bits, (host + length - 1 >> bits) - (host >> bits) + 1, discard)
         elif entry & OFFSET_MASK:
             self.refcounts.give_back((entry & OFFSET_MASK) >> bits, 1, discard)
@@ -333,7 +333,7 @@ class Qcow2(Driver):
             unmap = kind == PACKED or (flags & MAY_UNMAP and kind in (NORMAL, ZERO_ALLOCATED))
             return ZERO if unmap else old & ~ZERO | ZERO
 
-        await self._change_entries(offset, end, entry_after, False, make_tables=True)
+        await self.change_entries(offset, end, entry_after, False, make_tables=True)
 
     async def discard(self, offset: int, length: int) -> None:
         size = self.header.cluster_bytes
@@ -351,9 +351,9 @@ class Qcow2(Driver):
             return old
 
         if offset < end:
-            await self._change_entries(offset, end, entry_after, True, make_tables=has_backing)
+            await self.change_entries(offset, end, entry_after, True, make_tables=has_backing)
 
-    async def _change_entries(
+    async def change_entries(
         self, offset: int, end: int, entry_after: Any, discard: bool, make_tables: bool
     ) -> None:
         """Replace the entries of whole clusters, giving back the places that no entry names any more."""

@@ -230,8 +230,7 @@ async def store(driver: Qcow2) -> None:
     stored_by_name = {stored.name: stored for stored in driver.stored_bitmaps}
     outdated: list[StoredBitmap] = []
     changed = False
-    # Oldest first, the order in which they come back when the image is opened again.
-    for bitmap in reversed(driver.node.bitmaps):
+    for bitmap in driver.node.bitmaps:
         name = bitmap.name
         if name is None or not bitmap.persistent or bitmap.skip_store or bitmap.inconsistent or bitmap.readonly:
             continue

@@ -169,6 +169,10 @@ class Refcounts:
                 free.append((first, count))
         return free
 
+    def search_from_start(self) -> None:
+        """After changes by `set`: any cluster may be free now."""
+        self._first_maybe_free = 0
+
     def release_unused(self, first: int, count: int) -> None:
         """Free at once what was allocated and never written to a table."""
         self.settle([(first, count, False)])

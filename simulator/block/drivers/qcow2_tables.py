@@ -140,6 +140,13 @@ class Tables:
         elif index >= table.dirty_to:
             table.dirty_to = index + 1
 
+    def set_l1_copied(self, number: int, alone: bool) -> None:
+        """Let an L1 entry say whether its table belongs to it alone."""
+        entry = self.l1[number] & ~COPIED | (COPIED if alone else 0)
+        if entry != self.l1[number]:
+            self.l1[number] = entry
+            self._l1_dirty[number] = None
+
     def drop(self, number: int) -> None:
         """Forget a whole L2 table and give its cluster back."""
         entry = self.l1[number]
@@ -181,8 +188,7 @@ class Tables:
                 table.dirty_from = table.dirty_to = 0
         header = self._header
         if self._l1_moved:
-            entries = self.l1 + [0] * (-len(self.l1) % (header.cluster_bytes // 8))
-            writes.append((header.l1_offset, packed(entries)))
+            writes.append((header.l1_offset, packed(self.l1)))
         else:
             writes += [(header.l1_offset + number * 8, pack(">Q", self.l1[number])) for number in self._l1_dirty]
         self._l1_dirty = {}

@@ -26,6 +26,10 @@ class SnapshotAccess(Driver):
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         return 0, permissions.ALL
 
+    @property
+    def filename(self) -> str:
+        return self.file.node.filename
+
     async def read(self, offset: int, length: int) -> bytes:
         below = self._enter()
         try:

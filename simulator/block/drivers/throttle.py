@@ -16,6 +16,7 @@ class Throttle(Driver):
 
     format_name = "throttle"
     is_filter = True
+    strong_options = ("throttle-group",)
 
     _member: Member | None = None
 

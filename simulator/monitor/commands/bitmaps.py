@@ -13,35 +13,31 @@ Arguments = dict[str, Any]
 
 
 async def add(machine: Machine, arguments: Arguments) -> None:
-    await dirty_bitmaps.add(machine.graph, arguments)
+    dirty_bitmaps.add(machine.graph, arguments)
 
 
 async def remove(machine: Machine, arguments: Arguments) -> None:
-    node, bitmap = await dirty_bitmaps.remove_stored(machine.graph, arguments["node"], arguments["name"])
-    dirty_bitmaps.release(node, bitmap)
+    (await dirty_bitmaps.remove_stored(machine.graph, arguments)).release()
 
 
 async def clear(machine: Machine, arguments: Arguments) -> None:
-    dirty_bitmaps.lookup_usable(machine.graph, arguments["node"], arguments["name"]).clear()
+    dirty_bitmaps.lookup_usable(machine.graph, arguments).clear()
 
 
 async def enable(machine: Machine, arguments: Arguments) -> None:
-    bitmap = dirty_bitmaps.lookup_usable(machine.graph, arguments["node"], arguments["name"], allow_read_only=True)
-    bitmap.enabled = True
+    dirty_bitmaps.lookup_usable(machine.graph, arguments, readonly=True).enabled = True
 
 
 async def disable(machine: Machine, arguments: Arguments) -> None:
-    bitmap = dirty_bitmaps.lookup_usable(machine.graph, arguments["node"], arguments["name"], allow_read_only=True)
-    bitmap.enabled = False
+    dirty_bitmaps.lookup_usable(machine.graph, arguments, readonly=True).enabled = False
 
 
 async def merge(machine: Machine, arguments: Arguments) -> None:
-    dirty_bitmaps.merge(machine.graph, arguments["node"], arguments["target"], arguments["bitmaps"])
+    dirty_bitmaps.merge(machine.graph, arguments)
 
 
 async def sha256(machine: Machine, arguments: Arguments) -> dict[str, str]:
-    _, bitmap = dirty_bitmaps.lookup(machine.graph, arguments["node"], arguments["name"])
-    return {"sha256": dirty_bitmaps.sha256(bitmap)}
+    return {"sha256": dirty_bitmaps.digest(dirty_bitmaps.lookup(machine.graph, arguments["node"], arguments["name"]))}
 
 
 COMMANDS = {

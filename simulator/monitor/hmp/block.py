@@ -14,6 +14,8 @@ from simulator.qapi import keyval
 from simulator.qapi.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from simulator.machine import Machine
 
 
@@ -91,9 +93,17 @@ async def run_qemu_io(machine: Machine, rest: str) -> str:
 
 
 async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> str:
-    printed, complained = await qemu_io.run(backend, command)
+    async def print_when_done(work: Coroutine[Any, Any, str]) -> None:
+        machine.print(await work)
+
+    def print_later(work: Coroutine[Any, Any, str]) -> None:
+        machine.scheduler.enter(print_when_done(work), "qemu-io request")
+
+    printed, complained = await qemu_io.run(backend, command, print_later)
     machine.print(printed)
-    return complained if not complained or complained.endswith("\n") else complained + "\n"
+    if complained:
+        machine.warn(complained.rstrip("\n"))
+    return ""
 
 
 async def drive_add(machine: Machine, rest: str) -> str:
@@ -143,6 +153,7 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
     node = backend.node
     if node is not None:
         machine.graph.check_operation(node, "drive-del")
+        await machine.exports.node_removed(node)
         await backend.remove()
     del machine.graph.backends[identifier]
     backend.name = ""

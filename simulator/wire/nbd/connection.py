@@ -91,7 +91,7 @@ class Connection:
         self.state = state
         self._need = need
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, aborts: bool = False) -> None:
         self._enter(CLOSED, 1)
         self._held = bytearray()
-        self._events.append(ConnectionEnded(reason))
+        self._events.append(ConnectionEnded(reason, aborts))

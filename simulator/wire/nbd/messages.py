@@ -72,7 +72,7 @@ TEXTS = {
     "name-too-long": "Bad length received",
     "export-not-found": "export not found",
     "intermediate": "Request handling failed in intermediate state",
-    "end-of-file": "Unexpected end-of-file before all bytes were read",
+    "unread-option": "nbd_negotiate_options: Assertion `!client->optlen' failed.",
 }
 
 # What QEMU adds to the errno when the block layer fails a request (nbd/server.c:nbd_handle_request,
@@ -153,12 +153,16 @@ class ProtocolError(Exception):
 
 
 class ConnectionEnded:
-    """Nothing more will come. `reason` is "" for an orderly end, else what QEMU writes to its log."""
+    """Nothing more will come. `reason` is "" for an orderly end, else what QEMU writes to its log.
 
-    __slots__ = ("reason",)
+    `aborts`: here QEMU fails an assertion and the whole process dies.
+    """
 
-    def __init__(self, reason: str) -> None:
+    __slots__ = ("aborts", "reason")
+
+    def __init__(self, reason: str, aborts: bool = False) -> None:
         self.reason = reason
+        self.aborts = aborts
 
 
 # -- events of the server

@@ -68,6 +68,7 @@ class ServerConnection(Connection):
         "_list_exports",
         "_meta",
         "_option",
+        "_unread",
         "_write",
         "contexts",
         "export",
@@ -99,6 +100,7 @@ class ServerConnection(Connection):
         self.contexts: dict[str, int] = {}
         self._meta: tuple[ExportInfo, dict[str, int]] | None = None  # the last SET_META_CONTEXT
         self._option = (0, 0)  # code and length of the option that is coming
+        self._unread = 0  # bytes of the last option that QEMU left lying in the stream
         self._write: Request | None = None
         self._output.append(
             _GREETING.pack(nbd.INIT_MAGIC, nbd.OPTION_MAGIC, nbd.FLAG_FIXED_NEWSTYLE | nbd.FLAG_NO_ZEROES)
@@ -133,7 +135,10 @@ class ServerConnection(Connection):
     def _take_option_header(self, data: Payload, position: int, _end: int) -> int:
         code, length = self._option = _OPTION.unpack_from(data, position)
         policy = self.policy
-        if length > policy.max_option_bytes:
+        if self._unread:
+            # nbd/server.c:1195, 7.2: any client can end the server with a metadata option that goes on.
+            self._end(self.text("unread-option"), aborts=True)
+        elif length > policy.max_option_bytes:
             self._fail("too-long", length=length, limit=policy.max_option_bytes)
         elif code == nbd.OPT_EXPORT_NAME and length > policy.max_string_bytes:
             self._fail("name-too-long")
@@ -161,6 +166,7 @@ class ServerConnection(Connection):
         if opened is not None:
             self._open(opened)
         else:
+            self._unread = length - taken
             self._enter(OPTION_MAGIC, 8)
         return position + taken
 

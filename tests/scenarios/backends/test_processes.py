@@ -31,7 +31,11 @@ def with_place(body: Callable[[RunDirectory], Coroutine[Any, Any, None]]) -> Non
 @pytest.mark.parametrize(
     ("status", "stderr", "sentence"),
     [
-        (-6, "block.c:1: f: Assertion `x' failed.\n", "qsd killed by SIGABRT; standard error: block.c:1: f: Assert"),
+        (
+            -6,
+            "block.c:1: f: Assertion `x' failed.\n",
+            "qsd killed by SIGABRT; standard error: block.c:1: f: Assert",
+        ),
         (1, "", "qsd exited with status 1; nothing on standard error"),
         (None, "busy", "qsd still runs; standard error: busy"),
         (-99, "", "qsd killed by signal 99; nothing"),
@@ -50,7 +54,9 @@ def test_tail_keeps_the_end_and_says_what_it_dropped() -> None:
     assert tail.text().startswith(f"[{120_007 - 65_536} bytes before this]\n")
 
 
-@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -ABRT $$", -6), ("kill -SEGV $$", -11)])
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -ABRT $$", -6), ("kill -SEGV $$", -11)]
+)
 def test_status_and_standard_error(script: str, status: int) -> None:
     async def body(place: RunDirectory) -> None:
         child = Child.start([SHELL, "-c", f"echo last words >&2; {script}"], place)
@@ -83,10 +89,13 @@ def test_all_output_is_there_when_the_end_is() -> None:
 
 def test_a_terminal_makes_the_c_library_write_every_line_at_once() -> None:
     async def body(place: RunDirectory) -> None:
-        line = asyncio.get_running_loop().create_future()
+        lines: asyncio.Queue[bytes] = asyncio.Queue()
         code = "import time; print('one'); time.sleep(60)"
-        child = Child.start([sys.executable, "-c", code], place, on_stdout=line.set_result, terminal=True)
-        assert await asyncio.wait_for(line, 10) == b"one\n"
+        child = Child.start([sys.executable, "-c", code], place, on_stdout=lines.put_nowait, terminal=True)
+        seen = b""
+        while not seen.endswith(b"\n"):
+            seen += await asyncio.wait_for(lines.get(), 10)
+        assert seen == b"one\n"
         assert await child.kill_and_wait() == -signal.SIGKILL
 
     with_place(body)
@@ -94,7 +103,7 @@ def test_a_terminal_makes_the_c_library_write_every_line_at_once() -> None:
 
 def test_survivors_of_the_group_are_named_and_killed() -> None:
     async def body(place: RunDirectory) -> None:
-        child = Child.start([SHELL, "-c", "sleep 60 & exit 3"], place, watch_group=True)
+        child = Child.start([SHELL, "-c", "sleep 60 & sleep 0.1; exit 3"], place, watch_group=True)
         assert await child.wait() == 3
         ((pid, name),) = child.survivors
         assert name == "sleep"
@@ -130,7 +139,10 @@ def test_dies_with_us() -> None:
     )
     root = str(Path(__file__).parents[3])
     owner = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
     )
     assert owner.stdout is not None
     pid = int(owner.stdout.readline())
@@ -145,7 +157,9 @@ def test_dies_with_us() -> None:
 
 
 def test_a_program_that_is_not_there() -> None:
-    with pytest.raises(SetupError, match="/nonexistent/qemu: expected an executable file, there is no such file"):
+    with pytest.raises(
+        SetupError, match="/nonexistent/qemu: expected an executable file, there is no such file"
+    ):
         find_program("/nonexistent/qemu")
     with pytest.raises(SetupError, match="no-such-program-anywhere: not found in PATH"):
         find_program("no-such-program-anywhere")
@@ -180,5 +194,5 @@ def test_a_tool_is_killed_at_its_deadline() -> None:
 
 def test_a_missing_tool_names_debians_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SetupError, match="nbdcopy: not found in PATH; .*apt-get install libnbd-bin"):
+    with pytest.raises(SetupError, match=r"nbdcopy: not found in PATH; .*apt-get install libnbd-bin"):
         find_tool("nbdcopy")

@@ -14,7 +14,9 @@ from scenarios.backends.qemu_io import QemuIoReports
 WROTE = (
     b"wrote 65536/65536 bytes at offset %d\n64 KiB, 1 ops; 00.00 sec (53.331 MiB/sec and 853.2918 ops/sec)\n"
 )
-READ = b"read 65536/65536 bytes at offset 0\n64 KiB, 1 ops; 00.00 sec (1.434 GiB/sec and 23487.4107 ops/sec)\n"
+READ = (
+    b"read 65536/65536 bytes at offset 0\n64 KiB, 1 ops; 00.00 sec (1.434 GiB/sec and 23487.4107 ops/sec)\n"
+)
 WRONG = b"Pattern verification failed at offset 0, 65536 bytes\n"
 FAILED = b"aio_write failed: %s\n"
 DUMP = b"00000000:  03 03 03 03 03 03 03 03 03 03 03 03 03 03 03 ff  ................\n"

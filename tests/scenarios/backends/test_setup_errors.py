@@ -67,7 +67,7 @@ def test_never_opens_its_socket(kind: type[AsyncioBackend], tmp_path: Path) -> N
 def test_speaks_something_else(kind: type[AsyncioBackend], tmp_path: Path) -> None:
     """It answers on the socket that it was given as a mail server would."""
     script = (
-        "exec python3 -c \"import socket,sys,re;"
+        'exec python3 -c "import socket,sys,re;'
         "s=socket.socket(fileno=int(re.search(r'fd=([0-9]+)', ' '.join(sys.argv))[1]));"
         "s.send(b'220 mail ready\\r\\n');s.recv(99);sys.exit('confused')\" \"$@\""
     )
@@ -76,8 +76,25 @@ def test_speaks_something_else(kind: type[AsyncioBackend], tmp_path: Path) -> No
     assert took_s < 9
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_dies_at_the_first_question(kind: type[AsyncioBackend], tmp_path: Path) -> None:
+    """A machine that greets and negotiates, but ends when asked for its schema."""
+    script = (
+        'exec python3 -c "import socket,sys,re;'
+        "s=socket.socket(fileno=int(re.search(r'fd=([0-9]+)', ' '.join(sys.argv))[1]));"
+        's.send(b\'{\\"QMP\\": {\\"version\\": {}, \\"capabilities\\": []}}\\r\\n\');s.recv(999);'
+        's.send(b\'{\\"return\\": {}}\\r\\n\');s.recv(999);sys.exit(\'no idea\')" "$@"'
+    )
+    backend = kind("x", fake(tmp_path, script))  # type: ignore[arg-type]
+    with pytest.raises(
+        SetupError, match=r"did not answer query-qmp-schema: .* status 1; standard error: no idea"
+    ):
+        backend.probe()
+
+
 def test_a_file_of_no_executable_format(tmp_path: Path) -> None:
-    """It has the permission but the kernel, or the shell that tries it after the kernel, makes nothing of it."""
+    """It has the permission but the kernel, or the shell that tries it after the kernel, makes nothing of
+    it."""
     path = tmp_path / "qemu"
     path.write_bytes(b"\x7fELF\0 but not really")
     path.chmod(0o755)
@@ -94,7 +111,9 @@ def test_real_qemu_refuses_its_command_line() -> None:
 
 
 def test_a_daemon_has_no_drives() -> None:
-    message, _ = refusal(StorageDaemonBackend("storage-daemon"), disks={"vda": Disk(size=512)}, attach="drive")
+    message, _ = refusal(
+        StorageDaemonBackend("storage-daemon"), disks={"vda": Disk(size=512)}, attach="drive"
+    )
     assert "attach: drive" in message
 
 
@@ -106,11 +125,13 @@ def test_an_image_that_cannot_be_made() -> None:
 
 @pytest.mark.parametrize("name", ["qemu:/nonexistent/qemu", "storage-daemon:/nonexistent/qsd"])
 def test_a_path_that_is_not_there(name: str) -> None:
-    with pytest.raises(SetupError, match="/nonexistent/q.*: expected an executable file"):
+    with pytest.raises(SetupError, match=r"/nonexistent/q.*: expected an executable file"):
         open_backend(name)
 
 
-@pytest.mark.parametrize(("name", "package"), [("qemu", "qemu-system-x86"), ("storage-daemon", "qemu-system-common")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("qemu", "qemu-system-x86"), ("storage-daemon", "qemu-system-common")]
+)
 def test_not_installed(name: str, package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match=f"apt-get install {package}"):

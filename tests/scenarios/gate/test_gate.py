@@ -271,6 +271,16 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["title"] == "goldenfleece scenario"
 
 
+def test_a_fault_of_our_own_is_no_finding(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scenarios.gate.command.plan", lambda *_: 1 / 0)
+    status, text = outcome(capsys, "run", spec("good"))
+    assert status == 2
+    assert "ZeroDivisionError" in text
+    assert text.endswith("goldenfleece: this is a fault of goldenfleece itself, please report it\n")
+
+
 def test_a_gate_tells_which_real_qemu_it_found(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

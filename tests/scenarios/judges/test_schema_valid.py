@@ -47,7 +47,14 @@ def said(tmp_path_factory):
     if not STORAGE_DAEMON.exists():
         pytest.skip(f"{STORAGE_DAEMON} is not installed")
     directory = tmp_path_factory.mktemp("daemon")
-    options = ["--chardev", "socket,path=qmp,server=on,wait=off,id=c", "--monitor", "chardev=c", "--pidfile", "pid"]
+    options = [
+        "--chardev",
+        "socket,path=qmp,server=on,wait=off,id=c",
+        "--monitor",
+        "chardev=c",
+        "--pidfile",
+        "pid",
+    ]
     process = subprocess.Popen([STORAGE_DAEMON, *options], cwd=directory)
     try:
         deadline = time.monotonic() + 20
@@ -122,9 +129,13 @@ def test_what_a_real_daemon_says_is_valid(said):
 
 
 BUGS = {
-    "$.return[0].inserted: not in the schema": lambda h: exchange(h, "query-jobs").returns[0].update(inserted=1),
+    "$.return[0].inserted: not in the schema": lambda h: (
+        exchange(h, "query-jobs").returns[0].update(inserted=1)
+    ),
     "$.return[0].id: missing": lambda h: exchange(h, "query-jobs").returns[0].pop("id"),
-    "$.return[0].id: expected string, got integer 7": lambda h: exchange(h, "query-jobs").returns[0].update(id=7),
+    "$.return[0].id: expected string, got integer 7": lambda h: (
+        exchange(h, "query-jobs").returns[0].update(id=7)
+    ),
     "$.return[0].current-progress: expected integer, got number 1.0": (
         lambda h: exchange(h, "query-jobs").returns[0].update({"current-progress": 1.0})
     ),

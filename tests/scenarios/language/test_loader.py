@@ -37,9 +37,18 @@ def test_short_spellings_become_integers() -> None:
             "hmp: info block",
             "crash:",
             "event: {name: STOP, within: 2min}",
+            "event: RESUME",
         )
     )
-    assert [step.verb for step in loaded.steps] == ["guest", "sleep", "sleep", "hmp", "crash", "event"]
+    assert [step.verb for step in loaded.steps] == [
+        "guest",
+        "sleep",
+        "sleep",
+        "hmp",
+        "crash",
+        "event",
+        "event",
+    ]
     assert loaded.steps[0].guest == steps.Guest(
         disk="vda", write=steps.Write(at=65536, length=512, pattern=17)
     )
@@ -48,7 +57,8 @@ def test_short_spellings_become_integers() -> None:
     assert loaded.steps[3].hmp == steps.Hmp(line="info block")
     assert loaded.steps[4].crash == steps.Crash(restart=True)
     assert loaded.steps[5].event == steps.Event(name="STOP", within=120_000_000_000)
-    assert [step.line for step in loaded.steps] == [7, 8, 9, 10, 11, 12]
+    assert loaded.steps[6].event == steps.Event(name="RESUME")
+    assert [step.line for step in loaded.steps] == [7, 8, 9, 10, 11, 12, 13]
     assert loaded.disks["vda"].size == 4 << 20
 
 
@@ -276,6 +286,7 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
         [FLEECE, "together: [{end: a}, {copy: {from: a}}]"],
         [f"together: [{{{FLEECE}}}, {{sleep: 1s}}]", "end: a"],
         ["fleece: {id: a, disks: [vda], error: busy}", FLEECE, "end: a"],
+        ["nbd: {export: nowhere, error: NBD_REP_ERR_UNKNOWN}"],
         ["quit:", "qemu_img: {run: [check, vda.qcow2]}"],
         ["guest: {disk: vdb, read: {at: 1M, length: 512}, error: EINVAL}"],
     ],

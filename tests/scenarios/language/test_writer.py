@@ -59,7 +59,7 @@ nbds = one_member(
     steps.Nbd,
     {"export": words, "error": optional_words},
     {
-        "read": spans,
+        "read": built(steps.GuestRead, at=offsets, length=lengths, pattern=st.none() | bytes_),
         "write": writes,
         "zero": zeroes,
         "flush": st.just(True),

@@ -1,0 +1,428 @@
+"""`sim:VERSION`: the simulator in this process, in virtual time, with files in memory and no sockets.
+
+The runner's coroutines, the clients and the machine share one scheduler, so a seed is an interleaving of them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from errno import errorcode
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scenarios.backends import nbd_client
+from scenarios.backends.interface import (
+    Backend,
+    DeadlinePassed,
+    Guest,
+    MachineGone,
+    NbdClient,
+    NbdFailed,
+    QmpRefused,
+    Session,
+    SetupError,
+)
+from scenarios.backends.sim_tools import run_tool
+from scenarios.language.steps import Disk, Scenario
+from simulator import image_tool, versions
+from simulator.block.backend import BlockBackend
+from simulator.block.driver import MAY_UNMAP
+from simulator.block.host import HostProcess, MemoryHost
+from simulator.engine.chance import Chance
+from simulator.engine.domain import Domain
+from simulator.engine.scheduler import Scheduler, Stuck
+from simulator.engine.task import Future
+from simulator.machine import Machine
+
+PREFIX = "sim"
+FORM = "sim:VERSION"
+
+EXCHANGE_NS = 30_000_000_000
+_DIRECTORY = "/run"
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class InProcessTransport:
+    """An NBD connection to the machine, without a socket: `nbd_client.Transport`."""
+
+    def __init__(self, session: SimSession, connection: Any) -> None:
+        self._session = session
+        self._connection = connection
+        self._arrived: Future | None = None
+        connection.on_output = self._wake
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result()
+
+    async def send(self, payload: bytes | bytearray | memoryview, /) -> None:
+        if self._connection.closed:
+            raise BrokenPipeError("the server has closed the connection")
+        self._connection.receive(bytes(payload))
+
+    async def receive(self) -> bytes:
+        while True:
+            payload: bytes = self._connection.output()
+            if payload or self._connection.closed:
+                return payload
+            self._arrived = self._session.new_future("bytes from the NBD server")
+            await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def new_future(self) -> Future:
+        return self._session.new_future("a reply of the NBD server")
+
+
+class SimGuest:
+    """A disk as the guest's device sees it: requests straight into the device's backend."""
+
+    def __init__(self, find_backend: Callable[[], BlockBackend]) -> None:
+        self._backend = find_backend
+
+    async def read(self, offset: int, length: int) -> bytes | None:
+        try:
+            return await self._backend().read(offset, length)
+        except OSError as error:
+            raise _failed(error) from None
+
+    async def verify(self, offset: int, length: int, pattern: int) -> bool:
+        return await self.read(offset, length) == bytes((pattern,)) * length
+
+    async def write(self, offset: int, length: int, pattern: int) -> None:
+        try:
+            await self._backend().write(offset, bytes((pattern,)) * length)
+        except OSError as error:
+            raise _failed(error) from None
+
+    async def zero(self, offset: int, length: int, unmap: bool) -> None:
+        try:
+            await self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0)
+        except OSError as error:
+            raise _failed(error) from None
+
+    async def discard(self, offset: int, length: int) -> None:
+        try:
+            await self._backend().discard(offset, length)
+        except OSError as error:
+            raise _failed(error) from None
+
+    async def flush(self) -> None:
+        try:
+            await self._backend().flush()
+        except OSError as error:
+            raise _failed(error) from None
+
+
+def _failed(error: OSError) -> NbdFailed:
+    return NbdFailed(errorcode.get(error.errno or 0, "EIO"), error.strerror or "")
+
+
+class SimSession(Session):
+    """One simulated machine, its files and its clients."""
+
+    server_running = False
+
+    def __init__(
+        self, version: versions.Version, scenario: Scenario, features: frozenset[str], seed: int
+    ) -> None:
+        self.directory = Path(_DIRECTORY)
+        self.nbd_path = f"{_DIRECTORY}/nbd.sock"
+        self.introspection = version.schema("system").entries
+        self.scheduler = Scheduler(Chance(seed) if seed else None)
+        self.host = MemoryHost(cwd=_DIRECTORY)
+        self.host.make_directories(_DIRECTORY)
+        self._version, self._scenario, self._features, self._seed = version, scenario, features, seed
+        self._events: list[dict[str, Any]] = []
+        self._event_came: Future | None = None
+        self._pending: list[Future] = []
+        self._known_files: set[str] = set()
+        self._status: int | None = None
+
+    # -- life
+    async def prepare(self) -> None:
+        """Make the images and start the machine. Raises SetupError."""
+        for name, disk in self._scenario.disks.items():
+            self._create_image(name, disk)
+        self._known_files = set(self.host.files())
+        await self._start()
+
+    def _create_image(self, name: str, disk: Disk) -> None:
+        options = ["-o", f"cluster_size={disk.cluster}"] if disk.cluster is not None else []
+        argv = ["create", "-q", "-f", disk.format, *options, self.image_path(name), str(disk.size)]
+        status, _, stderr = image_tool.run(self.host, argv)
+        if status:
+            raise SetupError(f"qemu-img {' '.join(argv)}: {stderr.strip()}")
+
+    def image_path(self, disk: str) -> str:
+        return f"{_DIRECTORY}/{disk}.{self._scenario.disks[disk].format}"
+
+    async def _start(self) -> None:
+        self._process = HostProcess(self.host)
+        self._domain = Domain(self.scheduler)
+        self._status = None
+        self.server_running = False
+        self.machine = machine = Machine(
+            self._version, self._process, seed=self._seed, scheduler=self._domain
+        )
+        machine.run_state = "prelaunch"
+        machine.outbox.on_event = self._on_event
+        for name, disk in self._scenario.disks.items():
+            await self._add_disk(machine, name, disk)
+        self._monitor = machine.connect_monitor()
+        self._monitor.on_output = self._on_output
+        self._on_output()
+        await self.qmp("qmp_capabilities")
+
+    async def _add_disk(self, machine: Machine, name: str, disk: Disk) -> None:
+        if self._scenario.attach == "drive":
+            text = f"if=none,id={name},file={self.image_path(name)},format={disk.format}"
+            await machine.add_drive(text)
+            return
+        protocol = {
+            "driver": "file",
+            "filename": self.image_path(name),
+            "node-name": f"{name}-file",
+            "discard": "unmap",
+        }
+        await machine.add_node(protocol)
+        await machine.add_node(
+            {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}
+        )
+        if self._scenario.attach == "device":
+            machine.devices.add("virtio-blk-pci", f"{name}-device", name)
+
+    @property
+    def features(self) -> frozenset[str]:
+        return self._features
+
+    # -- commands
+    @property
+    def events(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        self.machine.flush_events()
+        return self._events
+
+    def _on_event(self) -> None:
+        if self._event_came is not None and not self._event_came.done():
+            self._event_came.set_result()
+
+    def _on_output(self) -> None:
+        for line in self._monitor.take().splitlines():
+            message = _decode(line)
+            if "event" in message:
+                self._events.append(message)
+            elif "QMP" not in message:
+                self._pending.pop(0).set_result(message)
+
+    async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        if self.machine.gone:
+            raise MachineGone(self._ending())
+        request: dict[str, Any] = {"execute": command}
+        if arguments:
+            request["arguments"] = arguments
+        reply = self.new_future(f"the reply to {command}")
+        self._pending.append(reply)
+        self._monitor.receive(_encode(request))
+        message = await self.within(reply, f"the reply to {command}", EXCHANGE_NS)
+        if "error" in message:
+            raise QmpRefused(message["error"]["class"], message["error"]["desc"])
+        if command == "nbd-server-start":
+            self.server_running = True
+        elif command == "nbd-server-stop":
+            self.server_running = False
+        return message["return"]
+
+    async def hmp(self, line: str) -> str:
+        text: str = await self.qmp("human-monitor-command", {"command-line": line})
+        return text
+
+    async def wait_event(
+        self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
+    ) -> dict[str, Any]:
+        until_ns = self.scheduler.now_ns + timeout_ns
+        seen = 0
+        while True:
+            events = self.events
+            for event in events[seen:]:
+                if matches(event):
+                    return event
+            seen = len(events)
+            if self.machine.gone:
+                raise MachineGone(self._ending())
+            self._event_came = self.new_future(what)
+            await self.within(self._event_came, what, until_ns - self.scheduler.now_ns)
+
+    # -- data
+    async def ensure_nbd_server(self) -> None:
+        if not self.server_running:
+            await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
+
+    async def repair_guest(self) -> None:
+        """The guest's device needs no NBD server."""
+
+    def _connect(self) -> InProcessTransport:
+        if self.machine.gone:
+            raise MachineGone(self._ending())
+        try:
+            return InProcessTransport(self, self.machine.connect_nbd())
+        except ConnectionRefusedError:
+            raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
+
+    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
+        return await nbd_client.connect(self._connect(), export, contexts)
+
+    async def nbd_raw(self, payload: bytes) -> bytes:
+        return await nbd_client.raw(self._connect(), payload)
+
+    async def nbd_exports(self) -> list[str]:
+        return await nbd_client.list_exports(self._connect())
+
+    def guest(self, disk: str) -> Guest:
+        def find() -> BlockBackend:
+            if self.machine.gone:
+                raise MachineGone(self._ending())
+            device = self.machine.devices.find(f"{disk}-device")
+            backend = device.backend if device is not None else self.machine.graph.backends.get(disk)
+            if backend is None:
+                raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
+            return backend
+
+        return SimGuest(find)
+
+    async def put_on_top(self, disk: str, node_name: str) -> None:
+        path = f"/machine/peripheral/{disk}-device"
+        await self.qmp("qom-set", {"path": path, "property": "drive", "value": node_name})
+
+    async def tool(self, argv: Sequence[str], timeout_ns: int = 60_000_000_000) -> tuple[int, bytes, str]:
+        return await run_tool(self, list(argv), timeout_ns)
+
+    # -- time and concurrency
+    def new_future(self, what: str) -> Future:
+        return Future(what)
+
+    async def within(self, future: Future, what: str, timeout_ns: int) -> Any:
+        """Wait for a future, in virtual time. Raises DeadlinePassed; a wait that nothing can end passes at once."""
+        if future.done():
+            return future.result()
+
+        def give_up() -> None:
+            if not future.done():
+                future.set_exception(DeadlinePassed(what, timeout_ns))
+
+        timer = self.scheduler.call_at(self.scheduler.now_ns + timeout_ns, give_up)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    async def sleep(self, ns: int) -> None:
+        await self.scheduler.sleep(ns)
+
+    async def together(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> None:
+        failures: list[BaseException] = []
+
+        async def run(lane: Coroutine[Any, Any, None]) -> None:
+            try:
+                await lane
+            except Exception as error:
+                failures.append(error)
+
+        tasks = [self.scheduler.spawn(run(lane), "a step of together") for lane in lanes]
+        for task in tasks:
+            await task
+        if failures:
+            raise failures[0]
+
+    def now_ns(self) -> int:
+        return self.scheduler.now_ns
+
+    # -- the end
+    async def restart(self) -> None:
+        self._pending.clear()
+        await self._start()
+
+    async def kill(self) -> None:
+        self._die(-9)
+
+    def _die(self, status: int) -> None:
+        self.machine.flush_events()
+        self._domain.kill()
+        self.machine.kill()
+        self._process.kill()
+        self._status = status
+        pending, self._pending = self._pending, []
+        for reply in pending:
+            if not reply.done():
+                reply.set_exception(MachineGone(self._ending()))
+        self._on_event()
+
+    async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
+        until_ns = self.scheduler.now_ns + timeout_ns
+        while not self.machine.gone:
+            self._event_came = self.new_future("the machine's end")
+            await self.within(self._event_came, "the machine's end", until_ns - self.scheduler.now_ns)
+        if self._status is None:
+            self._die(0)
+        return self._status, "\n".join(self.machine.warnings)
+
+    def ended(self) -> bool:
+        return self.machine.gone
+
+    def _ending(self) -> str:
+        how = "it quit" if self._status in (None, 0) else f"it was killed by signal {-(self._status or 0)}"
+        return f"the simulated machine is gone: {how}"
+
+    async def left_behind(self) -> list[tuple[str, str, str]]:
+        left = [path for path in self.host.files() if path not in self._known_files]
+        return [("file", Path(path).name, "") for path in left]
+
+    async def final_image(self, disk: str) -> tuple[int, Any, int, str]:
+        path, image_format = self.image_path(disk), self._scenario.disks[disk].format
+        status, said = 0, ""
+        if image_format != "raw":
+            status, out, err = image_tool.run(self.host, ["check", "-f", image_format, path])
+            said = (out + err).strip()
+        size, reader = image_tool.open_image(self.host, path, image_format)
+        return size, reader, status, said
+
+
+class SimBackend(Backend):
+    """One version. Machines of different runs share nothing but the version's introspection."""
+
+    def __init__(self, name: str, version: versions.Version) -> None:
+        self.name = name
+        self._version = version
+
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset(("hmp", "machine", "processes", "simulator"))
+
+    def probe(self) -> tuple[frozenset[str], list[Any]]:
+        return self.features, self._version.schema("system").entries
+
+    def run(
+        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
+    ) -> None:
+        session = SimSession(self._version, scenario, self.features, seed)
+
+        async def whole() -> None:
+            await session.prepare()
+            await body(session)
+
+        task = session.scheduler.spawn(whole(), "scenario")
+        try:
+            session.scheduler.run_until(task)
+        except Stuck as stuck:
+            raise DeadlinePassed(str(stuck), 0) from None
+
+
+def open_backend(name: str, argument: str) -> Backend:
+    """`argument`: the version. Raises SetupError naming the known ones."""
+    try:
+        return SimBackend(name, versions.load(argument))
+    except versions.UnknownVersion as error:
+        raise SetupError(f"{name}: {error}; the form is {FORM}") from None

@@ -1,0 +1,125 @@
+"""blockdev-create of driver `qcow2` (qcow2_co_create, block/qcow2.c, 7.2)."""
+
+from __future__ import annotations
+
+from errno import EIO
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.drivers import qcow2_resize
+from simulator.block.drivers.qcow2 import Qcow2
+from simulator.block.drivers.qcow2_header import LAZY_REFCOUNTS, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, Header
+from simulator.block.drivers.qcow2_refcounts import packed
+from simulator.block.errors import QmpError
+from simulator.block.node import Edge, Node
+
+if TYPE_CHECKING:
+    from simulator.block.graph import Graph
+
+
+async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
+    """Make an image in `file`, an open node whose user has write and resize permission. `options` are
+    BlockdevCreateOptionsQcow2 without `file`. Raises QmpError."""
+    header = _checked_header(options)
+    # The driver works on a node of its own that no graph knows and nobody else can reach.
+    node = Node(graph, "", Qcow2)
+    edge = Edge(node, "file", permissions.IMAGE, file, 0, permissions.ALL)
+    node.children["file"] = edge
+    driver = node.driver
+    assert isinstance(driver, Qcow2)
+    size = header.cluster_bytes
+    try:
+        await _write(edge, 0, header.encode(), "Could not write qcow2 header")
+        table = packed([2 * size]) + bytes(2 * size - 8)
+        await _write(edge, size, table, "Could not write refcount table")
+        await driver.open({})
+        await driver.refcounts.load()
+        driver.refcounts.allocate(3)
+        try:
+            await qcow2_resize.resize(driver, int(options["size"]), str(options.get("preallocation", "off")))
+        except QmpError as error:
+            raise error.prefixed("Could not resize image: ") from None
+        if options.get("backing-file") is not None:
+            await _name_backing(driver, str(options["backing-file"]), str(options.get("backing-fmt") or ""))
+        await driver.write_header()
+        await edge.flush()
+    except OSError as error:
+        raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
+
+
+async def _write(edge: Edge, offset: int, payload: bytes, what: str) -> None:
+    try:
+        await edge.write(offset, payload)
+    except OSError as error:
+        raise QmpError(f"{what}: {strerror(error.errno or EIO)}") from None
+
+
+async def _name_backing(driver: Qcow2, backing_file: str, backing_format: str) -> None:
+    try:
+        await driver.change_backing_file(backing_file, backing_format)
+    except QmpError:
+        named = f"'{backing_format}'" if backing_format else "'(null)'"
+        raise QmpError(
+            f"Could not assign backing file '{backing_file}' with format {named}: Invalid argument"
+        ) from None
+
+
+def _checked_header(options: dict[str, Any]) -> Header:
+    """The header of an empty image; the checks come in QEMU's order."""
+    if int(options["size"]) % 512:
+        raise QmpError("Image size must be a multiple of 512 bytes")
+    version = 2 if options.get("version") == "v2" else 3
+    cluster_bytes = int(options.get("cluster-size", 65536))
+    if options.get("extended-l2"):
+        if version < 3:
+            raise QmpError(
+                "Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)"
+            )
+        raise QmpError("Extended L2 entries are not simulated")
+    cluster_bits = cluster_bytes.bit_length() - 1
+    if cluster_bytes != 1 << max(cluster_bits, 0) or not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
+        raise QmpError(
+            f"Cluster size must be a power of two between {1 << MIN_CLUSTER_BITS} and {1 << MAX_CLUSTER_BITS - 10}k"
+        )
+    has_backing = options.get("backing-file") is not None
+    if has_backing and options.get("preallocation", "off") != "off":
+        raise QmpError("Backing file and preallocation can only be used at the same time if extended_l2 is on")
+    if options.get("backing-fmt") is not None and not has_backing:
+        raise QmpError("Backing format cannot be used without backing file")
+    lazy = bool(options.get("lazy-refcounts", False))
+    if version < 3 and lazy:
+        raise QmpError(
+            "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)"
+        )
+    header = Header(version, cluster_bits, _refcount_order(version, int(options.get("refcount-bits", 16))))
+    _check_the_rest(version, options)
+    header.compatible = LAZY_REFCOUNTS if lazy else 0
+    header.reftable_offset, header.reftable_clusters = cluster_bytes, 1
+    return header
+
+
+def _refcount_order(version: int, refcount_bits: int) -> int:
+    if refcount_bits < 1 or refcount_bits > 64 or refcount_bits & (refcount_bits - 1):
+        raise QmpError("Refcount width must be a power of two and may not exceed 64 bits")
+    if version < 3 and refcount_bits != 16:
+        raise QmpError(
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)"
+        )
+    return refcount_bits.bit_length() - 1
+
+
+def _check_the_rest(version: int, options: dict[str, Any]) -> None:
+    """What QEMU can do and the simulator cannot is refused too, and says so."""
+    if options.get("data-file-raw") and not options.get("data-file"):
+        raise QmpError("data-file-raw requires data-file")
+    if options.get("compression-type", "zlib") != "zlib" and version < 3:
+        raise QmpError(
+            "Non-zlib compression type is only supported with compatibility level 1.1 and above "
+            "(use version=v3 or greater)"
+        )
+    for name, what in (("data-file", "External data files"), ("encrypt", "Encrypted images")):
+        if options.get(name) is not None:
+            raise QmpError(f"{what} are not simulated")
+    if options.get("compression-type", "zlib") != "zlib":
+        raise QmpError("Compression type zstd is not simulated")

@@ -1,0 +1,114 @@
+"""Another size for a qcow2 disk (qcow2_co_truncate, block/qcow2.c, 7.2)."""
+
+from __future__ import annotations
+
+from errno import EIO
+from os import strerror
+from typing import TYPE_CHECKING
+
+from simulator.block.drivers import qcow2_bitmaps
+from simulator.block.drivers.qcow2_header import MAX_L1_BYTES
+from simulator.block.drivers.qcow2_tables import COPIED, UNALLOCATED, ZERO_PLAIN, kind_of
+from simulator.block.errors import QmpError
+
+if TYPE_CHECKING:
+    from simulator.block.drivers.qcow2 import Qcow2
+
+_SECTOR_BYTES = 512
+
+
+async def resize(driver: Qcow2, size_bytes: int, preallocation: str) -> None:
+    """Sets the node's and the header's size and writes all metadata. Raises QmpError."""
+    header, node = driver.header, driver.node
+    if preallocation not in ("off", "metadata", "falloc", "full"):
+        raise QmpError(f"Unsupported preallocation mode '{preallocation}'")
+    if size_bytes % _SECTOR_BYTES:
+        raise QmpError(f"The new size must be a multiple of {_SECTOR_BYTES}")
+    if header.snapshot_count and header.version < 3:
+        raise QmpError("Can't resize a v2 image which has snapshots")
+    qcow2_bitmaps.check_resize(driver)
+    old_size = node.size_bytes
+    try:
+        await driver.refcounts.load()
+        if size_bytes < old_size:
+            if preallocation != "off":
+                raise QmpError("Preallocation can't be used for shrinking an image")
+            await _cut(driver, size_bytes, old_size)
+        else:
+            _grow_l1(driver, header.l1_entries_for(size_bytes))
+        header.size_bytes = node.size_bytes = size_bytes
+        driver.tables.fields_dirty = True
+        if size_bytes > old_size:
+            if preallocation != "off":
+                await _preallocate(driver, old_size, size_bytes, preallocation)
+            else:
+                await _hide_backing(driver, old_size, size_bytes)
+        await driver.flush()
+        if size_bytes < old_size:
+            await _cut_file(driver)
+    except OSError as error:
+        raise QmpError(f"Failed to update the image size: {strerror(error.errno or EIO)}") from None
+
+
+def _grow_l1(driver: Qcow2, entries: int) -> None:
+    if entries * 8 > MAX_L1_BYTES:
+        raise QmpError("Failed to grow the L1 table: File too large")
+    try:
+        driver.tables.grow_l1(entries)
+    except OSError as error:
+        raise QmpError(f"Failed to grow the L1 table: {strerror(error.errno or EIO)}") from None
+
+
+async def _cut(driver: Qcow2, size_bytes: int, old_size: int) -> None:
+    """Give back every whole cluster behind the new end, and the L2 tables that are empty then."""
+    size = driver.header.cluster_bytes
+    start = size_bytes + -size_bytes % size
+    if start < old_size:
+        await driver.change_entries(start, old_size, lambda old: 0, True, make_tables=False)
+    for number in range(driver.header.l1_entries_for(size_bytes), len(driver.tables.l1)):
+        driver.tables.drop(number)
+
+
+async def _cut_file(driver: Qcow2) -> None:
+    used = driver.refcounts.used()
+    end = (used[-1][0] + 1) << driver.header.cluster_bits if used else 0
+    if end < driver.file.node.size_bytes:
+        try:
+            await driver.file.node.truncate(end)
+        except QmpError as error:
+            driver.node.graph.warnings.append(f"Failed to truncate the tail of the image: {error.desc}")
+
+
+async def _hide_backing(driver: Qcow2, old_size: int, size_bytes: int) -> None:
+    """A longer backing file must not show in what is new (bdrv_co_truncate sets BDRV_REQ_ZERO_WRITE)."""
+    backing = driver.node.backing
+    if backing is not None and backing.size_bytes > old_size:
+        await driver.write_zeroes(old_size, size_bytes - old_size, 0)
+
+
+async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) -> None:
+    """A place for every cluster of the new part that has none, and the file long enough for all of them."""
+    bits, tables = driver.header.cluster_bits, driver.tables
+    offset = start & -driver.header.cluster_bytes
+    last_host = 0
+    while offset < end:
+        await tables.load(offset)
+        stop = min(end, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
+        table = tables.writable(offset)
+        missing = [
+            guest for guest in range(offset, stop, driver.header.cluster_bytes)
+            if kind_of(table[guest >> bits & tables.l2_entries - 1]) in (UNALLOCATED, ZERO_PLAIN)
+        ]
+        if missing:
+            first = driver.refcounts.allocate(len(missing))
+            for number, guest in enumerate(missing):
+                tables.set(guest, (first + number) << bits | COPIED)
+            last_host = max(last_host, (first + len(missing)) << bits)
+        offset = stop
+    if last_host > driver.file.node.size_bytes:
+        mode = "off" if preallocation == "metadata" else preallocation
+        try:
+            await driver.file.node.truncate(last_host, False, mode)
+        except QmpError as error:
+            raise error.prefixed("Failed to resize underlying file: ") from None
+

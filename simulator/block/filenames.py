@@ -1,0 +1,77 @@
+"""What a node is called in replies: a file name, or if that does not say enough, its options as json:{...}.
+
+Source: bdrv_refresh_filename, append_strong_runtime_options and bdrv_backing_overridden in block.c:7651-7870, 7.2.
+"""
+
+from __future__ import annotations
+
+from posixpath import dirname, isabs, join
+from typing import TYPE_CHECKING, Any
+
+from simulator.wire.qdict import in_order
+
+if TYPE_CHECKING:
+    from simulator.block.node import Node
+
+_ALWAYS_STRONG = ("driver", "filename")
+
+
+def filename(node: Node) -> str:
+    """BlockDeviceInfo.file of a node."""
+    if node.implicit and node.filtered is not None:
+        return filename(node.filtered)
+    return node.driver.filename or "json:" + _json(full_options(node))
+
+
+def needs_options(node: Node) -> bool:
+    """Whether the name of the file below would lead to another node than this one."""
+    return any(name in node.options for name in node.driver.strong_options) or backing_overridden(node)
+
+
+def backing_overridden(node: Node) -> bool:
+    """Whether the node's backing file is another one than its image's header names."""
+    if not node.driver.supports_backing:
+        return False
+    named = header_backing(node)
+    backing = node.backing
+    if backing is None:
+        return bool(named)
+    # Without the option it was opened by the header's word.
+    return "backing" in node.options and named != backing.filename
+
+
+def header_backing(node: Node) -> str:
+    """The backing file that the image's header names, or ""."""
+    return getattr(node.driver, "backing_file", None) or ""
+
+
+def full_backing(node: Node) -> str:
+    """The same, from the image's own directory if it is relative (bdrv_get_full_backing_filename)."""
+    named = header_backing(node)
+    return named if isabs(named) or not named else join(dirname(node.driver.filename), named)
+
+
+def full_options(node: Node) -> dict[str, Any]:
+    """Options that would open the same node again (BlockDriverState.full_open_options)."""
+    driver = node.driver
+    options = {name: node.options[name] for name in (*_ALWAYS_STRONG, *driver.strong_options) if name in node.options}
+    options.setdefault("driver", driver.format_name)
+    overridden = backing_overridden(node)
+    for name, edge in node.children.items():
+        if name != "backing" or overridden:
+            options[name] = full_options(edge.node)
+    if overridden and node.backing is None:
+        options["backing"] = None
+    return options
+
+
+def _json(value: Any) -> str:
+    from json import dumps
+
+    return dumps(_ordered(value))
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _ordered(value[name]) for name in in_order(value)}
+    return value

@@ -1,0 +1,274 @@
+"""The machine's NBD server: its connections and their requests, without a socket (blockdev-nbd.c, nbd/server.c, 7.2).
+
+Whoever has the sockets, or a client in the same process, calls `NbdServer.connect`, passes bytes to `receive`, sends what
+`output` returns, and lets the scheduler run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import nbd_requests
+from simulator.engine.task import WaitQueue
+from simulator.wire.nbd.messages import ConnectionEnded, ExportOpened, Request, ServerPolicy
+from simulator.wire.nbd.server import ServerConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from simulator.block.export import Exports, NbdExport
+    from simulator.engine.scheduler import Scheduler, Timer
+    from simulator.wire.nbd.messages import ExportInfo, Payload
+
+DEFAULT_MAX_CONNECTIONS = 100  # include/block/nbd.h:41
+_HANDSHAKE_LIMIT_NS = 10_000_000_000  # include/block/nbd.h:34
+
+
+class NbdServer:
+    """`address` is a SocketAddress as QMP has it; `max_connections` 0 is no limit. Further clients wait, ungreeted.
+
+    `on_closed` is called when the server stops listening.
+    """
+
+    def __init__(
+        self,
+        exports: Exports,
+        scheduler: Scheduler,
+        address: dict[str, Any],
+        max_connections: int = DEFAULT_MAX_CONNECTIONS,
+        policy: ServerPolicy | None = None,
+        on_closed: Callable[[], None] | None = None,
+    ) -> None:
+        self.exports = exports
+        self.scheduler = scheduler
+        self.address = address
+        self.max_connections = max_connections
+        self.policy = policy or ServerPolicy(handshake_limit_ns=_HANDSHAKE_LIMIT_NS)
+        self.on_closed = on_closed
+        self.connections: list[NbdConnection] = []  # accepted, oldest first
+        self.backlog: deque[NbdConnection] = deque()
+        self.listening = True
+        self._gone = WaitQueue("NBD connections to end")
+
+    def connect(self) -> NbdConnection:
+        """A client has connected. Raises ConnectionRefusedError once the server was stopped."""
+        if not self.listening:
+            raise ConnectionRefusedError("the NBD server was stopped")
+        connection = NbdConnection(self)
+        self.backlog.append(connection)
+        self._accept()
+        return connection
+
+    def _accept(self) -> None:
+        while self.backlog and (not self.max_connections or len(self.connections) < self.max_connections):
+            connection = self.backlog.popleft()
+            if not connection.closed:
+                self.connections.append(connection)
+                connection.accepted()
+
+    def find_export(self, name: str) -> ExportInfo | None:
+        export = self.exports.find_served(name)
+        return export.info if export is not None else None
+
+    def list_exports(self) -> Iterable[ExportInfo]:
+        return [export.info for export in self.exports.served]
+
+    def forget(self, connection: NbdConnection) -> None:
+        """A connection that has ended, with nothing under way."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+        self._gone.wake_all()
+        if self.listening:
+            self._accept()
+
+    async def close(self) -> None:
+        """nbd-server-stop: remove all exports, then stop listening and close what is still connected."""
+        await self.exports.close_all()
+        self.listening = False
+        if self.on_closed is not None:
+            self.on_closed()
+        for connection in [*self.connections, *self.backlog]:
+            connection.close()
+        self.backlog.clear()
+        while self.connections:
+            await self._gone.wait()
+
+    def drop_all(self) -> None:
+        """The machine was killed: every connection is closed, and nothing more is done for any."""
+        self.listening = False
+        for connection in [*self.connections, *self.backlog]:
+            connection.die()
+        self.connections.clear()
+        self.backlog.clear()
+
+
+class NbdConnection:
+    """One client. `closed` once the server's side is shut: no more comes out, and what goes in is ignored.
+
+    `on_output` is called when there is something to send or the connection was closed. `in_flight` counts requests
+    being worked on; those that came in excess, or during a drained section, wait.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_limit",
+        "_server",
+        "_timer",
+        "_unread",
+        "_waiting",
+        "closed",
+        "export",
+        "in_flight",
+        "on_output",
+        "reason",
+        "wire",
+    )
+
+    def __init__(self, server: NbdServer) -> None:
+        self._server = server
+        self._limit = server.policy.max_requests_in_flight
+        self._unread: list[bytes] | None = []  # until the server accepts
+        self._waiting: deque[Request] = deque()
+        self._timer: Timer | None = None
+        self._ended = False
+        self.wire: ServerConnection | None = None
+        self.export: NbdExport | None = None
+        self.in_flight = 0
+        self.closed = False
+        self.reason = ""  # what QEMU would write to its log
+        self.on_output: Callable[[], None] | None = None
+
+    # -- bytes
+    def accepted(self) -> None:
+        server = self._server
+        self.wire = ServerConnection(server.find_export, server.list_exports, server.policy)
+        limit_ns = server.policy.handshake_limit_ns
+        if limit_ns:
+            scheduler = server.scheduler
+            self._timer = scheduler.call_at(scheduler.now_ns + limit_ns, self._handshake_too_slow)
+        unread, self._unread = self._unread or [], None
+        self._notify()
+        for payload in unread:
+            self.receive(payload)
+
+    def _handshake_too_slow(self) -> None:
+        self._timer = None
+        self.close()
+
+    @property
+    def wants_input(self) -> bool:
+        """False while QEMU would read no further: enough requests are under way or waiting."""
+        return not self.closed and self.in_flight + len(self._waiting) < self._limit
+
+    def receive(self, payload: bytes) -> None:
+        """Bytes from the client. Requests in them run when the scheduler does."""
+        if self.closed or self._ended:
+            return
+        if self.wire is None:
+            assert self._unread is not None
+            self._unread.append(payload)
+            return
+        self._take(self.wire.receive_data(payload))
+        self._notify()
+
+    def receive_eof(self) -> None:
+        """The client is gone. What it asked for before is still done; nobody is told."""
+        if self._ended:
+            return
+        if self.wire is None:
+            self.close()
+            return
+        self._take(self.wire.receive_eof())
+
+    def output(self) -> list[Payload]:
+        """Buffers for the client since the last call, in order."""
+        return self.wire.take_output() if self.wire is not None else []
+
+    def _notify(self) -> None:
+        if self.on_output is not None:
+            self.on_output()
+
+    # -- events
+    def _take(self, events: list[Any]) -> None:
+        for event in events:
+            if isinstance(event, Request):
+                self._waiting.append(event)
+            elif isinstance(event, ExportOpened):
+                self._opened(event.export.export)
+            elif isinstance(event, ConnectionEnded):
+                self.reason = event.reason
+                self._end()
+        self.resume()
+
+    def _opened(self, export: NbdExport) -> None:
+        self.export = export
+        export.connections.append(self)
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def resume(self) -> None:
+        """Begin what may be begun: not in a drained section, and not too many at once."""
+        export = self.export
+        while self._waiting and self.in_flight < self._limit:
+            assert export is not None
+            if export.backend.quiesce_count:
+                return
+            self.in_flight += 1
+            request = self._waiting.popleft()
+            self._server.scheduler.spawn(self._serve(export, request), "NBD request")
+        if self._ended:
+            self._rest()
+
+    async def _serve(self, export: NbdExport, request: Request) -> None:
+        wire = self.wire
+        assert wire is not None
+        try:
+            await nbd_requests.handle(wire, export, request)
+        except nbd_requests.Disconnect as failure:
+            self.reason = str(failure)
+            self.close()
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._server.exports.came_to_rest()
+        self._notify()
+        self.resume()
+
+    # -- the end
+    def _end(self) -> None:
+        self._ended = True
+        self.closed = True
+        self._cancel_timer()
+
+    def close(self) -> None:
+        """The server ends it: requests under way finish without a reply, waiting ones are dropped."""
+        if self._ended:
+            return
+        if self.wire is not None:
+            self.wire.close()
+        self._waiting.clear()
+        self._end()
+        self._notify()
+        # The coroutine that waits for the client's next request learns of it from the socket, in a later turn of the
+        # main loop than a command's reply.
+        scheduler = self._server.scheduler
+        scheduler.call_at(scheduler.now_ns, self._rest)
+
+    def _rest(self) -> None:
+        """Let go of export and server once nothing is under way."""
+        if self.in_flight or self._waiting:
+            return
+        export, self.export = self.export, None
+        if export is not None:
+            self._server.exports.client_gone(export, self)
+        self._server.forget(self)
+
+    def die(self) -> None:
+        """The machine was killed."""
+        self._waiting.clear()
+        self._end()
+        self._notify()

@@ -1,0 +1,89 @@
+"""Exports and the NBD server (block/export/export.c, blockdev-nbd.c, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block.errors import QmpError
+from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
+
+if TYPE_CHECKING:
+    from simulator.machine import Machine
+
+Arguments = dict[str, Any]
+
+
+async def nbd_server_start(machine: Machine, arguments: Arguments) -> Any:
+    """The address comes as QMP's {type, data}; the command line gives it flat."""
+    given = arguments["addr"]
+    address = {"type": given["type"], **given["data"]} if "data" in given else dict(given)
+    await start_server(machine, address, arguments)
+    return {}
+
+
+async def start_server(machine: Machine, address: dict[str, Any], arguments: Arguments) -> None:
+    """`address` is a flat SocketAddress. Raises QmpError."""
+    if machine.nbd_server is not None:
+        raise QmpError("NBD server already running")
+    if "tls-creds" in arguments:
+        raise QmpError(f"No TLS credentials with id '{arguments['tls-creds']}'")
+    most = arguments.get("max-connections", DEFAULT_MAX_CONNECTIONS)
+    machine.nbd_server = NbdServer(machine.exports, machine.scheduler, address, most)
+
+
+async def nbd_server_stop(machine: Machine, arguments: Arguments) -> Any:
+    server = machine.nbd_server
+    if server is None:
+        raise QmpError("NBD server not running")
+    await server.close()
+    machine.nbd_server = None
+    return {}
+
+
+async def nbd_server_add(machine: Machine, arguments: Arguments) -> Any:
+    device = arguments["device"]
+    node = machine.graph.lookup(device, device)
+    # This older command exports a read-only node read-only, whatever was asked for.
+    writable = arguments.get("writable", False) and not node.read_only
+    name = arguments.get("name", device)
+    options = {"type": "nbd", "id": name, "node-name": node.node_name, "name": name, "writable": writable}
+    if "description" in arguments:
+        options["description"] = arguments["description"]
+    if "bitmap" in arguments:
+        options["bitmaps"] = [arguments["bitmap"]]
+    export = await machine.exports.add(options, machine.nbd_server)
+    backend = machine.graph.backends.get(device)
+    if backend is not None:
+        backend.on_eject.append(lambda: machine.exports.request_shutdown(export))
+    return {}
+
+
+async def nbd_server_remove(machine: Machine, arguments: Arguments) -> Any:
+    await machine.exports.remove(arguments["name"], arguments.get("mode", "safe"))
+    return {}
+
+
+async def block_export_add(machine: Machine, arguments: Arguments) -> Any:
+    iothreads = [name for name, item in machine.objects.items() if item.type_name == "iothread"]
+    await machine.exports.add(arguments, machine.nbd_server, iothreads)
+    return {}
+
+
+async def block_export_del(machine: Machine, arguments: Arguments) -> Any:
+    await machine.exports.remove(arguments["id"], arguments.get("mode", "safe"))
+    return {}
+
+
+async def query_block_exports(machine: Machine, arguments: Arguments) -> Any:
+    return machine.exports.query()
+
+
+COMMANDS = {
+    "nbd-server-start": nbd_server_start,
+    "nbd-server-stop": nbd_server_stop,
+    "nbd-server-add": nbd_server_add,
+    "nbd-server-remove": nbd_server_remove,
+    "block-export-add": block_export_add,
+    "block-export-del": block_export_del,
+    "query-block-exports": query_block_exports,
+}

@@ -1,0 +1,127 @@
+"""Nodes: adding, removing, reopening, resizing and asking about them (blockdev.c, block/qapi.c, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import describe
+from simulator.block.backend import BlockBackend
+from simulator.block.errors import QmpError
+from simulator.block.reopening import reopen
+from simulator.block.resize import resize
+
+if TYPE_CHECKING:
+    from simulator.block.guest import GuestDevice
+    from simulator.machine import Machine
+
+Arguments = dict[str, Any]
+
+
+async def blockdev_add(machine: Machine, arguments: Arguments) -> Any:
+    if "node-name" not in arguments:
+        raise QmpError("'node-name' must be specified for the root node")
+    node = await machine.graph.open(arguments)
+    node.monitor_owned = True
+    return {}
+
+
+async def blockdev_del(machine: Machine, arguments: Arguments) -> Any:
+    name = arguments["node-name"]
+    node = machine.graph.nodes.get(name)
+    if node is None:
+        raise QmpError(machine.version.texts.blockdev_del_unknown.format(node_name=name))
+    if any(isinstance(edge.parent, BlockBackend) for edge in node.parents):
+        raise QmpError(f"Node {name} is in use")
+    machine.graph.check_operation(node, "drive-del")
+    if not node.monitor_owned:
+        raise QmpError(f"Node {name} is not owned by the monitor")
+    if node.parents or node.references:
+        raise QmpError(f"Block device {node.device_or_node_name} is in use")
+    node.monitor_owned = False
+    await machine.graph.release(node)
+    return {}
+
+
+async def blockdev_reopen(machine: Machine, arguments: Arguments) -> Any:
+    await reopen(machine.graph, arguments["options"])
+    return {}
+
+
+async def block_resize(machine: Machine, arguments: Arguments) -> Any:
+    node = machine.graph.lookup(arguments.get("device", ""), arguments.get("node-name", ""))
+    size = arguments["size"]
+    if size < 0:
+        raise QmpError("Parameter 'size' expects a >0 size")
+    if any("resize" not in allowed for _, allowed in node.op_blockers):
+        raise QmpError(machine.version.texts.resize_of_job_target)
+    await resize(machine.graph, node, size)
+    return {}
+
+
+async def query_named_block_nodes(machine: Machine, arguments: Arguments) -> Any:
+    flat = arguments.get("flat", False)
+    return [describe.device_info(node, flat) for node in reversed(machine.graph.nodes.values())]
+
+
+def _drives(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
+    """Named drives and the nameless ones of devices, with the device that stands on each."""
+    attached = {device.backend: device for device in machine.devices.by_path.values()}
+    drives = [(backend, attached.get(backend)) for backend in machine.graph.backends.values()]
+    return drives + [(backend, device) for backend, device in attached.items() if not backend.name]
+
+
+async def query_block(machine: Machine, arguments: Arguments) -> Any:
+    replies = []
+    for backend, device in _drives(machine):
+        info: dict[str, Any] = {
+            "device": backend.name,
+            "type": "unknown",
+            "locked": False,
+            "removable": device is None,
+        }
+        if device is not None:
+            info["qdev"] = backend.device_id
+            info["io-status"] = "ok"
+        if backend.node is not None:
+            top = describe.skip_implicit_filters(backend.node)
+            info["inserted"] = describe.device_info(top, skip_implicit=True)
+        replies.append(info)
+    return replies
+
+
+async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
+    if arguments.get("query-nodes", False):
+        return [describe.node_stats(node, of_drive=False) for node in machine.graph.nodes.values()]
+    replies = []
+    for backend, device in _drives(machine):
+        info = describe.node_stats(backend.node, of_drive=True)
+        info["device"] = backend.name
+        if device is not None:
+            info["qdev"] = backend.device_id
+        replies.append(info)
+    return replies
+
+
+async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
+    picture = describe.GraphPicture()
+    for backend, _ in _drives(machine):
+        picture.add_backend(backend)
+    for export in reversed(machine.exports.by_age):
+        picture.add_backend(export.backend)
+    for job in machine.jobs.block_jobs():
+        picture.add("block-job", job, job.id, job.edges)
+    for node in machine.graph.nodes.values():
+        picture.add_node(node)
+    return picture.reply()
+
+
+COMMANDS = {
+    "blockdev-add": blockdev_add,
+    "blockdev-del": blockdev_del,
+    "blockdev-reopen": blockdev_reopen,
+    "block_resize": block_resize,
+    "query-named-block-nodes": query_named_block_nodes,
+    "query-block": query_block,
+    "query-blockstats": query_blockstats,
+    "x-debug-query-block-graph": query_block_graph,
+}

@@ -1,0 +1,88 @@
+"""Whatever stands in a file, the loader gives a Scenario or a SpecError that names a line of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from scenarios.language.loader import SpecError, find_specs, load_text
+
+SPECS = [
+    path.read_bytes() for path in find_specs(Path(__file__).parents[3] / "scenarios" / "specs" / "basic")
+]
+PIECES = st.sampled_from(
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"-1",
+        b"1e9",
+        b"\xff",
+        b"'",
+        b'"',
+        b": ",
+        b"- ",
+        b"\n",
+        b"*a",
+        b"&a ",
+        b"<<: ",
+        b"!!int ",
+        b"? ",
+        b"steps",
+        b"64k",
+        b"0x",
+        b"{a: {",
+        b"2001-01-01",
+        b"~",
+        b"\t",
+        b"9" * 5000,
+        b"together: ",
+        b"\xef\xbb\xbf",
+        b"%",
+    ]
+)
+
+
+def loads_or_says_why(source: bytes) -> None:
+    problems = []
+    try:
+        load_text(source, "a.yaml")
+    except SpecError as error:
+        problems = error.problems or [None]
+    last = source.count(b"\n") + 2
+    assert [
+        found for found in problems if not found or not 1 <= found.line <= last or not found.message
+    ] == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+@example(b"? [a]\n: 1\n")
+@example(b"name: x\nsteps: [{guest: }]")
+@example(b"name: x\nsteps: {}")
+@example(b"name: x\ndisks: {vda: }\nsteps: [{guest: {write: {at: }}}]")
+@example(b"name: x\ndisks: [a]\nsteps: [[]]")
+@example(b"name: x\nsteps: [{together: [[{together: [{end: a}]}], []]}]")
+def test_any_bytes(source: bytes) -> None:
+    loads_or_says_why(source)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(SPECS),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 12), PIECES), min_size=1, max_size=4),
+)
+def test_specs_with_something_wrong_in_them(source: bytes, edits: list[tuple[int, int, bytes]]) -> None:
+    for at, length, piece in edits:
+        source = source[:at] + piece + source[at + length :]
+    loads_or_says_why(source)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_specs_themselves_load(spec: bytes) -> None:
+    """Else the property above would say nothing."""
+    load_text(spec)
