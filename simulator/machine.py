@@ -116,7 +116,7 @@ class Machine:
         return session
 
     def disconnect_monitor(self, session: Session) -> None:
-        session.close()
+        session.receive_eof()
         if session in self.sessions:
             self.sessions.remove(session)
 

@@ -171,6 +171,14 @@ class Session(ABC):
         The name is looked up by the backend; the simulator in-process answers qemu-img itself where it can.
         """
 
+    def read_file(self, name: str) -> bytes:
+        """Content of a file in `directory`, such as one that a tool wrote."""
+        return (self.directory / name).read_bytes()
+
+    def remove_file(self, name: str) -> None:
+        """Delete a file in `directory`, if it is there."""
+        (self.directory / name).unlink(missing_ok=True)
+
     # -- time, concurrency, life and death
     @abstractmethod
     async def sleep(self, ns: int) -> None: ...

@@ -72,7 +72,7 @@ class InProcessTransport:
             await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
 
     def close(self) -> None:
-        self._connection.close()
+        self._connection.receive_eof()
 
     def new_future(self) -> Future:
         return self._session.new_future("a reply of the NBD server")
@@ -125,8 +125,6 @@ def _failed(error: OSError) -> NbdFailed:
 class SimSession(Session):
     """One simulated machine, its files and its clients."""
 
-    server_running = False
-
     def __init__(
         self, version: versions.Version, scenario: Scenario, features: frozenset[str], seed: int
     ) -> None:
@@ -165,7 +163,7 @@ class SimSession(Session):
         self._process = HostProcess(self.host)
         self._domain = Domain(self.scheduler)
         self._status = None
-        self.server_running = False
+        self.nbd_server_running = False
         self.machine = machine = Machine(
             self._version, self._process, seed=self._seed, scheduler=self._domain
         )
@@ -180,8 +178,11 @@ class SimSession(Session):
 
     async def _add_disk(self, machine: Machine, name: str, disk: Disk) -> None:
         if self._scenario.attach == "drive":
-            text = f"if=none,id={name},file={self.image_path(name)},format={disk.format}"
-            await machine.add_drive(text)
+            await machine.add_drive(
+                f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
+                f"file.driver=file,file.filename={self.image_path(name)},file.node-name={name}-file"
+            )
+            machine.devices.add("virtio-blk-pci", f"{name}-device", name)
             return
         protocol = {
             "driver": "file",
@@ -231,9 +232,9 @@ class SimSession(Session):
         if "error" in message:
             raise QmpRefused(message["error"]["class"], message["error"]["desc"])
         if command == "nbd-server-start":
-            self.server_running = True
+            self.nbd_server_running = True
         elif command == "nbd-server-stop":
-            self.server_running = False
+            self.nbd_server_running = False
         return message["return"]
 
     async def hmp(self, line: str) -> str:
@@ -258,7 +259,7 @@ class SimSession(Session):
 
     # -- data
     async def ensure_nbd_server(self) -> None:
-        if not self.server_running:
+        if not self.nbd_server_running:
             await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
 
     async def repair_guest(self) -> None:
@@ -299,6 +300,14 @@ class SimSession(Session):
 
     async def tool(self, argv: Sequence[str], timeout_ns: int = 60_000_000_000) -> tuple[int, bytes, str]:
         return await run_tool(self, list(argv), timeout_ns)
+
+    def read_file(self, name: str) -> bytes:
+        content: bytes = self.host.read_all(f"{_DIRECTORY}/{name}")
+        return content
+
+    def remove_file(self, name: str) -> None:
+        if self.host.exists(f"{_DIRECTORY}/{name}"):
+            self.host.unlink(f"{_DIRECTORY}/{name}")
 
     # -- time and concurrency
     def new_future(self, what: str) -> Future:

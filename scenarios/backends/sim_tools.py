@@ -155,7 +155,7 @@ class _Bridge:
 
     def _drop(self, sock: socket.socket) -> None:
         endpoint, _ = self._endpoints.pop(sock)
-        endpoint.close()
+        endpoint.receive_eof()
         self._selector.unregister(sock)
         sock.close()
 

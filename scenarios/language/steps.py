@@ -224,7 +224,7 @@ class Event(Part, kw_only=True, frozen=True):
 
 
 class Nbd(Part, kw_only=True, frozen=True):
-    """A raw NBD session with one export: exactly one of the actions, or none where connecting itself is to fail.
+    """A raw NBD session with one export: exactly one of the actions, or none where connecting is to fail.
 
     `read` with a pattern: every byte must have that value.
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.

@@ -56,7 +56,10 @@ class PointInTime(Record, kw_only=True):
 
 
 class PointEnded(Record, kw_only=True):
+    """`by` is what was taken away first, as in language.steps.End; `begin` is when that began."""
+
     fleece_id: str
+    by: str = "cancel"
     error: str | None = None
 
 
@@ -157,7 +160,8 @@ class Unexpected(Record, kw_only=True):
 
 
 class History(msgspec.Struct):
-    """One run. `introspection` is the reply to query-qmp-schema of the machine under test (empty: none)."""
+    """One run. `introspection` is the reply to query-qmp-schema of the machine under test (empty: none);
+    `leaves` is what the spec says may be left."""
 
     scenario: str
     backend: str
@@ -165,6 +169,7 @@ class History(msgspec.Struct):
     seed: int = 0
     records: list[Record] = []
     introspection: list[Any] = []
+    leaves: list[str] = []
     clock: int = 0
 
     def tick(self) -> int:

@@ -39,6 +39,10 @@ class Driver:
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
+    # blockdev-reopen: whether the driver can; which of its options may be left out then, and which may have new values.
+    can_reopen = True
+    resettable_options: tuple[str, ...] = ()
+    changeable_options: tuple[str, ...] = ()
     # Options without which the file's name alone would open something else (strong_runtime_opts).
     strong_options: tuple[str, ...] = ()
 

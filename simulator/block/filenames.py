@@ -48,7 +48,9 @@ def header_backing(node: Node) -> str:
 def full_backing(node: Node) -> str:
     """The same, from the image's own directory if it is relative (bdrv_get_full_backing_filename)."""
     named = header_backing(node)
-    return named if isabs(named) or not named else join(dirname(node.driver.filename), named)
+    if isabs(named) or not named:
+        return named
+    return join(dirname(node.children["file"].node.driver.filename), named)
 
 
 def full_options(node: Node) -> dict[str, Any]:

@@ -162,6 +162,20 @@ class Graph:
         for _ in range(node.quiesce_count):
             edge.parent.drained_end()
 
+    def unlink(self, edge: Edge) -> None:
+        """Take an edge off without closing anything; permissions are the caller's business, as in `relink`."""
+        self._unlink(edge)
+        if isinstance(edge.parent, Node):
+            del edge.parent.children[edge.name]
+
+    def relink(self, edge: Edge) -> None:
+        """Undo `unlink`."""
+        if isinstance(edge.parent, Node):
+            edge.parent.children[edge.name] = edge
+        if edge.blocker is not None:
+            edge.node.op_blockers.insert(0, edge.blocker)
+        self.link(edge, edge.node)
+
     def move(self, edge: Edge, node: Node) -> None:
         """Point an existing edge at another node; permissions are the caller's business."""
         old = edge.node

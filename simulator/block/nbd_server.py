@@ -181,8 +181,13 @@ class NbdConnection:
             return
         self._take(self.wire.receive_eof())
 
-    def output(self) -> list[Payload]:
-        """Buffers for the client since the last call, in order."""
+    def output(self) -> bytes:
+        """All bytes for the client since the last call."""
+        buffers = self.output_buffers()
+        return b"".join(buffers) if buffers else b""
+
+    def output_buffers(self) -> list[Payload]:
+        """The same without joining them: large payloads are not copied."""
         return self.wire.take_output() if self.wire is not None else []
 
     def _notify(self) -> None:

@@ -68,6 +68,8 @@ class Node:
         self.graph = graph
         self.node_name = node_name
         self.options: dict[str, Any] = {}  # as opened, for reopen and for saying what it is
+        self.explicit_options: dict[str, Any] = {}  # of these, what the user gave for this very node
+        self.inherits_from: Node | None = None  # the parent whose options described this node
         self.driver: Driver = driver_class(self)
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []  # oldest first

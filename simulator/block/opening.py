@@ -5,12 +5,12 @@ Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in blo
 
 from __future__ import annotations
 
-from posixpath import dirname, isabs, join
 from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
+from simulator.block.filenames import full_backing
 from simulator.block.node import Node
 
 if TYPE_CHECKING:
@@ -24,17 +24,28 @@ _QCOW2_MAGIC = b"QFI\xfb"
 
 async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = False) -> Node:
     """Open the node that `options` describe with all its children; see Graph.open."""
-    driver_name = options["driver"]
-    name = graph.claim_name(options.get("node-name"))
-    node = Node(graph, name, driver_class(driver_name))
+    node = Node(graph, "", driver_class(options["driver"]))
     _apply_common(node, options, read_only)
+    node.explicit_options = options
+    # A format's or filter's file is opened before the node has a name, all other children after that: which shows in
+    # the order of nodes, in made-up names, and in which of two errors is told.
+    file = await _find_file(graph, node)
+    try:
+        name = node.node_name = graph.claim_name(options.get("node-name"))
+    except QmpError:
+        if file is not None:
+            await graph.release(file)
+        raise
     graph.nodes[name] = node
     # A node under construction is somebody's, or a failing child would take it away.
     node.references += 1
     opened = False
     try:
         for child_name, role, required in node.driver.children:
-            await _open_child(graph, node, child_name, role, required)
+            if child_name == "file" and file is not None:
+                await _attach(graph, node, "file", role, file)
+            else:
+                await _open_child(graph, node, child_name, role, required)
         await node.driver.open({key: value for key, value in options.items() if key not in COMMON})
         opened = True
         if node.driver.supports_backing:
@@ -81,10 +92,26 @@ async def _open_child(graph: Graph, node: Node, name: str, role: int, required: 
 
 async def attach_child(graph: Graph, node: Node, name: str, role: int, given: str | dict[str, Any]) -> None:
     """Attach a child given as a reference (node name) or as options of its own. Raises QmpError."""
+    await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
+
+
+async def _find_file(graph: Graph, node: Node) -> Node | None:
+    for name, role, _ in node.driver.children:
+        if name == "file" and node.options.get(name) is not None:
+            return await _find_or_open(graph, node, role, node.options[name])
+    return None
+
+
+async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[str, Any]) -> Node:
     if isinstance(given, str):
-        graph.attach(node, name, role, graph.lookup(given, given), 0, permissions.ALL)
-        return
-    child = await open_tree(graph, _inherited(node, role, given), node.read_only and not role & permissions.COW)
+        return graph.lookup(given, given)
+    child = await open_tree(graph, inherited(node, role, given), node.read_only and not role & permissions.COW)
+    child.explicit_options = given
+    child.inherits_from = node
+    return child
+
+
+async def _attach(graph: Graph, node: Node, name: str, role: int, child: Node) -> None:
     try:
         graph.attach(node, name, role, child, 0, permissions.ALL)
     except QmpError:
@@ -92,7 +119,7 @@ async def attach_child(graph: Graph, node: Node, name: str, role: int, given: st
         raise
 
 
-def _inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
+def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
     """What an inline child takes over from its parent where it does not say otherwise."""
     options = dict(given)
     options.setdefault("cache", {key: node.cache[key] for key in ("direct", "no-flush")})
@@ -128,11 +155,9 @@ _FROM_HEADER = object()
 
 
 async def _backing_from_header(graph: Graph, node: Node) -> dict[str, Any] | None:
-    filename: str | None = getattr(node.driver, "backing_file", None)
+    filename = full_backing(node)
     if not filename:
         return None
-    if not isabs(filename):
-        filename = join(dirname(node.filename), filename)
     image_format: str | None = getattr(node.driver, "backing_format", None)
     protocol = {"driver": "file", "filename": filename}
     return {"driver": image_format or probe(graph, filename), "file": protocol}
@@ -156,3 +181,4 @@ def block_as_backing(node: Node) -> None:
     edge = node.children["backing"]
     edge.blocker = reason, allowed
     edge.node.op_blockers.insert(0, edge.blocker)
+

@@ -33,7 +33,8 @@ def _explicit(node: Node) -> Node:
 async def create_image(graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None) -> None:
     """Write an empty image of that size over whatever `filename` was. Raises QmpError."""
     if image_format not in _FORMATS:
-        raise QmpError(f"Format driver '{image_format}' does not support image creation")
+        # As a QEMU says that was built without the format.
+        raise QmpError(f"Unknown file format '{image_format}'")
     described: dict[str, Any] = {}
     if backing is not None:
         backing = _explicit(backing)

@@ -48,6 +48,6 @@ class HumanSession:
         self._output.clear()
         return payload
 
-    def close(self) -> None:
+    def receive_eof(self) -> None:
         self.closed = True
         self._lines.clear()

@@ -61,7 +61,7 @@ class Session:
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
         self._send(qmp.event(name, now_ns, members if members else None))
 
-    def close(self) -> None:
+    def receive_eof(self) -> None:
         """The client is gone: what it had asked for and is not yet running is dropped."""
         self.closed = True
         self.queue.clear()
@@ -101,7 +101,7 @@ class Session:
             result = await self._run(request)
         except QmpError as error:
             return qmp.error(error.error_class, error.desc, request.id)
-        return qmp.returned(result, request.id)
+        return qmp.returned({} if result is None else result, request.id)
 
     async def _run(self, request: qmp.Request) -> Any:
         if self.ready:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simulator.serve.start import Monitor
 
 _CHUNK_BYTES = 1 << 18
+_BUFFERS = 64  # in one writev; Linux takes up to 1024
 
 
 class Channel:
@@ -26,8 +27,24 @@ class Channel:
         self.endpoint = endpoint
         self.read_fd, self.write_fd = read_fd, write_fd
         self.close = close
-        self.unsent = memoryview(b"")
+        self.unsent: list[memoryview] = []
         self.ended = False
+
+    def fetch(self) -> None:
+        """Take what the endpoint has to say: bytes, or a list of buffers that are not copied again."""
+        buffers = getattr(self.endpoint, "output_buffers", None)
+        output = buffers() if buffers is not None else [self.endpoint.output()]
+        self.unsent = [memoryview(piece) for piece in output if piece]
+
+    def sent(self, count: int) -> None:
+        """The first `count` bytes have left."""
+        while count:
+            first = self.unsent[0]
+            if count < len(first):
+                self.unsent[0] = first[count:]
+                return
+            count -= len(first)
+            del self.unsent[0]
 
 
 class Server:
@@ -127,18 +144,17 @@ class Server:
         """Write what there is to write; what the client does not take waits until it can."""
         while not channel.ended:
             if not channel.unsent:
-                channel.unsent = memoryview(channel.endpoint.output())
+                channel.fetch()
                 if not channel.unsent:
                     break
             try:
-                written = os.write(channel.write_fd, channel.unsent)
+                channel.sent(os.writev(channel.write_fd, channel.unsent[:_BUFFERS]))
             except BlockingIOError:
                 self._watch(channel, writing=True)
                 return
             except OSError:
                 self._drop(channel)
                 return
-            channel.unsent = channel.unsent[written:]
         if not channel.ended:
             self._watch(channel, writing=False)
             if channel.endpoint.closed:
@@ -158,7 +174,7 @@ class Server:
         channel.ended = True
         self._channels.remove(channel)
         self.selector.unregister(channel.read_fd)
-        channel.endpoint.close()
+        channel.endpoint.receive_eof()
         channel.close()
 
     # -- running

@@ -35,6 +35,7 @@ class CopyBeforeWrite(Driver):
     """
 
     format_name = "copy-before-write"
+    can_reopen = False
     is_filter = True
     children = (
         ("file", permissions.FILTERED | permissions.PRIMARY, True),

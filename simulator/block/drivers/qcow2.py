@@ -41,11 +41,27 @@ from simulator.engine.task import Lock, WaitQueue
 
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Callable
 
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Node
 
 _BOUNCE_BYTES = 2 << 20
+
+
+# Options that blockdev-reopen may change (qcow2_mutable_opts, block/qcow2.c:6030).
+_MUTABLE = (
+    "lazy-refcounts",
+    "pass-discard-request",
+    "pass-discard-snapshot",
+    "pass-discard-other",
+    "overlap-check",
+    "cache-size",
+    "l2-cache-size",
+    "l2-cache-entry-size",
+    "refcount-cache-size",
+    "cache-clean-interval",
+)
 
 
 class _Write:
@@ -57,8 +73,20 @@ class _Write:
         self.first, self.last, self.allocating = first, last, allocating
 
 
+def _zero_entry(flags: int) -> Callable[[int], int]:
+    """What write zeroes makes of an entry: it keeps its place unless the request allows to unmap."""
+
+    def entry_after(old: int) -> int:
+        kind = kind_of(old)
+        unmap = kind == PACKED or (flags & MAY_UNMAP and kind in (NORMAL, ZERO_ALLOCATED))
+        return ZERO if unmap else old & ~ZERO | ZERO
+
+    return entry_after
+
+
 class Qcow2(Driver):
     format_name = "qcow2"
+    resettable_options = changeable_options = _MUTABLE
     supports_backing = True
     can_store_bitmaps = True
     children = (("file", permissions.IMAGE, True),)
@@ -299,7 +327,7 @@ class Qcow2(Driver):
             offset = part
         whole = end if end == self.node.size_bytes else end & -size
         if offset < whole:
-            await self._zero_clusters(offset, whole, flags)
+            await self.change_entries(offset, whole, _zero_entry(flags), False, make_tables=True)
             offset = whole
         if offset < end:
             await self._zero_part(offset, end - offset, flags)
@@ -312,12 +340,24 @@ class Qcow2(Driver):
         """Part of one cluster. If the rest of it reads as zero too, the whole cluster becomes a zero cluster."""
         start = offset & -self.header.cluster_bytes
         end = min(start + self.header.cluster_bytes, self.node.size_bytes)
-        rest_is_zero = await self._is_zero(start, offset) and await self._is_zero(offset + length, end)
-        kind, _, _ = self.tables.run(await self.tables.load(start), start, 1)
-        if rest_is_zero and kind not in (NORMAL, PACKED):
-            await self._zero_clusters(start, end, flags)
-        else:
-            await self._write_zero_bytes(offset, length, flags)
+        cluster = start >> self.header.cluster_bits
+        self._requests += 1
+        try:
+            await self.refcounts.load()
+            while True:
+                rest_is_zero = await self._is_zero(start, offset) and await self._is_zero(offset + length, end)
+                table = await self.tables.load(start)
+                # From here to the change nothing waits, so that no write can come in between.
+                if await self._waited_for(_Write(cluster, cluster, True), allocating_only=False):
+                    continue
+                kind, _, _ = self.tables.run(table, start, 1)
+                if not rest_is_zero or kind in (NORMAL, PACKED):
+                    break
+                self._change_table(start, end, _zero_entry(flags), False)
+                return
+        finally:
+            self._requests -= 1
+        await self._write_zero_bytes(offset, length, flags)
 
     async def _is_zero(self, offset: int, end: int) -> bool:
         while offset < end:
@@ -326,14 +366,6 @@ class Qcow2(Driver):
                 return False
             offset += length
         return True
-
-    async def _zero_clusters(self, offset: int, end: int, flags: int) -> None:
-        def entry_after(old: int) -> int:
-            kind = kind_of(old)
-            unmap = kind == PACKED or (flags & MAY_UNMAP and kind in (NORMAL, ZERO_ALLOCATED))
-            return ZERO if unmap else old & ~ZERO | ZERO
-
-        await self.change_entries(offset, end, entry_after, False, make_tables=True)
 
     async def discard(self, offset: int, length: int) -> None:
         size = self.header.cluster_bytes
@@ -354,7 +386,7 @@ class Qcow2(Driver):
             await self.change_entries(offset, end, entry_after, True, make_tables=has_backing)
 
     async def change_entries(
-        self, offset: int, end: int, entry_after: Any, discard: bool, make_tables: bool
+        self, offset: int, end: int, entry_after: Callable[[int], int], discard: bool, make_tables: bool
     ) -> None:
         """Replace the entries of whole clusters, giving back the places that no entry names any more."""
         self._requests += 1
@@ -376,7 +408,7 @@ class Qcow2(Driver):
         finally:
             self._requests -= 1
 
-    def _change_table(self, offset: int, stop: int, entry_after: Any, discard: bool) -> None:
+    def _change_table(self, offset: int, stop: int, entry_after: Callable[[int], int], discard: bool) -> None:
         table = self.tables.writable(offset)
         mask, size = self.tables.l2_entries - 1, self.header.cluster_bytes
         for guest in range(offset, stop, size):

@@ -21,6 +21,7 @@ class Raw(Driver):
     """Options `offset` and `size` (bytes, `size` a multiple of 512) choose a window of the file."""
 
     format_name = "raw"
+    resettable_options = changeable_options = ("offset", "size")
     strong_options = ("offset", "size")
 
     _offset = 0

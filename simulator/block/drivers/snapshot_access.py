@@ -21,6 +21,7 @@ class SnapshotAccess(Driver):
     """No options. Not a filter: what it shows is not what the node below shows."""
 
     format_name = "snapshot-access"
+    can_reopen = False
     children = (("file", permissions.DATA | permissions.PRIMARY, True),)
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:

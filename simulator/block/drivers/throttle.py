@@ -15,6 +15,7 @@ class Throttle(Driver):
     """Option `throttle-group`: the name of a throttle-group object."""
 
     format_name = "throttle"
+    changeable_options = ("throttle-group",)
     is_filter = True
     strong_options = ("throttle-group",)
 

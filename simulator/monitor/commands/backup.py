@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 
-async def blockdev_backup(machine: Machine, arguments: dict[str, Any]) -> None:
+async def blockdev_backup(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     await run_transaction(machine.jobs, [("blockdev-backup", arguments)], "individual")
+    return {}
 
 
-async def drive_backup(machine: Machine, arguments: dict[str, Any]) -> None:
+async def drive_backup(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     await run_transaction(machine.jobs, [("drive-backup", arguments)], "individual")
+    return {}
 
 
 COMMANDS = {"blockdev-backup": blockdev_backup, "drive-backup": drive_backup}

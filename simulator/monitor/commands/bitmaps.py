@@ -12,28 +12,34 @@ if TYPE_CHECKING:
 Arguments = dict[str, Any]
 
 
-async def add(machine: Machine, arguments: Arguments) -> None:
+async def add(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     dirty_bitmaps.add(machine.graph, arguments)
+    return {}
 
 
-async def remove(machine: Machine, arguments: Arguments) -> None:
+async def remove(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     (await dirty_bitmaps.remove_stored(machine.graph, arguments)).release()
+    return {}
 
 
-async def clear(machine: Machine, arguments: Arguments) -> None:
+async def clear(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     dirty_bitmaps.lookup_usable(machine.graph, arguments).clear()
+    return {}
 
 
-async def enable(machine: Machine, arguments: Arguments) -> None:
+async def enable(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     dirty_bitmaps.lookup_usable(machine.graph, arguments, readonly=True).enabled = True
+    return {}
 
 
-async def disable(machine: Machine, arguments: Arguments) -> None:
+async def disable(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     dirty_bitmaps.lookup_usable(machine.graph, arguments, readonly=True).enabled = False
+    return {}
 
 
-async def merge(machine: Machine, arguments: Arguments) -> None:
+async def merge(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     dirty_bitmaps.merge(machine.graph, arguments)
+    return {}
 
 
 async def sha256(machine: Machine, arguments: Arguments) -> dict[str, str]:

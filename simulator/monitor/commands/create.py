@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 
-async def blockdev_create(machine: Machine, arguments: dict[str, Any]) -> None:
+async def blockdev_create(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     start_create(machine.jobs, arguments["job-id"], arguments["options"])
+    return {}
 
 
 COMMANDS = {"blockdev-create": blockdev_create}

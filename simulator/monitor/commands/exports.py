@@ -28,7 +28,11 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
     if "tls-creds" in arguments:
         raise QmpError(f"No TLS credentials with id '{arguments['tls-creds']}'")
     most = arguments.get("max-connections", DEFAULT_MAX_CONNECTIONS)
-    machine.nbd_server = NbdServer(machine.exports, machine.scheduler, address, most)
+    listener = machine.listen(address) if machine.listen is not None else None
+    machine.nbd_server = NbdServer(
+        machine.exports, machine.scheduler, address, most, on_closed=lambda: machine.on_listen(None)
+    )
+    machine.on_listen(listener)
 
 
 async def nbd_server_stop(machine: Machine, arguments: Arguments) -> Any:

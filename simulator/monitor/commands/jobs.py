@@ -12,66 +12,79 @@ if TYPE_CHECKING:
 Arguments = dict[str, Any]
 
 
-async def job_cancel(machine: Machine, arguments: Arguments) -> None:
+async def job_cancel(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     """Always forced. A job that has nothing to wait for is over before the reply."""
     await machine.jobs.get(arguments["id"]).user_cancel(force=True)
+    return {}
 
 
-async def job_pause(machine: Machine, arguments: Arguments) -> None:
+async def job_pause(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get(arguments["id"]).user_pause()
+    return {}
 
 
-async def job_resume(machine: Machine, arguments: Arguments) -> None:
+async def job_resume(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get(arguments["id"]).user_resume()
+    return {}
 
 
-async def job_complete(machine: Machine, arguments: Arguments) -> None:
+async def job_complete(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get(arguments["id"]).user_complete()
+    return {}
 
 
-async def job_finalize(machine: Machine, arguments: Arguments) -> None:
+async def job_finalize(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     await machine.jobs.get(arguments["id"]).user_finalize()
+    return {}
 
 
-async def job_dismiss(machine: Machine, arguments: Arguments) -> None:
+async def job_dismiss(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     await machine.jobs.get(arguments["id"]).user_dismiss()
+    return {}
 
 
 async def query_jobs(machine: Machine, arguments: Arguments) -> list[dict[str, Any]]:
     return [job.job_info() for job in machine.jobs.by_age]
 
 
-async def block_job_cancel(machine: Machine, arguments: Arguments) -> None:
+async def block_job_cancel(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     """Not forced unless told; a job that the user has paused must be resumed or forced."""
     job = machine.jobs.get_block_job(arguments["device"])
     force = arguments.get("force", False)
     if job.user_paused and not force:
         raise QmpError(f"The block job for device '{job.id}' is currently paused")
     await job.user_cancel(force)
+    return {}
 
 
-async def block_job_pause(machine: Machine, arguments: Arguments) -> None:
+async def block_job_pause(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get_block_job(arguments["device"]).user_pause()
+    return {}
 
 
-async def block_job_resume(machine: Machine, arguments: Arguments) -> None:
+async def block_job_resume(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get_block_job(arguments["device"]).user_resume()
+    return {}
 
 
-async def block_job_complete(machine: Machine, arguments: Arguments) -> None:
+async def block_job_complete(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get_block_job(arguments["device"]).user_complete()
+    return {}
 
 
-async def block_job_finalize(machine: Machine, arguments: Arguments) -> None:
+async def block_job_finalize(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     await machine.jobs.get_block_job(arguments["id"]).user_finalize()
+    return {}
 
 
-async def block_job_dismiss(machine: Machine, arguments: Arguments) -> None:
+async def block_job_dismiss(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     await machine.jobs.get_block_job(arguments["id"]).user_dismiss()
+    return {}
 
 
-async def block_job_set_speed(machine: Machine, arguments: Arguments) -> None:
+async def block_job_set_speed(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     machine.jobs.get_block_job(arguments["device"]).set_speed(arguments["speed"])
+    return {}
 
 
 async def query_block_jobs(machine: Machine, arguments: Arguments) -> list[dict[str, Any]]:

@@ -10,22 +10,26 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 
-async def transaction(machine: Machine, arguments: dict[str, Any]) -> None:
+async def transaction(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     actions = [(action["type"], action.get("data", {})) for action in arguments["actions"]]
     mode = arguments.get("properties", {}).get("completion-mode", "individual")
     await run_transaction(machine.jobs, actions, mode)
+    return {}
 
 
-async def blockdev_snapshot(machine: Machine, arguments: dict[str, Any]) -> None:
+async def blockdev_snapshot(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     await run_transaction(machine.jobs, [("blockdev-snapshot", arguments)], "individual")
+    return {}
 
 
-async def blockdev_snapshot_sync(machine: Machine, arguments: dict[str, Any]) -> None:
+async def blockdev_snapshot_sync(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     await run_transaction(machine.jobs, [("blockdev-snapshot-sync", arguments)], "individual")
+    return {}
 
 
-async def blockdev_snapshot_internal_sync(machine: Machine, arguments: dict[str, Any]) -> None:
+async def blockdev_snapshot_internal_sync(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
     await run_transaction(machine.jobs, [("blockdev-snapshot-internal-sync", arguments)], "individual")
+    return {}
 
 
 COMMANDS = {

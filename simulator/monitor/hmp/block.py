@@ -153,7 +153,6 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
     node = backend.node
     if node is not None:
         machine.graph.check_operation(node, "drive-del")
-        await machine.exports.node_removed(node)
         await backend.remove()
     del machine.graph.backends[identifier]
     backend.name = ""

@@ -88,10 +88,10 @@ class ClientConnection(Connection):
             frozenset((OPTION_REPLY, EXPORT_NAME_REPLY, REPLY, CLOSED)),
         ),
         EXPORT_NAME_REPLY: ("_take_export_name_reply", frozenset((REPLY, CLOSED))),
-        REPLY: ("_take_reply", frozenset((REPLY, SIMPLE_PAYLOAD, CHUNK_PAYLOAD, CLOSED))),
+        REPLY: ("_take_reply", frozenset((SIMPLE_PAYLOAD, CHUNK_PAYLOAD, CLOSED))),
         SIMPLE_PAYLOAD: ("_take_simple_payload", frozenset((REPLY, CLOSED))),
         CHUNK_PAYLOAD: ("_take_chunk_payload", frozenset((REPLY, CLOSED))),
-        CLOSED: ("", frozenset((CLOSED,))),
+        CLOSED: ("", frozenset()),
     }
 
     def __init__(self, options: Sequence[Option], fallback: str | None = None) -> None:

@@ -83,9 +83,9 @@ class ServerConnection(Connection):
         OPTION_MAGIC: ("_take_option_magic", frozenset((OPTION_HEADER, CLOSED))),
         OPTION_HEADER: ("_take_option_header", frozenset((OPTION_PAYLOAD, CLOSED))),
         OPTION_PAYLOAD: ("_take_option_payload", frozenset((OPTION_MAGIC, REQUEST, CLOSED))),
-        REQUEST: ("_take_request", frozenset((REQUEST, WRITE_PAYLOAD, CLOSED))),
+        REQUEST: ("_take_request", frozenset((WRITE_PAYLOAD, CLOSED))),
         WRITE_PAYLOAD: ("_take_write_payload", frozenset((REQUEST, CLOSED))),
-        CLOSED: ("", frozenset((CLOSED,))),
+        CLOSED: ("", frozenset()),
     }
 
     def __init__(

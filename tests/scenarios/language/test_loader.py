@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scenarios.language import steps
-from scenarios.language.loader import SpecError, find_specs, load_file, load_text
-from scenarios.language.tree import DEEPEST_NESTING, LARGEST_FILE_BYTES
+from scenarios.language.loader import SpecError, load_text
 
 HEAD = """name: x
 disks:
@@ -364,39 +363,6 @@ def test_all_problems_of_a_file_are_told_at_once_in_its_order() -> None:
     assert found[-1].endswith('"a" was ended by step 4 (end)')
 
 
-@pytest.mark.parametrize(
-    ("source", "problem"),
-    [
-        (b"", "a.yaml:1: expected a scenario, got an empty file"),
-        (b"name: x\nsource: \xff\n", "a.yaml:2: expected UTF-8 text, got the byte 0xff"),
-        (
-            b"name: [x\n",
-            "a.yaml:2: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'",
-        ),
-        (
-            b"name: x\n---\nname: y\n",
-            "a.yaml:2: not valid YAML: expected a single document in the stream, but found another document",
-        ),
-        (b"name: " + b"[" * 100_000, f"a.yaml:1: nested more than {DEEPEST_NESTING} deep"),
-        (b"#" * (LARGEST_FILE_BYTES + 1), "a.yaml:1: expected a file of at most 4 MiB, got 4194305 bytes"),
-        (
-            b"a: &a [*a]\n",
-            "a.yaml:1: its aliases make more than 400000 values of it, or one that holds itself",
-        ),
-    ],
-)
-def test_what_is_no_yaml_or_too_much_of_it(source: bytes, problem: str) -> None:
-    assert problems_of(source) == [problem]
-
-
-def test_an_alias_bomb_is_refused() -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
-    assert problems_of("\n".join(lines)) == [
-        "a.yaml:1: its aliases make more than 400000 values of it, or one that holds itself"
-    ]
-
-
 def test_an_alias_is_fine() -> None:
     loaded = load_text(
         spec("guest: {disk: vda, write: &w {at: 0, length: 4k}}", "guest: {disk: vdb, write: *w}")
@@ -404,10 +370,3 @@ def test_an_alias_is_fine() -> None:
     assert loaded.steps[0].guest is not None
     assert loaded.steps[1].guest is not None
     assert loaded.steps[0].guest.write == loaded.steps[1].guest.write
-
-
-def test_a_file_that_is_not_there(tmp_path: object) -> None:
-    with pytest.raises(SpecError, match=r"nowhere\.yaml:1: cannot be read: No such file or directory"):
-        load_file(f"{tmp_path}/nowhere.yaml")
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        find_specs(f"{tmp_path}/nowhere.yaml")

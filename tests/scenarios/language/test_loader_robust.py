@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scenarios.language.loader import SpecError, find_specs, load_text
+from scenarios.language.loader import SpecError, find_specs, load_file, load_text
+from scenarios.language.problems import Problem
+from scenarios.language.tree import DEEPEST_NESTING, LARGEST_FILE_BYTES
 
 SPECS = [
     path.read_bytes() for path in find_specs(Path(__file__).parents[3] / "scenarios" / "specs" / "basic")
@@ -48,11 +50,11 @@ PIECES = st.sampled_from(
 
 
 def loads_or_says_why(source: bytes) -> None:
-    problems = []
+    problems: list[Problem | None] = []
     try:
         load_text(source, "a.yaml")
     except SpecError as error:
-        problems = error.problems or [None]
+        problems += error.problems or [None]
     last = source.count(b"\n") + 2
     assert [
         found for found in problems if not found or not 1 <= found.line <= last or not found.message
@@ -86,3 +88,49 @@ def test_specs_with_something_wrong_in_them(source: bytes, edits: list[tuple[int
 def test_the_specs_themselves_load(spec: bytes) -> None:
     """Else the property above would say nothing."""
     load_text(spec)
+
+
+def problems_of(source: str | bytes) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        load_text(source, "a.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (b"", "a.yaml:1: expected a scenario, got an empty file"),
+        (b"name: x\nsource: \xff\n", "a.yaml:2: expected UTF-8 text, got the byte 0xff"),
+        (
+            b"name: [x\n",
+            "a.yaml:2: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'",
+        ),
+        (
+            b"name: x\n---\nname: y\n",
+            "a.yaml:2: not valid YAML: expected a single document in the stream, but found another document",
+        ),
+        (b"name: " + b"[" * 100_000, f"a.yaml:1: nested more than {DEEPEST_NESTING} deep"),
+        (b"#" * (LARGEST_FILE_BYTES + 1), "a.yaml:1: expected a file of at most 4 MiB, got 4194305 bytes"),
+        (
+            b"a: &a [*a]\n",
+            "a.yaml:1: its aliases make more than 400000 values of it, or one that holds itself",
+        ),
+    ],
+)
+def test_what_is_no_yaml_or_too_much_of_it(source: bytes, problem: str) -> None:
+    assert problems_of(source) == [problem]
+
+
+def test_an_alias_bomb_is_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    assert problems_of("\n".join(lines)) == [
+        "a.yaml:1: its aliases make more than 400000 values of it, or one that holds itself"
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: object) -> None:
+    with pytest.raises(SpecError, match=r"nowhere\.yaml:1: cannot be read: No such file or directory"):
+        load_file(f"{tmp_path}/nowhere.yaml")
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        find_specs(f"{tmp_path}/nowhere.yaml")

@@ -226,6 +226,7 @@ def test_a_number_that_json_lacks_is_refused() -> None:
         write(steps.Scenario(name="x", steps=[step]))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64))
 def test_sizes_and_durations_read_back(number: int) -> None:
     assert size(spell_size(number)) == number
@@ -255,6 +256,7 @@ def test_sizes(text: str, expected: int | None) -> None:
     assert size(text) == expected
 
 
+@settings(deadline=None)
 @given(words)
 def test_text_is_text_for_every_yaml_reader(text: str) -> None:
     yaml = pytest.importorskip("yaml")

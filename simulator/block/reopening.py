@@ -1,0 +1,267 @@
+"""blockdev-reopen: new options for nodes that exist, all of them or none.
+
+Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_backing in block.c:4180-4870, 7.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.block import permissions
+from simulator.block.errors import QmpError
+from simulator.block.filenames import header_backing
+from simulator.block.opening import COMMON, block_as_backing, inherited
+from simulator.wire.qdict import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simulator.block.graph import Graph
+    from simulator.block.node import Edge, Node
+
+_ABSENT = object()
+
+
+class _Entry:
+    """A node in the queue. `options` is all that it is to have, `explicit` what the user gave of that."""
+
+    def __init__(self, node: Node, options: dict[str, Any], explicit: dict[str, Any], keeps: bool) -> None:
+        self.node = node
+        self.options = options
+        self.explicit = explicit
+        self.backing_missing = not keeps and "backing" not in options
+        self.prepared = False
+        self.before = _state_of(node)
+
+
+def _state_of(node: Node) -> dict[str, Any]:
+    names = ("read_only", "auto_read_only", "detect_zeroes", "discard_unmap", "cache", "options", "explicit_options")
+    return {name: getattr(node, name) for name in names}
+
+
+async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
+    """Each of `options_list` names its node and gives all of its options: what is left out gets its default.
+
+    Raises QmpError, and nothing has changed then.
+    """
+    queue: list[_Entry] = []
+    tops = []
+    for options in options_list:
+        if "node-name" not in options:
+            raise QmpError("node-name not specified")
+        node = graph.nodes.get(options["node-name"])
+        if node is None:
+            raise QmpError(f"Failed to find node with node-name='{options['node-name']}'")
+        _enqueue(queue, node, options, options, keeps=False)
+        tops.append(node)
+    async with graph.drained(*permissions.topological(tops)):
+        await _reopen_queue(graph, queue)
+
+
+def _enqueue(queue: list[_Entry], node: Node, options: dict[str, Any], explicit: dict[str, Any], keeps: bool) -> None:
+    """The node, and the children that were described within it."""
+    for entry in queue:
+        if entry.node is node:
+            # Named twice: what the later mention leaves out is kept from the earlier one.
+            options = {**entry.options, **options}
+            explicit = {**entry.explicit, **explicit}
+            queue.remove(entry)
+            break
+    queue.append(_Entry(node, options, explicit, keeps))
+    for name, edge in reversed(list(node.children.items())):
+        child = edge.node
+        if child.inherits_from is not node:
+            continue
+        given = options.get(name, _ABSENT)
+        if isinstance(given, dict):
+            child_explicit: dict[str, Any] = given
+        elif given is _ABSENT:
+            child_explicit = dict(child.explicit_options) if keeps else {}
+        elif given == child.node_name:
+            child_explicit = dict(child.explicit_options)
+        else:
+            continue
+        child_keeps = keeps or isinstance(given, str)
+        child_options = inherited_by_reopen(options, node, edge.role, child_explicit)
+        if child_keeps:
+            child_options = {**child.options, **child_options}
+        _enqueue(queue, child, child_options, child_explicit, child_keeps)
+
+
+def inherited_by_reopen(
+    parent_options: dict[str, Any], parent: Node, role: int, given: dict[str, Any]
+) -> dict[str, Any]:
+    """What a child gets from its parent's new options."""
+    before = parent.read_only, parent.auto_read_only, parent.cache
+    parent.read_only = parent_options.get("read-only", False)
+    parent.auto_read_only = parent_options.get("auto-read-only", False)
+    parent.cache = _cache(parent_options)
+    try:
+        return inherited(parent, role, given)
+    finally:
+        parent.read_only, parent.auto_read_only, parent.cache = before
+
+
+def _cache(options: dict[str, Any]) -> dict[str, bool]:
+    cache = options.get("cache", {})
+    return {"writeback": True, "direct": cache.get("direct", False), "no-flush": cache.get("no-flush", False)}
+
+
+async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
+    undo: list[Callable[[], None]] = []
+    let_go: list[Node] = []
+    for entry in queue:
+        try:
+            await entry.node.flush()
+        except OSError as error:
+            raise QmpError(f"Error flushing drive: {error.strerror}") from None
+    try:
+        for entry in queue:
+            await _prepare(graph, entry, undo, let_go)
+        for entry in queue:
+            _apply(entry)
+        permissions.refresh([*(entry.node for entry in queue), *let_go])
+    except QmpError:
+        for entry in queue:
+            for name, value in entry.before.items():
+                setattr(entry.node, name, value)
+        for step in reversed(undo):
+            step()
+        permissions.refresh([*(entry.node for entry in queue), *let_go])
+        for entry in queue:
+            if entry.prepared:
+                entry.node.driver.reopen_abort()
+        raise
+    for entry in reversed(queue):
+        entry.node.driver.reopen_commit()
+    for node in let_go:
+        node.references -= 1
+        await graph.release(node)
+
+
+def _apply(entry: _Entry) -> None:
+    node, options = entry.node, entry.options
+    node.read_only = options.get("read-only", False)
+    node.auto_read_only = options.get("auto-read-only", False)
+    node.detect_zeroes = options.get("detect-zeroes", "off")
+    node.discard_unmap = options.get("discard", "ignore") == "unmap"
+    node.cache = _cache(options)
+    node.options, node.explicit_options = options, entry.explicit
+
+
+async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], let_go: list[Node]) -> None:
+    node, driver, options = entry.node, entry.node.driver, entry.options
+    if options.get("detect-zeroes") == "unmap" and options.get("discard", "ignore") != "unmap":
+        raise QmpError("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")
+    _check_resets(node, options)
+    await driver.reopen_prepare({key: value for key, value in options.items() if key not in COMMON})
+    entry.prepared = True
+    if driver.supports_backing and entry.backing_missing:
+        if node.backing is not None or header_backing(node):
+            raise QmpError(f"backing is missing for '{node.node_name}'")
+    for name in ("backing", "file"):
+        _replace_child(graph, entry, name, undo, let_go)
+    _check_unchanged(node, options)
+
+
+def _own_options(node: Node, options: dict[str, Any]) -> list[str]:
+    """Names that are neither every node's, nor a child's."""
+    children = [name for name, _, _ in node.driver.children]
+    return [name for name in in_order(options) if name not in COMMON and name not in (*children, "backing")]
+
+
+def _check_resets(node: Node, options: dict[str, Any]) -> None:
+    """bdrv_reset_options_allowed, and drivers that cannot be reopened at all."""
+    driver = node.driver
+    if not driver.can_reopen:
+        raise QmpError(
+            f"Block format '{driver.format_name}' used by node '{node.device_or_node_name}' does not support "
+            "reopening files"
+        )
+    for name in ("driver", *_own_options(node, node.options)):
+        if name not in options and name not in driver.resettable_options:
+            raise QmpError(f"Option '{name}' cannot be reset to its default value")
+
+
+def _check_unchanged(node: Node, options: dict[str, Any]) -> None:
+    driver = node.driver
+    fixed = [name for name in _own_options(node, options) if name not in driver.changeable_options]
+    for name in in_order(["driver", "node-name", *fixed]):
+        old = {"driver": driver.format_name, "node-name": node.node_name}.get(name, node.options.get(name))
+        if name in options and options[name] != old:
+            raise QmpError(f"Cannot change the option '{name}'")
+    for name, _, _ in driver.children:
+        given = options.get(name)
+        edge = node.children.get(name)
+        if name not in ("file", "backing") and isinstance(given, str) and edge and edge.node.node_name != given:
+            raise QmpError(f"Cannot change the option '{name}'")
+
+
+def _replace_child(
+    graph: Graph, entry: _Entry, name: str, undo: list[Callable[[], None]], let_go: list[Node]
+) -> None:
+    """The option `file` or `backing` may name another node, `backing` also none."""
+    given = entry.options.get(name, _ABSENT)
+    if given is _ABSENT or isinstance(given, dict):
+        return
+    node = entry.node
+    edge = node.children.get(name)
+    old = edge.node if edge is not None else None
+    new = None
+    if given is not None:
+        new = graph.lookup("", given)
+        if node in permissions.topological([new]):
+            raise QmpError(f"Making '{given}' a {name} child of '{node.node_name}' would create a cycle")
+    if old is new or (old is not None and _without_implicit(old) is new):
+        return
+    if old is not None and old.implicit:
+        raise QmpError(f"Cannot replace implicit {name} child of {node.node_name}")
+    if node.driver.is_filter and old is None:
+        raise QmpError(
+            f"'{node.node_name}' is a {node.driver.format_name} filter node that does not support a {name} child"
+        )
+    _check_link(node, edge, name, given)
+    if old is not None:
+        # It stays until all is done, so that the way back is open.
+        old.references += 1
+        let_go.append(old)
+        undo.append(lambda: _take_back(let_go, old))
+    _link(graph, node, edge, name, new, undo)
+
+
+def _take_back(let_go: list[Node], node: Node) -> None:
+    node.references -= 1
+    let_go.remove(node)
+
+
+def _check_link(node: Node, edge: Edge | None, name: str, given: str | None) -> None:
+    if edge is not None and edge.frozen:
+        raise QmpError(f"Cannot change frozen '{name}' link from '{node.node_name}' to '{given}'")
+    driver = node.driver
+    if name == "backing" and not driver.is_filter and not driver.supports_backing:
+        raise QmpError(f"Driver '{driver.format_name}' of node '{node.node_name}' does not support backing files")
+    if name == "file" and edge is None:
+        raise QmpError("Cannot set file child to format node without file child")
+
+
+def _link(
+    graph: Graph, node: Node, edge: Edge | None, name: str, new: Node | None, undo: list[Callable[[], None]]
+) -> None:
+    if edge is not None and new is not None:
+        old = edge.node
+        graph.move(edge, new)
+        undo.append(lambda: graph.move(edge, old))
+    elif new is not None:
+        made = graph.attach(node, name, permissions.COW, new, 0, permissions.ALL, refresh=False)
+        undo.append(lambda: graph.unlink(made))
+        if name == "backing":
+            block_as_backing(node)
+    elif edge is not None:
+        graph.unlink(edge)
+        undo.append(lambda: graph.relink(edge))
+
+
+def _without_implicit(node: Node) -> Node:
+    while node.implicit and node.filtered is not None:
+        node = node.filtered
+    return node

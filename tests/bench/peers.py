@@ -1,0 +1,188 @@
+"""The two sides of each measurement: a simulated machine in this process, and real programs over their sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simulator import versions
+from simulator.block.host import MemoryHost
+from simulator.machine import Machine
+from simulator.wire.nbd import constants as nbd
+from simulator.wire.nbd.client import open_export
+from simulator.wire.nbd.messages import Ready, Reply
+
+DISK_BYTES = 16 << 20
+READ_BYTES = 64 << 10
+START_S = 10.0
+
+# (command, arguments) with DIR for the directory of sockets and files; None is the NBD session with its one read.
+Step = tuple[str, dict[str, Any]] | None
+
+
+def cycle(directory: str) -> list[Step]:
+    """One fleecing cycle on a raw disk `vda` under the raw node `top`: 11 commands and one NBD session."""
+    unix = {"type": "unix", "data": {"path": f"{directory}/nbd.sock"}}
+    back = {"driver": "raw", "node-name": "top", "file": "vda"}
+    return [
+        ("blockdev-add", {"driver": "file", "node-name": "scratch", "filename": f"{directory}/scratch.raw"}),
+        ("blockdev-add", {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"}),
+        ("blockdev-reopen", {"options": [{**back, "file": "cbw"}]}),
+        ("blockdev-add", {"driver": "snapshot-access", "node-name": "access", "file": "cbw"}),
+        ("nbd-server-start", {"addr": unix}),
+        ("block-export-add", {"type": "nbd", "id": "export", "node-name": "access", "name": "access"}),
+        None,
+        ("nbd-server-stop", {}),
+        ("blockdev-del", {"node-name": "access"}),
+        ("blockdev-reopen", {"options": [back]}),
+        ("blockdev-del", {"node-name": "cbw"}),
+        ("blockdev-del", {"node-name": "scratch"}),
+    ]
+
+
+def disk_nodes(directory: str) -> list[dict[str, Any]]:
+    return [
+        {"driver": "file", "node-name": "vda", "filename": f"{directory}/vda.raw"},
+        {"driver": "raw", "node-name": "top", "file": "vda"},
+    ]
+
+
+class Simulated:
+    """A machine in this process, driven through its monitor's bytes and its NBD server's bytes."""
+
+    def __init__(self) -> None:
+        host = MemoryHost()
+        for name in ("vda", "scratch"):
+            file = host.open(f"/{name}.raw", create=True)
+            file.truncate(DISK_BYTES)
+            file.close()
+        self.machine = Machine(versions.load("7.2"), host, storage_daemon=True)
+        self._monitor = self.machine.connect_monitor()
+        self.command("qmp_capabilities", {})
+        for options in disk_nodes(""):
+            self.command("blockdev-add", options)
+        self._cycle = cycle("")
+
+    def command(self, name: str, arguments: dict[str, Any]) -> None:
+        self._monitor.receive(json.dumps({"execute": name, "arguments": arguments}).encode())
+        self.machine.scheduler.run_ready()
+        answered = self._monitor.output()
+        if b'"error"' in answered:
+            raise AssertionError(f"{name}: {answered.decode()}")
+
+    def run_cycle(self) -> None:
+        for step in self._cycle:
+            if step is None:
+                self.read_session("access")
+            else:
+                self.command(*step)
+
+    def read_session(self, export: str) -> None:
+        server = self.machine.connect_nbd()
+        client = open_export(export)
+        asked = False
+        while True:
+            for event in client.receive_data(server.output()):
+                if isinstance(event, Ready) and not asked:
+                    client.request(nbd.CMD_READ, 0, READ_BYTES)
+                    asked = True
+                elif isinstance(event, Reply):
+                    if len(event.payload) != READ_BYTES:
+                        raise AssertionError("short read")
+                    client.disconnect()
+                    server.receive(b"".join(client.take_output()))
+                    server.receive_eof()
+                    self.machine.scheduler.run_ready()
+                    return
+            server.receive(b"".join(client.take_output()))
+            self.machine.scheduler.run_ready()
+
+
+class Real:
+    """A program with a QMP socket: real QEMU's, or the simulator as an executable."""
+
+    def __init__(self, argv: list[str], directory: Path) -> None:
+        self._directory = directory
+        path = directory / "qmp.sock"
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen(1)
+        chardev = f"socket,id=c,fd={listener.fileno()},server=on,wait=off"
+        self._process = subprocess.Popen(
+            [argv[0], *argv[1:], "--chardev", chardev, *_monitor_of(argv[0])],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        listener.close()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(START_S)
+        self._socket.connect(str(path))
+        self._file = self._socket.makefile("rb")
+        self.greeting = self._file.readline()
+        self.command("qmp_capabilities", {})
+
+    def command(self, name: str, arguments: dict[str, Any]) -> None:
+        self._socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        while True:
+            line = self._file.readline()
+            if not line or line.startswith(b'{"error"'):
+                raise AssertionError(f"{name}: {line.decode() or 'the program has ended'}")
+            if line.startswith(b'{"return"'):
+                return
+
+    def run_cycle(self) -> None:
+        for step in cycle(str(self._directory)):
+            if step is None:
+                self.read_session("access")
+            else:
+                self.command(*step)
+
+    def read_session(self, export: str) -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(START_S)
+            sock.connect(f"{self._directory}/nbd.sock")
+            client = open_export(export)
+            asked = False
+            while True:
+                payload = sock.recv(1 << 18)
+                if not payload:
+                    raise AssertionError("the NBD server closed the connection")
+                for event in client.receive_data(payload):
+                    if isinstance(event, Ready) and not asked:
+                        client.request(nbd.CMD_READ, 0, READ_BYTES)
+                        asked = True
+                    elif isinstance(event, Reply):
+                        client.disconnect()
+                        sock.sendall(b"".join(client.take_output()))
+                        return
+                sock.sendall(b"".join(client.take_output()))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _monitor_of(program: str) -> list[str]:
+    if program.endswith("qemu-storage-daemon"):
+        return ["--monitor", "chardev=c"]
+    return ["-mon", "chardev=c,mode=control"]
+
+
+def make_disks(directory: Path) -> None:
+    for name in ("vda", "scratch"):
+        with (directory / f"{name}.raw").open("wb") as file:
+            file.truncate(DISK_BYTES)
+
+
+def timed(run: Callable[[], None]) -> float:
+    """Seconds."""
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
