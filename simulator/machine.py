@@ -9,6 +9,7 @@ from simulator.block import drive
 from simulator.block.export import Exports
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
+from simulator.block.rules import rules_of
 from simulator.engine.chance import Chance
 from simulator.engine.outbox import Outbox
 from simulator.engine.scheduler import Scheduler
@@ -52,6 +53,7 @@ class Machine:
         self.epoch_ns = epoch_ns
         self.outbox = Outbox(lambda: self.scheduler.now_ns)
         self.graph = Graph(self.scheduler, host, self.chance.split())
+        self.graph.rules = rules_of(version)
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)
         self.nbd_server: NbdServer | None = None

@@ -12,7 +12,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # From the top down: each may import those that stand after it, and itself.
-LAYERS = ("__main__", "serve", "machine", "monitor", "versions", "jobs", "block", "qapi", "wire", "engine")
+LAYERS = (
+    "__main__",
+    "serve",
+    "machine",
+    "monitor",
+    "versions",
+    "jobs",
+    "image_tool",
+    "block",
+    "qapi",
+    "wire",
+    "engine",
+)
 # What is only named in annotations (under TYPE_CHECKING) may stand above, in these cases: commands are handed
 # the machine they act on; jobs and the graph are handed the values of a version.
 TYPE_ONLY_UPWARDS = frozenset((("monitor", "machine"), ("jobs", "versions"), ("block", "versions")))

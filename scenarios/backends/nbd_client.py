@@ -286,7 +286,7 @@ async def list_exports(transport: Transport) -> list[str]:
 
 
 async def raw(transport: Transport, payload: bytes) -> bytes:
-    """Send `payload` after the server's greeting; all that the server sent until it closed, with its greeting."""
+    """Send `payload` after the greeting; all that the server sent until it closed, its greeting included."""
     received = bytearray()
     try:
         while len(received) < _GREETING_BYTES:

@@ -29,7 +29,8 @@ from scenarios.language.steps import Disk, Scenario
 from simulator import image_tool, versions
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
-from simulator.block.host import HostProcess, MemoryHost
+from simulator.block.host import HostProcess
+from simulator.block.memory_host import MemoryHost
 from simulator.engine.chance import Chance
 from simulator.engine.domain import Domain
 from simulator.engine.scheduler import Scheduler, Stuck

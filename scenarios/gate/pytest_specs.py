@@ -102,11 +102,16 @@ class SpecItem(pytest.Item):
                 f"{finding.judge}: {finding.explanation}",
                 *(f"    {line}" for line in finding.evidence),
             ]
-        try:
-            lines.append(f"scenario: {write_reproducer(self.case, result)}")
-        except (OSError, ValueError) as error:
-            lines.append(f"no scenario file could be written: {error}")
+        if result.outcome == "finding":
+            lines.append(self._keep(result))
         return "\n".join([*lines, f"repeat: {self._repeat()}"])
+
+    def _keep(self, result: Result) -> str:
+        """Write a spec of this case; says where, or why not."""
+        try:
+            return f"scenario: {write_reproducer(self.case, result)}"
+        except (OSError, ValueError) as error:
+            return f"no scenario file could be written: {error}"
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, f"{self.case.label} {self.name}"

@@ -99,7 +99,7 @@ def _tell_finding(table: Table, case: Case, result: Result, folder: Path) -> Non
         table.line(f"  {finding.judge}: {first}")
         for line in [*rest, *finding.evidence]:
             table.line(f"    {line}")
-    if result.reason:
+    if result.reason and not result.findings:
         table.line(f"  {result.reason}")
     try:
         path = write_reproducer(case, result, folder)

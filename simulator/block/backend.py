@@ -77,6 +77,10 @@ class BlockBackend(Parent):
         if self.root is not None:
             for ejected in list(self.on_eject):
                 ejected()
+            # blk_drain, block-backend.c:892, and once more on the way: jobs on the node show two pauses (observed).
+            for _ in range(2):
+                async with self.graph.drained(self.root.node):
+                    pass
             edge, self.root = self.root, None
             await self.graph.detach(edge)
 

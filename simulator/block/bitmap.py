@@ -27,17 +27,17 @@ def find_bitmap(node: Node, name: str) -> DirtyBitmap | None:
 class DirtyBitmap:
     """One BdrvDirtyBitmap; making it puts it in front of the node's others.
 
-    `granularity_bytes` is a power of two of at least 512. Offsets and lengths are bytes. A bit stands for a whole
-    granule, the last of which may reach beyond the node.
+    `granularity_bytes` is a power of two of at least 512. Offsets and lengths are bytes. A bit stands for a
+    whole granule, the last of which may reach beyond the node.
 
-    enabled: writes to the node set bits. busy: in use by an operation. successor: the nameless one that records
-    while this one is busy. inconsistent: what the image held cannot be trusted; it may only be removed.
-    skip_store: being removed, so it is not to be stored any more.
+    enabled: writes to the node set bits. busy: in use by an operation. successor: the nameless one that
+    records while this one is busy. inconsistent: what the image held cannot be trusted; it may only be
+    removed. skip_store: being removed, so it is not to be stored any more.
     """
 
     __slots__ = (
-        "_dirty", "busy", "enabled", "granularity_bytes", "inconsistent", "name", "node", "persistent", "readonly",
-        "size_bytes", "skip_store", "successor",
+        "_dirty", "busy", "enabled", "granularity_bytes", "inconsistent", "name", "node", "persistent",
+        "readonly", "size_bytes", "skip_store", "successor",
     )  # fmt: skip
 
     def __init__(self, node: Node, name: str | None, granularity_bytes: int) -> None:
@@ -85,7 +85,8 @@ class DirtyBitmap:
         return self._dirty.next_clear(offset, min(offset + length, self.size_bytes))
 
     def next_dirty_area(self, offset: int, end: int, longest: int) -> tuple[int, int] | None:
-        """(offset, length) of the first dirty run in [offset, end), at most `longest` (hbitmap_next_dirty_area)."""
+        """(offset, length) of the first dirty run in [offset, end), at most `longest`
+        (hbitmap_next_dirty_area)."""
         for first, last, _ in self._dirty.extents(offset, min(end, self.size_bytes)):
             return first, min(last - first, longest)
         return None
@@ -96,7 +97,8 @@ class DirtyBitmap:
         return value is not None, last - offset
 
     def dirty_areas(self) -> Iterator[tuple[int, int]]:
-        """(offset, length) of every dirty run in order, cut at the node's end. It must not change meanwhile."""
+        """(offset, length) of every dirty run in order, cut at the node's end. It must not change
+        meanwhile."""
         for first, last, _ in self._dirty.extents(0, self.size_bytes):
             yield first, last - first
 
@@ -117,8 +119,8 @@ class DirtyBitmap:
         return info
 
     def serialise(self, offset: int, length: int) -> bytes:
-        """One bit a granule, lowest first, in 64 bit little-endian words (hbitmap_serialize_part). `offset` is a
-        multiple of 64 granules."""
+        """One bit a granule, lowest first, in 64 bit little-endian words (hbitmap_serialize_part). `offset`
+        is a multiple of 64 granules."""
         unit = self.granularity_bytes
         count = -(-length // unit)
         bits = bytearray(-(-count // 64) * 8)

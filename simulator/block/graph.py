@@ -15,6 +15,7 @@ from simulator.block.host import Host
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.parent import Parent
+from simulator.block.rules import BlockRules
 from simulator.engine.chance import Chance
 from simulator.engine.scheduler import Scheduler
 from simulator.engine.task import WaitQueue
@@ -49,6 +50,7 @@ class Graph:
         self.host = host
         self.nodes: dict[str, Node] = {}  # in the order they were made
         self.backends: dict[str, BlockBackend] = {}  # named drives
+        self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.warnings: list[str] = []
         self._chance = chance

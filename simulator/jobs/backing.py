@@ -1,4 +1,5 @@
-"""Putting a node below or above another as its backing file while both are in use (block.c:3318, 5245, 7.2)."""
+"""Putting a node below or above another as its backing file while both are in use (block.c:3318, 5245,
+7.2)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None) -> None
         )
     if not overlay.driver.supports_backing:
         raise QmpError(
-            f"Driver '{overlay.driver.format_name}' of node '{overlay.node_name}' does not support backing files"
+            f"Driver '{overlay.driver.format_name}' of node '{overlay.node_name}' does not support backing "
+            "files"
         )
     async with graph.drained(overlay):
         if edge is not None:
@@ -33,7 +35,8 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None) -> None
 
 
 async def append(graph: Graph, overlay: Node, below: Node) -> None:
-    """Put `overlay` above `below` and give it all users of that (bdrv_append). Raises QmpError and undoes all."""
+    """Put `overlay` above `below` and give it all users of that (bdrv_append). Raises QmpError and undoes
+    all."""
     await set_backing(graph, overlay, below)
     try:
         await graph.replace(below, overlay)

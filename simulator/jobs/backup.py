@@ -1,8 +1,8 @@
 """The backup job: a copy of a disk as it is when the job is made.
 
-A copy-before-write filter above the source saves what the guest is about to overwrite; the job itself copies the rest,
-or with sync=none nothing, and then the target is a view of that point in time for as long as the job runs.
-Source: block/backup.c, 7.2.
+A copy-before-write filter above the source saves what the guest is about to overwrite; the job itself
+copies the rest, or with sync=none nothing, and then the target is a view of that point in time for as long
+as the job runs. Source: block/backup.c, 7.2.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ class BackupJob(BlockJob):
     __slots__ = ("_call", "_call_over", "_ended", "copying", "filter", "options", "source", "target")
 
     def __init__(
-        self, jobs: Jobs, job_id: str, txn: JobTxn, options: BackupOptions, source: Node, target: Node, cbw: Node
+        self,
+        jobs: Jobs,
+        job_id: str,
+        txn: JobTxn,
+        options: BackupOptions,
+        source: Node,
+        target: Node,
+        cbw: Node,
     ) -> None:
         super().__init__(jobs, job_id, txn, options.auto_finalize, options.auto_dismiss)
         self.options = options
@@ -79,7 +86,8 @@ class BackupJob(BlockJob):
         self.copying.skip_unallocated = False
 
     async def _copy(self) -> None:
-        """backup_loop: until all is copied, or an error is to be reported. A pause ends a call, and so may an error."""
+        """backup_loop: until all is copied, or an error is to be reported. A pause ends a call, and so may
+        an error."""
         whole = self.copying.size_bytes + -self.copying.size_bytes % self.copying.cluster_bytes
         while True:
             options = self.options
@@ -146,8 +154,9 @@ class BackupJob(BlockJob):
         self._sync_bitmap(failed=True)
 
     def _sync_bitmap(self, failed: bool) -> None:
-        """backup_cleanup_sync_bitmap: either the successor, with what was written meanwhile, takes the bitmap's place,
-        or the two are one again; a failed job that syncs always adds what it has not copied."""
+        """backup_cleanup_sync_bitmap: either the successor, with what was written meanwhile, takes the
+        bitmap's place, or the two are one again; a failed job that syncs always adds what it has not
+        copied."""
         bitmap, mode = self.options.bitmap, self.options.bitmap_mode
         if bitmap is None:
             return
@@ -179,7 +188,8 @@ async def _drop(cbw: Node) -> None:
 async def create_backup(
     jobs: Jobs, source: Node, target: Node, options: BackupOptions, txn: JobTxn | None
 ) -> BackupJob:
-    """backup_job_create: check, insert the filter, make the job; it is not started. Raises QmpError, undoing all."""
+    """backup_job_create: check, insert the filter, make the job; it is not started. Raises QmpError,
+    undoing all."""
     _check(jobs, source, target, options)
     bitmap = options.bitmap
     if bitmap is not None:
@@ -227,7 +237,8 @@ async def _make_job(
     copying = _copying_of(cbw)
     if options.max_chunk_bytes and options.max_chunk_bytes < copying.cluster_bytes:
         raise QmpError(
-            f"Required max-chunk ({options.max_chunk_bytes}) is less than backup cluster size ({copying.cluster_bytes})"
+            f"Required max-chunk ({options.max_chunk_bytes}) is less than backup cluster size "
+            f"({copying.cluster_bytes})"
         )
 
     def make(job_id: str, group: JobTxn) -> BackupJob:

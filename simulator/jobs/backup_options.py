@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class BackupOptions:
-    """`sync` is full, top, none or bitmap (incremental is bitmap with mode on-success). `bitmap` is on the source;
-    `bitmap_mode` says what becomes of it and is None without one. `max_chunk_bytes` 0 means no limit."""
+    """`sync` is full, top, none or bitmap (incremental is bitmap with mode on-success). `bitmap` is on the
+    source; `bitmap_mode` says what becomes of it and is None without one. `max_chunk_bytes` 0 means no
+    limit."""
 
     __slots__ = (
         "auto_dismiss", "auto_finalize", "bitmap", "bitmap_mode", "compress", "filter_node_name", "job_id",
@@ -66,5 +67,6 @@ class BackupOptions:
             raise QmpError("sync mode 'none' does not produce meaningful bitmap outputs")
         if self.bitmap_mode == "never" and self.sync != "bitmap":
             raise QmpError(
-                f"Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '{self.sync}'"
+                "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode "
+                f"'{self.sync}'"
             )

@@ -1,4 +1,5 @@
-"""A job that works on nodes: it stands on them, keeps others off, and answers block-job-* (blockjob.c, 7.2)."""
+"""A job that works on nodes: it stands on them, keeps others off, and answers block-job-* (blockjob.c,
+7.2)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _ACTIONS = {
 
 
 class BlockJob(Job):
-    """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0 unlimited."""
+    """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0
+    unlimited."""
 
     __slots__ = ("_blockers", "edges", "io_status", "speed_bytes_per_s")
 
@@ -40,8 +42,11 @@ class BlockJob(Job):
         self._blockers: list[tuple[Node, tuple[str, frozenset[str]]]] = []
 
     # -- its nodes
-    def add_node(self, name: str, node: Node, perm: int, shared: int, allowed: frozenset[str] = frozenset()) -> None:
-        """Stand on `node` and block all operations on it but `allowed`. Raises QmpError on a permission conflict."""
+    def add_node(
+        self, name: str, node: Node, perm: int, shared: int, allowed: frozenset[str] = frozenset()
+    ) -> None:
+        """Stand on `node` and block all operations on it but `allowed`. Raises QmpError on a permission
+        conflict."""
         edge = self.jobs.graph.attach(self, name, 0, node, perm, shared)
         self.edges.insert(0, edge)
         blocker = (f"block device is in use by block job: {self.job_type}", allowed)
@@ -88,8 +93,9 @@ class BlockJob(Job):
 
     # -- errors of its requests
     def error_action(self, on_error: str, operation: str, errno: int) -> str:
-        """What to do about a failed request, "report", "ignore" or "stop", by the policy `on_error` (BlockdevOnError).
-        The event is sent; for "stop" the job is paused as if by the user. `operation` is "read" or "write"."""
+        """What to do about a failed request, "report", "ignore" or "stop", by the policy `on_error`
+        (BlockdevOnError). The event is sent; for "stop" the job is paused as if by the user. `operation` is
+        "read" or "write"."""
         action = _ACTIONS[on_error][errno == ENOSPC]
         self.jobs.emit("BLOCK_JOB_ERROR", {"device": self.id, "operation": operation, "action": action})
         if action == "stop":

@@ -1,4 +1,5 @@
-"""The job that makes an image (block/create.c, 7.2). It is always dismissed by hand, and has no BLOCK_JOB_* events."""
+"""The job that makes an image (block/create.c, 7.2). It is always dismissed by hand, and has no BLOCK_JOB_*
+events."""
 
 from __future__ import annotations
 

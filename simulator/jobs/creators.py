@@ -29,7 +29,7 @@ async def create(graph: Graph, driver: str, options: dict[str, Any]) -> None:
 
 
 async def _create_qcow2(graph: Graph, options: dict[str, Any]) -> None:
-    """qcow2_co_create, block/qcow2.c: the image goes into a node that exists, or is opened for the purpose."""
+    """qcow2_co_create, block/qcow2.c: the image goes into a node that exists, or is opened for it."""
     from simulator.block.drivers import qcow2_create
 
     file = await _open_reference(graph, options["file"])

@@ -28,7 +28,8 @@ def lookup(graph: Graph, node_name: str, name: str) -> DirtyBitmap:
 
 
 def lookup_usable(graph: Graph, arguments: dict[str, Any], readonly: bool = False) -> DirtyBitmap:
-    """A bitmap by `node` and `name` that nobody is using; with `readonly`, of an image that cannot be written too."""
+    """A bitmap by `node` and `name` that nobody is using; with `readonly`, of an image that cannot be
+    written too."""
     bitmap = lookup(graph, arguments["node"], arguments["name"])
     bitmap.check(readonly=not readonly)
     return bitmap
@@ -48,7 +49,9 @@ def add(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
     persistent: bool = arguments.get("persistent", False)
     if persistent:
         if not node.driver.can_store_bitmaps:
-            raise QmpError(f"Can't store persistent bitmaps to {node.device_or_node_name}: Operation not supported")
+            raise QmpError(
+                f"Can't store persistent bitmaps to {node.device_or_node_name}: Operation not supported"
+            )
         from simulator.block.drivers import qcow2, qcow2_bitmaps
 
         assert isinstance(node.driver, qcow2.Qcow2)

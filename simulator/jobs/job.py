@@ -1,7 +1,8 @@
 """A background job: its coroutine, where that may be paused, how it is cancelled, and how it ends.
 
-Source: job.c, 7.2. The order in which coroutines are entered and left is QEMU's, because the order of events is
-made of it: `enter` runs the job at once until it gives up control, as aio_co_wake does from a command.
+Source: job.c, 7.2. The order in which coroutines are entered and left is QEMU's, because the order of
+events is made of it: `enter` runs the job at once until it gives up control, as aio_co_wake does from a
+command.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ if TYPE_CHECKING:
 class Job(Parent):
     """Base of all kinds of jobs. A kind overrides `run` and what it needs of the hooks below it.
 
-    `pause_count` counts whoever wants the job to stand still: the user, and every drained section around its nodes.
-    `busy` is false only while the coroutine is parked where it may be entered. `errno` is 0 until the job fails.
+    `pause_count` counts whoever wants the job to stand still: the user, and every drained section around
+    its nodes. `busy` is false only while the coroutine is parked where it may be entered. `errno` is 0
+    until the job fails.
     """
 
     job_type = ""
 
     __slots__ = (
-        "_parked", "_sleep_timer", "_task", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred", "errno",
-        "error", "force_cancelled", "id", "jobs", "pause_count", "paused", "progress", "started", "status", "txn",
-        "user_paused",
+        "_parked", "_sleep_timer", "_task", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",
+        "errno", "error", "force_cancelled", "id", "jobs", "pause_count", "paused", "progress", "started",
+        "status", "txn", "user_paused",
     )  # fmt: skip
 
     def __init__(
@@ -338,7 +340,8 @@ class Job(Parent):
         return not self.errno
 
     async def end(self) -> None:
-        """job_finalize_single: let go of everything, tell the outcome, be concluded, and gone if nobody waits."""
+        """job_finalize_single: let go of everything, tell the outcome, be concluded, and gone if nobody
+        waits."""
         self._update_errno()
         if self.errno:
             self.abort()

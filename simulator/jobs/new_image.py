@@ -1,4 +1,5 @@
-"""Images that drive-backup and blockdev-snapshot-sync make and open by file name (bdrv_img_create, block.c:6919, 7.2)."""
+"""Images that drive-backup and blockdev-snapshot-sync make and open by file name (bdrv_img_create,
+block.c:6919, 7.2)."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def _explicit(node: Node) -> Node:
     return node
 
 
-async def create_image(graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None) -> None:
+async def create_image(
+    graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None
+) -> None:
     """Write an empty image of that size over whatever `filename` was. Raises QmpError."""
     if image_format not in _FORMATS:
         # As a QEMU says that was built without the format.
@@ -52,7 +55,8 @@ async def create_image(graph: Graph, filename: str, image_format: str, size_byte
 
 
 def describe_image(graph: Graph, filename: str, image_format: str | None, like: Node) -> dict[str, Any]:
-    """Options that open an image by file name, cached as the node it stands in for. Raises QmpError if there is none."""
+    """Options that open an image by file name, cached as the node it stands in for. Raises QmpError if
+    there is none."""
     cache = {key: like.cache[key] for key in ("direct", "no-flush")}
     return {
         "driver": image_format if image_format is not None else probe(graph, filename),

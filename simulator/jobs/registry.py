@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class Jobs:
-    """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes idle."""
+    """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes
+    idle."""
 
     __slots__ = ("_exits", "by_age", "changed", "graph", "outbox", "rules", "scheduler")
 
@@ -38,7 +39,8 @@ class Jobs:
         self.outbox.emit(name, data)
 
     def add(self, job_id: str | None, make: Callable[[str, JobTxn], Job], txn: JobTxn | None = None) -> Job:
-        """Make a job by `make(id, txn)` and list it as created (job_create). Raises QmpError on a bad or used id."""
+        """Make a job by `make(id, txn)` and list it as created (job_create). Raises QmpError on a bad or
+        used id."""
         if job_id is None:
             raise QmpError("An explicit job ID is required")
         if not well_formed_id(job_id):
@@ -57,8 +59,8 @@ class Jobs:
         self.by_age.remove(job)
 
     def schedule_exit(self, job: Job) -> None:
-        """Let the main loop see to a job whose coroutine has ended. Of jobs that end in one turn of it the last comes
-        first: QEMU keeps what is to be done (BHs, util/async.c) in a stack."""
+        """Let the main loop see to a job whose coroutine has ended. Of jobs that end in one turn of it the
+        last comes first: QEMU keeps what is to be done (BHs, util/async.c) in a stack."""
         self._exits.append(job)
         if len(self._exits) == 1:
             self.scheduler.spawn(self._run_exits(), "main loop")

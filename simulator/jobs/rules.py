@@ -1,4 +1,5 @@
-"""What versions of QEMU do differently with jobs and transactions: values that a version hands to the model."""
+"""What versions of QEMU do differently with jobs and transactions: values that a version hands to the
+model."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ _COMPLETION_MODE = "Action '{action}' does not support Transaction property comp
 class JobRules:
     """The defaults are 7.2's.
 
-    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and cleans its
-    actions in reverse of the order given. `completion_mode_text`: template of that refusal, with {action} and {mode}.
-    `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as a success. `target_by_device`:
-    drive-backup takes mode=drive, where `target` is the id of a drive.
+    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and cleans
+    its actions in reverse of the order given. `completion_mode_text`: template of that refusal, with
+    {action} and {mode}. `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as a
+    success. `target_by_device`: drive-backup takes mode=drive, where `target` is the id of a drive.
     """
 
     __slots__ = (

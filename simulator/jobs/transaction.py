@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class Action:
-    """One action. Only `prepare` may fail, by QmpError; then `abort` is called for it too, and for all before it,
-    newest first. `clean` is called for every action that was begun, whatever became of it."""
+    """One action. Only `prepare` may fail, by QmpError; then `abort` is called for it too, and for all
+    before it, newest first. `clean` is called for every action that was begun, whatever became of it."""
 
     # Whether jobs that this action starts can end as a group.
     supports_grouped = False
@@ -41,7 +41,9 @@ class Action:
     async def clean(self) -> None: ...
 
 
-async def run_transaction(jobs: Jobs, actions: list[tuple[str, dict[str, Any]]], completion_mode: str) -> None:
+async def run_transaction(
+    jobs: Jobs, actions: list[tuple[str, dict[str, Any]]], completion_mode: str
+) -> None:
     """`actions` are (TransactionActionKind, arguments). Raises QmpError, and then nothing has changed."""
     from simulator.jobs.actions import ACTIONS
 

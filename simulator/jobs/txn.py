@@ -27,8 +27,8 @@ class JobTxn:
         self.jobs.remove(job)
 
     async def succeeded(self, job: Job) -> None:
-        """`job` is through without an error (job_completed_txn_success): when all are, they become pending; when
-        none of them is to be finalized by hand, they are finalized."""
+        """`job` is through without an error (job_completed_txn_success): when all are, they become pending;
+        when none of them is to be finalized by hand, they are finalized."""
         job.set_status("waiting")
         if not all(other.is_completed() for other in self.jobs):
             return
@@ -49,7 +49,8 @@ class JobTxn:
             await other.end()
 
     async def failed(self, job: Job) -> None:
-        """`job` failed or was cancelled (job_completed_txn_abort): cancel the others and end all, newest first."""
+        """`job` failed or was cancelled (job_completed_txn_abort): cancel the others and end all, newest
+        first."""
         if self.aborting:
             # Another member failed first and sees to everything.
             return

@@ -19,7 +19,8 @@ _FLOCK = struct.Struct("=hh4xqqi4x")
 
 
 class DiskHost(Host):
-    """Files of the machine this runs on. Locks are the same bytes that QEMU locks, so each refuses the other."""
+    """Files of the machine this runs on. Locks are the same bytes that QEMU locks, so each refuses the
+    other."""
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)

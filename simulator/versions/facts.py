@@ -109,13 +109,24 @@ class Block(Group):
 
     backup_step_bytes: what a backup copies at a time, and so where a crawling one (speed=1) stops.
     backup_on_cbw_error: blockdev-backup takes on-cbw-error.
+    cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
+    forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes beyond its
+    end is answered from the source, which the guest has overwritten.
     """
 
-    __slots__ = ("backup_on_cbw_error", "backup_step_bytes", "transaction_commits_in_order")
+    __slots__ = (
+        "backup_on_cbw_error",
+        "backup_step_bytes",
+        "cbw_timeout_bits",
+        "forgets_bounded_copies",
+        "transaction_commits_in_order",
+    )
 
     transaction_commits_in_order: bool
     backup_step_bytes: int
     backup_on_cbw_error: bool
+    cbw_timeout_bits: int
+    forgets_bounded_copies: bool
 
 
 class Exports(Group):

@@ -78,6 +78,12 @@ FACTS = (
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("block.transaction_commits_in_order", True, "blockdev.c:2370"),
     ("block.backup_step_bytes", 1 << 20, "block/block-copy.c:29"),
+    ("block.cbw_timeout_bits", 32, "block/copy-before-write.c:44, observed: 5 s are 0.7 s"),
+    (
+        "block.forgets_bounded_copies",
+        True,
+        "util/hbitmap.c:334 says false of a dirty run that ends inside the range, observed",
+    ),
     ("block.backup_on_cbw_error", False, "introspection of the binary"),
     ("exports.server_stop_newest_first", False, "observed with four exports"),
     ("exports.writable_multi_conn", True, "nbd/server.c:1732"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator import versions
-from simulator.block.host import MemoryHost
+from simulator.block.memory_host import MemoryHost
 from simulator.machine import Machine
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client import open_export

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  tables of bytes read better in long lines
 """simulator.wire.nbd against real peers: byte for byte beside qemu-nbd, and with real clients and servers."""
 
 import json
@@ -20,12 +21,20 @@ from simulator.wire.nbd.server import ServerConnection
 
 SIZE = 1 << 20
 KIB = 1024
-RUNS = [(0, 64 * KIB, None), (64 * KIB, 192 * KIB, 0x11), (192 * KIB, 512 * KIB, None), (512 * KIB, 576 * KIB, 0x22), (576 * KIB, SIZE, None)]
+RUNS = [
+    (0, 64 * KIB, None),
+    (64 * KIB, 192 * KIB, 0x11),
+    (192 * KIB, 512 * KIB, None),
+    (512 * KIB, 576 * KIB, 0x22),
+    (576 * KIB, SIZE, None),
+]
 FLAGS = (
     nbd.FLAG_HAS_FLAGS | nbd.FLAG_SEND_FLUSH | nbd.FLAG_SEND_FUA | nbd.FLAG_SEND_CACHE | nbd.FLAG_CAN_MULTI_CONN
     | nbd.FLAG_SEND_TRIM | nbd.FLAG_SEND_WRITE_ZEROES | nbd.FLAG_SEND_FAST_ZERO
 )  # fmt: skip
-READ_ONLY = FLAGS & ~(nbd.FLAG_SEND_TRIM | nbd.FLAG_SEND_WRITE_ZEROES | nbd.FLAG_SEND_FAST_ZERO) | nbd.FLAG_READ_ONLY
+READ_ONLY = (
+    FLAGS & ~(nbd.FLAG_SEND_TRIM | nbd.FLAG_SEND_WRITE_ZEROES | nbd.FLAG_SEND_FAST_ZERO) | nbd.FLAG_READ_ONLY
+)
 DEADLINE_S = 10
 
 
@@ -68,7 +77,23 @@ def image(tmp_path_factory):
 
 @contextmanager
 def running_qemu_nbd(image, path, read_only):
-    argv = ["qemu-nbd", "-k", path, "-f", "qcow2", "-t", "-e", "20", "-x", "n0", "-D", "desc", "-A", "-B", "b0"]
+    argv = [
+        "qemu-nbd",
+        "-k",
+        path,
+        "-f",
+        "qcow2",
+        "-t",
+        "-e",
+        "20",
+        "-x",
+        "n0",
+        "-D",
+        "desc",
+        "-A",
+        "-B",
+        "b0",
+    ]
     # A writable export may not share its image, so each gets its own copy.
     own = path.parent / "d.qcow2"
     shutil.copy(image, own)
@@ -108,14 +133,18 @@ class Memory:
 
     def serve(self, server, request):
         if request.kind == nbd.CMD_READ:
-            server.reply_read(request, [(n, None if value is None else data) for n, value, data in self.pieces(request)])
+            server.reply_read(
+                request, [(n, None if value is None else data) for n, value, data in self.pieces(request)]
+            )
         elif request.kind == nbd.CMD_BLOCK_STATUS:
             kinds = {0: (3, 0), 1: (0, 1)}
             statuses = {}
             for context_id in server.contexts.values():
                 hole, data = kinds.get(context_id, (0, 1))
                 written = (0x22,) if context_id > 1 else (0x11, 0x22)
-                statuses[context_id] = [(n, data if value in written else hole) for n, value, _ in self.pieces(request)]
+                statuses[context_id] = [
+                    (n, data if value in written else hole) for n, value, _ in self.pieces(request)
+                ]
             server.reply_block_status(request, statuses)
         elif request.flags & nbd.CMD_FLAG_FAST_ZERO:
             server.reply_error(request, 95)
@@ -128,7 +157,9 @@ class Memory:
             server.reply_done(request)
 
     def new_server(self):
-        return ServerConnection(lambda name: self.info if name == self.info.name else None, lambda: [self.info])
+        return ServerConnection(
+            lambda name: self.info if name == self.info.name else None, lambda: [self.info]
+        )
 
     def converse(self, steps, chunk_bytes=1 << 30):
         """What our server sends after each step."""
@@ -310,13 +341,29 @@ def test_writing_with_all_flags(image, tmp_path, session, read_only):
     steps = [session]
     for bit in (None, *range(16)):
         flags = 0 if bit is None else 1 << bit
-        steps += [command(1, 65536, 512, flags) + b"x" * 512, command(6, 65536, 512, flags), command(4, 65536, 512, flags)]
+        steps += [
+            command(1, 65536, 512, flags) + b"x" * 512,
+            command(6, 65536, 512, flags),
+            command(4, 65536, 512, flags),
+        ]
     with running_qemu_nbd(image, tmp_path / "s", read_only) as server:
         compare_with_qemu(server, steps, (1 << 30, 11))
 
 
 words = st.one_of(
-    st.sampled_from([STRUCTURED, option(3), go(b"zork"), go(b"n0", 3, code=6), context(9, b"n0"), context(10, b"n0", *ALL), option(42), b"\0", b"n0"]),
+    st.sampled_from(
+        [
+            STRUCTURED,
+            option(3),
+            go(b"zork"),
+            go(b"n0", 3, code=6),
+            context(9, b"n0"),
+            context(10, b"n0", *ALL),
+            option(42),
+            b"\0",
+            b"n0",
+        ]
+    ),
     st.binary(max_size=12),
     st.builds(option, st.integers(2, 12), st.binary(max_size=24)),
 )
@@ -334,7 +381,9 @@ def test_handshake_noise(qemu_nbd, noise, chunk_bytes):
 
 commands = st.builds(
     command,
-    st.sampled_from([0, 0, 3, 7, 8, 9]),  # no cache: it copies on read in qemu-nbd, even with -r, and so changes what is mapped
+    st.sampled_from(
+        [0, 0, 3, 7, 8, 9]
+    ),  # no cache: it copies on read in qemu-nbd, even with -r, and so changes what is mapped
     st.integers(0, SIZE) | st.sampled_from([SIZE, SIZE - 1, 1 << 63]),
     st.integers(0, 70000) | st.sampled_from([SIZE, 1 << 25, (1 << 25) + 1, (1 << 32) - 1]),
     st.sampled_from([0, 0, 0, 1, 2, 4, 8, 16]),
@@ -370,6 +419,30 @@ def test_assertion(image, tmp_path):
     assert message.strip().endswith(ended.reason)
 
 
+def test_a_disk_that_fails(image, tmp_path):
+    """qemu-nbd closes the connection instead of saying so, where it could have sent several chunks."""
+    disk = f"driver=qcow2,file.driver=blkdebug,file.image.driver=file,file.image.filename={image}"
+    error = "file.inject-error.0.event=read_aio,file.inject-error.0.errno=5"
+    path = tmp_path / "s"
+    process = start(["qemu-nbd", "-k", path, "-r", "-t", "-x", "n0", "--image-opts", f"{disk},{error}"], path)
+    try:
+        for session, flags in ((SESSION, 0), (SESSION, nbd.CMD_FLAG_DF), (SIMPLE_SESSION, 0)):
+            asked = command(0, 64 * KIB, 4096, flags)
+            server = Memory(ExportInfo("n0", SIZE, READ_ONLY)).new_server()
+            greeting = server.receive_data(session) and b"".join(server.take_output())
+            server.fail_read(server.receive_data(asked)[0], 5, "Input/output error")
+            answer = b"".join(server.take_output())
+            with connect(path) as connection:
+                connection.sendall(session)
+                theirs = connection.makefile("rb")
+                theirs.read(len(greeting))
+                connection.sendall(asked)
+                assert theirs.read(len(answer) or 1) == answer  # nothing: it closes
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # -- our client on real servers
 
 
@@ -393,7 +466,10 @@ def session_of(path, connection):
         sent = [connection.request(*request) for request in requests]
         while len(events) < len(sent):
             step()
-        return [next(reply for reply in events if type(reply) is Reply and reply.request is request) for request in sent]
+        return [
+            next(reply for reply in events if type(reply) is Reply and reply.request is request)
+            for request in sent
+        ]
 
     def close():
         connection.disconnect()
@@ -413,7 +489,9 @@ def test_our_client_on_qemu_nbd(qemu_nbd, structured):
     ready = opened[-1]
     assert (ready.size, ready.block_sizes) == (SIZE, (1, 4096, 32 << 20))
     assert ready.flags == info.flags | (nbd.FLAG_SEND_DF if structured else 0)
-    assert ready.contexts == ({"base:allocation": 0, "qemu:allocation-depth": 1, "qemu:dirty-bitmap:b0": 2} if structured else {})
+    assert ready.contexts == (
+        {"base:allocation": 0, "qemu:allocation-depth": 1, "qemu:dirty-bitmap:b0": 2} if structured else {}
+    )
     ranges = [(start_ * 4096, 40_000) for start_ in range(40)]
     replies = ask([(nbd.CMD_READ, *range_) for range_ in ranges[:15]])
     for (offset, length), reply in zip(ranges, replies, strict=False):
@@ -429,7 +507,10 @@ def test_our_client_on_qemu_nbd(qemu_nbd, structured):
 @pytest.mark.parametrize("arguments", [["--no-sr"], ["-m", "single"], []])
 def test_our_client_on_nbdkit(tmp_path, arguments):
     path = tmp_path / "s"
-    process = start(["nbdkit", "-f", "-U", path, *(["--no-sr"] if "--no-sr" in arguments else []), "pattern", str(SIZE)], path)
+    process = start(
+        ["nbdkit", "-f", "-U", path, *(["--no-sr"] if "--no-sr" in arguments else []), "pattern", str(SIZE)],
+        path,
+    )
     try:
         opened, ask, close = session_of(path, open_export("", ["base:allocation"]))
         assert opened[-1].size == SIZE
@@ -449,7 +530,15 @@ def test_our_client_on_nbdkit(tmp_path, arguments):
 @pytest.fixture
 def our_server(tmp_path):
     """A memory disk behind a unix socket: one thread a connection, sockets and nothing else."""
-    memory = Memory(ExportInfo("n0", SIZE, FLAGS, "desc", contexts=("base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0")))
+    memory = Memory(
+        ExportInfo(
+            "n0",
+            SIZE,
+            FLAGS,
+            "desc",
+            contexts=("base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"),
+        )
+    )
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "s"))
     listener.listen()
@@ -491,11 +580,15 @@ def test_nbdinfo_on_our_server(our_server):
     export = json.loads(tool("nbdinfo", "--json", uri))["exports"][0]
     assert (export["export-name"], export["description"], export["export-size"]) == ("n0", "desc", SIZE)
     assert export["contexts"] == ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"]
-    assert export["can_fast_zero"] and export["can_df"] and not export["is_read_only"]
+    assert (export["can_fast_zero"], export["can_df"], export["is_read_only"]) == (True, True, False)
     listing = json.loads(tool("nbdinfo", "--list", "--json", uri))
     assert [entry["export-name"] for entry in listing["exports"]] == ["n0"]
     ranges = json.loads(tool("nbdinfo", "--json", "--map=qemu:dirty-bitmap:b0", uri))
-    assert [(run["offset"], run["length"], run["type"]) for run in ranges] == [(0, 524288, 0), (524288, 65536, 1), (589824, 458752, 0)]
+    assert [(run["offset"], run["length"], run["type"]) for run in ranges] == [
+        (0, 524288, 0),
+        (524288, 65536, 1),
+        (589824, 458752, 0),
+    ]
 
 
 def test_nbdcopy_on_our_server(our_server, tmp_path):
@@ -520,5 +613,18 @@ def test_qemu_img_on_our_server(our_server, tmp_path):
 
 def test_qemu_io_on_our_server(our_server):
     memory, uri = our_server
-    tool("qemu-io", "-f", "raw", "-c", "write -P 0x77 4k 8k", "-c", "read -P 0x77 4k 8k", "-c", "write -z 6k 1k", "-c", "flush", uri)
+    tool(
+        "qemu-io",
+        "-f",
+        "raw",
+        "-c",
+        "write -P 0x77 4k 8k",
+        "-c",
+        "read -P 0x77 4k 8k",
+        "-c",
+        "write -z 6k 1k",
+        "-c",
+        "flush",
+        uri,
+    )
     assert memory.content[4096:12288] == b"\x77" * 2048 + bytes(1024) + b"\x77" * 5120

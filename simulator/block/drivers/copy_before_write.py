@@ -41,9 +41,6 @@ class CopyBeforeWrite(Driver):
         ("file", permissions.FILTERED | permissions.PRIMARY, True),
         ("target", permissions.DATA, True),
     )
-    # The timeout is kept in 32 bits of nanoseconds, so 5 seconds become 0.7 (block/copy-before-write.c:44, 7.2).
-    timeout_modulus_ns = 1 << 32
-
     copy_state: BlockCopyState
     copied: DirtyBitmap
     readable: DirtyBitmap
@@ -52,7 +49,7 @@ class CopyBeforeWrite(Driver):
         node = self.node
         bitmap = _lookup_bitmap(node.graph, options["bitmap"]) if "bitmap" in options else None
         self._on_error: str = options.get("on-cbw-error", _BREAK_GUEST_WRITE)
-        self._timeout_ns = int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % self.timeout_modulus_ns
+        self._timeout_ns = int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % (1 << node.graph.rules.cbw_timeout_bits)
         node.size_bytes = self.file.node.size_bytes
         try:
             self.copy_state = BlockCopyState(self.file, self.target, bitmap)
@@ -177,7 +174,7 @@ class CopyBeforeWrite(Driver):
         if self.snapshot_error is not None or self.readable.next_zero(offset, end - offset) is not None:
             raise OSError(EACCES, strerror(EACCES))
         copied, length = self.copied.status(offset, end - offset)
-        if copied:
+        if copied and not (offset + length < end and self.node.graph.rules.forgets_bounded_copies):
             return self.target, None, length
         return self.file, self._frozen.add(offset, length), length
 

@@ -151,7 +151,8 @@ class File(Driver):
     # -- what others may ask
     @property
     def cluster_bytes(self) -> int | None:
-        """QEMU's driver answers, with nothing known (raw_get_info), so nobody warns of an unknown cluster size."""
+        """QEMU's driver answers, with nothing known (raw_get_info), so nobody warns of an unknown cluster
+        size."""
         return 0
 
     @property

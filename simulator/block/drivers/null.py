@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class NullCo(Driver):
     """Options `size` (bytes, 1 GiB), `latency-ns` of each request, `read-zeroes`.
 
-    Reads give zeroes in any case: without `read-zeroes` QEMU leaves the buffer as it is, and block status does
-    not promise them."""
+    Reads give zeroes in any case: without `read-zeroes` QEMU leaves the buffer as it is, and block status
+    does not promise them."""
 
     format_name = "null-co"
     is_protocol = True

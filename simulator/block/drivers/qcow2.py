@@ -1,7 +1,9 @@
-"""Driver `qcow2`: true images that QEMU's tools read and check. Source: docs/interop/qcow2.txt, block/qcow2.c, 7.2.
+"""Driver `qcow2`: true images that QEMU's tools read and check.
 
-Metadata stays in memory and is written at flush and close, refcounts before what needs them and removals last, so
-that an image whose process was killed at any moment is at worst leaking clusters.
+Source: docs/interop/qcow2.txt; block/qcow2.c, 7.2.
+
+Metadata stays in memory and is written at flush and close, refcounts before what needs them and removals
+last, so that an image whose process was killed at any moment is at worst leaking clusters.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import (
-    MAY_UNMAP,
     NO_FALLBACK,
     STATUS_DATA,
     STATUS_OFFSET_VALID,
@@ -21,7 +22,7 @@ from simulator.block.driver import (
     STATUS_ZERO,
     Driver,
 )
-from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_resize
+from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_resize, qcow2_zero
 from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY, LAZY_REFCOUNTS, Header, read_header
 from simulator.block.drivers.qcow2_refcounts import Refcounts
 from simulator.block.drivers.qcow2_tables import (
@@ -30,24 +31,19 @@ from simulator.block.drivers.qcow2_tables import (
     OFFSET_MASK,
     PACKED,
     UNALLOCATED,
-    ZERO,
     ZERO_ALLOCATED,
     Tables,
+    Write,
     kind_of,
 )
 from simulator.block.errors import QmpError
-from simulator.block.status import status_above
 from simulator.engine.task import Lock, WaitQueue
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable
 
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Node
-
-_BOUNCE_BYTES = 2 << 20
-
 
 # Options that blockdev-reopen may change (qcow2_mutable_opts, block/qcow2.c:6030).
 _MUTABLE = (
@@ -64,26 +60,6 @@ _MUTABLE = (
 )
 
 
-class _Write:
-    """Guest clusters first..last that a write is under way to; `allocating`: their entries will change."""
-
-    __slots__ = ("allocating", "first", "last")
-
-    def __init__(self, first: int, last: int, allocating: bool) -> None:
-        self.first, self.last, self.allocating = first, last, allocating
-
-
-def _zero_entry(flags: int) -> Callable[[int], int]:
-    """What write zeroes makes of an entry: it keeps its place unless the request allows to unmap."""
-
-    def entry_after(old: int) -> int:
-        kind = kind_of(old)
-        unmap = kind == PACKED or (flags & MAY_UNMAP and kind in (NORMAL, ZERO_ALLOCATED))
-        return ZERO if unmap else old & ~ZERO | ZERO
-
-    return entry_after
-
-
 class Qcow2(Driver):
     format_name = "qcow2"
     resettable_options = changeable_options = _MUTABLE
@@ -98,8 +74,8 @@ class Qcow2(Driver):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self._flushing = Lock("another flush of the image's metadata")
-        self._requests = 0
-        self._writes: list[_Write] = []
+        self.requests = 0
+        self._writes: list[Write] = []
         self._write_done = WaitQueue("a write to the same cluster")
         self._preallocated: bool | None = None
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
@@ -149,7 +125,7 @@ class Qcow2(Driver):
 
     # -- reads
     async def read(self, offset: int, length: int) -> bytes:
-        self._requests += 1
+        self.requests += 1
         try:
             pieces = []
             while length:
@@ -159,7 +135,7 @@ class Qcow2(Driver):
                 offset, length = offset + run, length - run
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         finally:
-            self._requests -= 1
+            self.requests -= 1
 
     async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
@@ -195,22 +171,23 @@ class Qcow2(Driver):
 
     # -- writes
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
-        self._requests += 1
+        self.requests += 1
         try:
             await self.refcounts.load()
             done = 0
             while done < len(payload):
                 done += await self._write_some(offset + done, payload[done:] if done else payload, flags)
         finally:
-            self._requests -= 1
+            self.requests -= 1
 
     async def _write_some(self, offset: int, payload: bytes, flags: int) -> int:
-        """Write what one run of clusters takes; returns its length, 0 if another write had to be waited for."""
+        """Write what one run of clusters takes; returns its length, 0 if another write had to be waited
+        for."""
         table = await self.tables.load(offset)
         length, host, reuse = self._plan(table, offset, len(payload))
         bits = self.header.cluster_bits
-        write = _Write(offset >> bits, offset + length - 1 >> bits, host is None or reuse)
-        if write.allocating and await self._waited_for(write, allocating_only=True):
+        write = Write(offset >> bits, offset + length - 1 >> bits, host is None or reuse)
+        if write.allocating and await self.waited_for(write, allocating_only=True):
             return 0
         self._writes.append(write)
         try:
@@ -251,7 +228,7 @@ class Qcow2(Driver):
             at += size
         return min(at, limit) - offset, host if owned else None, False
 
-    async def _waited_for(self, write: _Write, allocating_only: bool) -> bool:
+    async def waited_for(self, write: Write, allocating_only: bool) -> bool:
         """Whether a write to the same clusters was under way; if so it is over now, or another one is."""
         for other in self._writes:
             if other.first <= write.last and write.first <= other.last:
@@ -288,10 +265,11 @@ class Qcow2(Driver):
             old = table[guest >> bits & self.tables.l2_entries - 1]
             self.tables.set(guest, place + (at << bits) | COPIED)
             if new:
-                self._give_back(old, discard=False)
+                self.give_back(old, discard=False)
 
     async def _old_bytes(self, offset: int, length: int) -> bytes | None:
-        """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no part."""
+        """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no
+        part."""
         if not length:
             return b""
         table = await self.tables.load(offset)
@@ -304,7 +282,7 @@ class Qcow2(Driver):
             return None
         return await self._read_run(kind, host, offset, length)
 
-    def _give_back(self, entry: int, discard: bool) -> None:
+    def give_back(self, entry: int, discard: bool) -> None:
         """A guest cluster does not use this entry's place any more."""
         bits = self.header.cluster_bits
         kind = kind_of(entry)
@@ -316,108 +294,10 @@ class Qcow2(Driver):
 
     # -- zeroes and discards
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
-        size = self.header.cluster_bytes
-        end = offset + length
-        if self.header.version < 3:
-            await self._write_zero_bytes(offset, length, flags)
-            return
-        if offset % size:
-            part = min(end, (offset | size - 1) + 1)
-            await self._zero_part(offset, part - offset, flags)
-            offset = part
-        whole = end if end == self.node.size_bytes else end & -size
-        if offset < whole:
-            await self.change_entries(offset, whole, _zero_entry(flags), False, make_tables=True)
-            offset = whole
-        if offset < end:
-            await self._zero_part(offset, end - offset, flags)
-
-    async def _write_zero_bytes(self, offset: int, length: int, flags: int) -> None:
-        for at in range(offset, offset + length, _BOUNCE_BYTES):
-            await self.write(at, bytes(min(_BOUNCE_BYTES, offset + length - at)), flags & ~(MAY_UNMAP | NO_FALLBACK))
-
-    async def _zero_part(self, offset: int, length: int, flags: int) -> None:
-        """Part of one cluster. If the rest of it reads as zero too, the whole cluster becomes a zero cluster."""
-        start = offset & -self.header.cluster_bytes
-        end = min(start + self.header.cluster_bytes, self.node.size_bytes)
-        cluster = start >> self.header.cluster_bits
-        self._requests += 1
-        try:
-            await self.refcounts.load()
-            while True:
-                rest_is_zero = await self._is_zero(start, offset) and await self._is_zero(offset + length, end)
-                table = await self.tables.load(start)
-                # From here to the change nothing waits, so that no write can come in between.
-                if await self._waited_for(_Write(cluster, cluster, True), allocating_only=False):
-                    continue
-                kind, _, _ = self.tables.run(table, start, 1)
-                if not rest_is_zero or kind in (NORMAL, PACKED):
-                    break
-                self._change_table(start, end, _zero_entry(flags), False)
-                return
-        finally:
-            self._requests -= 1
-        await self._write_zero_bytes(offset, length, flags)
-
-    async def _is_zero(self, offset: int, end: int) -> bool:
-        while offset < end:
-            flags, length, _ = await status_above(self.node, None, offset, end - offset)
-            if not flags & STATUS_ZERO or not length:
-                return False
-            offset += length
-        return True
+        await qcow2_zero.write_zeroes(self, offset, length, flags)
 
     async def discard(self, offset: int, length: int) -> None:
-        size = self.header.cluster_bytes
-        end = offset + length
-        has_backing = "backing" in self.node.children
-        if self.header.version < 3 and has_backing:
-            return
-        offset += -offset % size
-        if end != self.node.size_bytes:
-            end &= -size
-
-        def entry_after(old: int) -> int:
-            if has_backing or kind_of(old) in (NORMAL, ZERO_ALLOCATED, PACKED):
-                return ZERO if self.header.version >= 3 else 0
-            return old
-
-        if offset < end:
-            await self.change_entries(offset, end, entry_after, True, make_tables=has_backing)
-
-    async def change_entries(
-        self, offset: int, end: int, entry_after: Callable[[int], int], discard: bool, make_tables: bool
-    ) -> None:
-        """Replace the entries of whole clusters, giving back the places that no entry names any more."""
-        self._requests += 1
-        try:
-            await self.refcounts.load()
-            bits = self.header.cluster_bits
-            while offset < end:
-                stop = min(end, ((offset >> self.tables.l2_shift) + 1) << self.tables.l2_shift)
-                clusters = _Write(offset >> bits, stop - 1 >> bits, True)
-                while await self._waited_for(clusters, allocating_only=False):
-                    pass
-                if await self.tables.load(offset) is None and not make_tables:
-                    offset = stop
-                    continue
-                if await self._waited_for(clusters, allocating_only=False):
-                    continue
-                self._change_table(offset, stop, entry_after, discard)
-                offset = stop
-        finally:
-            self._requests -= 1
-
-    def _change_table(self, offset: int, stop: int, entry_after: Callable[[int], int], discard: bool) -> None:
-        table = self.tables.writable(offset)
-        mask, size = self.tables.l2_entries - 1, self.header.cluster_bytes
-        for guest in range(offset, stop, size):
-            old = table[guest >> self.header.cluster_bits & mask]
-            new = entry_after(old)
-            if new != old:
-                self.tables.set(guest, new)
-                if not new & OFFSET_MASK:
-                    self._give_back(old, discard)
+        await qcow2_zero.discard(self, offset, length)
 
     # -- writing back
     async def flush(self) -> None:
@@ -425,11 +305,12 @@ class Qcow2(Driver):
         if not self.refcounts.is_dirty() and not self.tables.is_dirty():
             return
         async with self._flushing:
-            # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not written.
+            # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not
+            # written.
             given_back = self.refcounts.take_given_back()
             for offset, payload in [*self.refcounts.take_writes(), *self.tables.take_writes()]:
                 await self.file.write(offset, payload)
-            if self._requests or not given_back:
+            if self.requests or not given_back:
                 # A request may still read a place that was given back: it must not get another owner yet.
                 self.refcounts.keep_given_back(given_back)
                 return
@@ -459,7 +340,8 @@ class Qcow2(Driver):
         return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
 
     def _looks_preallocated(self) -> bool:
-        """Whether far more clusters are counted than the file has allocated (qcow2_detect_metadata_preallocation)."""
+        """Whether far more clusters are counted than the file has allocated
+        (qcow2_detect_metadata_preallocation)."""
         allocated = self.file.node.driver.actual_size_bytes()
         if allocated is None:
             return False
@@ -484,13 +366,13 @@ class Qcow2(Driver):
                 "compat": "1.1",
                 "compression-type": "zstd" if header.compression_type else "zlib",
                 "lazy-refcounts": bool(header.compatible & LAZY_REFCOUNTS),
-                "refcount-bits": header.refcount_bits,
-                "corrupt": bool(header.incompatible & CORRUPT),
-                "extended-l2": False,
             }
             bitmaps = qcow2_bitmaps.info(self)
             if bitmaps:
                 specific["bitmaps"] = bitmaps
+            specific["refcount-bits"] = header.refcount_bits
+            specific["corrupt"] = bool(header.incompatible & CORRUPT)
+            specific["extended-l2"] = False
         return {
             "cluster-size": header.cluster_bytes,
             "dirty-flag": bool(header.incompatible & DIRTY),

@@ -1,4 +1,5 @@
-"""Dirty bitmaps stored in a qcow2 image. Source: docs/interop/qcow2.txt, "Bitmaps"; block/qcow2-bitmap.c, 7.2."""
+"""Dirty bitmaps stored in a qcow2 image. Source: docs/interop/qcow2.txt, "Bitmaps"; block/qcow2-bitmap.c,
+7.2."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ class StoredBitmap:
 
     __slots__ = ("flags", "granularity_bits", "name", "table_entries", "table_offset")
 
-    def __init__(self, name: str, granularity_bits: int, flags: int, table_offset: int, table_entries: int) -> None:
+    def __init__(
+        self, name: str, granularity_bits: int, flags: int, table_offset: int, table_entries: int
+    ) -> None:
         self.name = name
         self.granularity_bits = granularity_bits
         self.flags = flags
@@ -65,8 +68,8 @@ def info(driver: Qcow2) -> list[dict[str, Any]]:
 
 
 async def load(driver: Qcow2) -> None:
-    """Read the directory and make a DirtyBitmap of each entry. On a writable node the image then says that they
-    are in use, so that after a crash nobody trusts them. Raises QmpError, OSError."""
+    """Read the directory and make a DirtyBitmap of each entry. On a writable node the image then says that
+    they are in use, so that after a crash nobody trusts them. Raises QmpError, OSError."""
     node, header = driver.node, driver.header
     driver.stored_bitmaps = await read_directory(driver)
     for stored in driver.stored_bitmaps:
@@ -87,7 +90,8 @@ async def load(driver: Qcow2) -> None:
 
 
 async def mark_in_use(driver: Qcow2) -> None:
-    """Rewrite the directory where it is, with every bitmap in use (also when a read-only node becomes writable)."""
+    """Rewrite the directory where it is, with every bitmap in use (also when a read-only node becomes
+    writable)."""
     for stored in driver.stored_bitmaps:
         stored.flags |= IN_USE
     directory = b"".join(stored.encode() for stored in driver.stored_bitmaps)
@@ -148,7 +152,10 @@ def _is_sound(driver: Qcow2, stored: StoredBitmap, name_bytes: int) -> bool:
         and not stored.flags & ~(IN_USE | AUTO)
         and name_bytes <= _MAX_NAME_BYTES
         and table_bytes <= _MAX_BYTES
-        and (bool(stored.flags & IN_USE) or driver.node.size_bytes <= table_bytes * 8 << stored.granularity_bits)
+        and (
+            bool(stored.flags & IN_USE)
+            or driver.node.size_bytes <= table_bytes * 8 << stored.granularity_bits
+        )
     )
 
 
@@ -232,7 +239,13 @@ async def store(driver: Qcow2) -> None:
     changed = False
     for bitmap in driver.node.bitmaps:
         name = bitmap.name
-        if name is None or not bitmap.persistent or bitmap.skip_store or bitmap.inconsistent or bitmap.readonly:
+        if (
+            name is None
+            or not bitmap.persistent
+            or bitmap.skip_store
+            or bitmap.inconsistent
+            or bitmap.readonly
+        ):
             continue
         changed = True
         try:

@@ -145,7 +145,13 @@ async def _check_snapshots(driver: Qcow2, result: CheckResult) -> None:
     at = header.snapshots_offset
     for _ in range(header.snapshot_count):
         fields = _SNAPSHOT.unpack(await driver.file.read(at, _SNAPSHOT.size))
-        l1_offset, l1_entries, id_bytes, name_bytes, extra = fields[0], fields[1], fields[2], fields[3], fields[8]
+        l1_offset, l1_entries, id_bytes, name_bytes, extra = (
+            fields[0],
+            fields[1],
+            fields[2],
+            fields[3],
+            fields[8],
+        )
         result.refer(_span(l1_offset, l1_entries * 8, header.cluster_bits))
         l1 = list(words(await driver.file.read(l1_offset, l1_entries * 8)))
         await _check_l1(driver, l1, result, active=False)

@@ -74,17 +74,21 @@ def _checked_header(options: dict[str, Any]) -> Header:
     if options.get("extended-l2"):
         if version < 3:
             raise QmpError(
-                "Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)"
+                "Extended L2 entries are only supported with compatibility level 1.1 and above "
+                "(use version=v3 or greater)"
             )
         raise QmpError("Extended L2 entries are not simulated")
     cluster_bits = cluster_bytes.bit_length() - 1
     if cluster_bytes != 1 << max(cluster_bits, 0) or not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
         raise QmpError(
-            f"Cluster size must be a power of two between {1 << MIN_CLUSTER_BITS} and {1 << MAX_CLUSTER_BITS - 10}k"
+            f"Cluster size must be a power of two between {1 << MIN_CLUSTER_BITS} and "
+            f"{1 << MAX_CLUSTER_BITS - 10}k"
         )
     has_backing = options.get("backing-file") is not None
     if has_backing and options.get("preallocation", "off") != "off":
-        raise QmpError("Backing file and preallocation can only be used at the same time if extended_l2 is on")
+        raise QmpError(
+            "Backing file and preallocation can only be used at the same time if extended_l2 is on"
+        )
     if options.get("backing-fmt") is not None and not has_backing:
         raise QmpError("Backing format cannot be used without backing file")
     lazy = bool(options.get("lazy-refcounts", False))
@@ -104,7 +108,8 @@ def _refcount_order(version: int, refcount_bits: int) -> int:
         raise QmpError("Refcount width must be a power of two and may not exceed 64 bits")
     if version < 3 and refcount_bits != 16:
         raise QmpError(
-            "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)"
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above "
+            "(use version=v3 or greater)"
         )
     return refcount_bits.bit_length() - 1
 

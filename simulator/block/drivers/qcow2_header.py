@@ -48,7 +48,8 @@ _FEATURE_NAMES = (
 
 
 class Header:
-    """All fields; offsets and sizes in bytes. `others` keeps extensions that are not known, as (magic, payload).
+    """All fields; offsets and sizes in bytes. `others` keeps extensions that are not known, as (magic,
+    payload).
 
     bitmaps_*: the bitmaps extension; all 0 without one.
     """
@@ -98,8 +99,8 @@ class Header:
         name = self.backing_file.encode()
         name_offset = fixed + len(extensions) if name else 0
         head = _V2.pack(
-            MAGIC, self.version, name_offset, len(name), self.cluster_bits, self.size_bytes, self.crypt_method,
-            self.l1_entries, self.l1_offset, self.reftable_offset, self.reftable_clusters,
+            MAGIC, self.version, name_offset, len(name), self.cluster_bits, self.size_bytes,
+            self.crypt_method, self.l1_entries, self.l1_offset, self.reftable_offset, self.reftable_clusters,
             self.snapshot_count, self.snapshots_offset,
         )  # fmt: skip
         if self.version == 3:
@@ -116,7 +117,9 @@ class Header:
             out += _extension(_BACKING_FORMAT, self.backing_format.encode())
         # A table of feature names would leave no room for a backing file's name in a small cluster.
         if self.version == 3 and self.cluster_bytes > 4096:
-            table = b"".join(bytes((kind, bit)) + name.encode().ljust(46, b"\0") for kind, bit, name in _FEATURE_NAMES)
+            table = b"".join(
+                bytes((kind, bit)) + name.encode().ljust(46, b"\0") for kind, bit, name in _FEATURE_NAMES
+            )
             out += _extension(_FEATURE_TABLE, table)
         if self.bitmap_count:
             fields = (self.bitmap_count, 0, self.bitmap_directory_bytes, self.bitmap_directory_offset)
@@ -147,8 +150,8 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
     header.snapshot_count, header.snapshots_offset = fields[11:13]
     length = _V2.size
     if header.version == 3:
-        header.incompatible, header.compatible, header.autoclear, header.refcount_order, length = _V3.unpack_from(
-            head, _V2.size
+        header.incompatible, header.compatible, header.autoclear, header.refcount_order, length = (
+            _V3.unpack_from(head, _V2.size)
         )
         if length < _V2.size + _V3.size:
             raise QmpError("qcow2 header too short")
@@ -189,15 +192,14 @@ def _check_compression(header: Header) -> None:
 
 
 def _check_what_is_not_simulated(header: Header) -> None:
-    """Refuse what would be read wrongly. QEMU opens extended L2 entries and data files; the simulator does not."""
+    """Refuse what would be read wrongly. QEMU opens extended L2 entries and data files; the simulator does
+    not."""
     if header.incompatible & EXTENDED_L2:
         raise QmpError("Unsupported qcow2 feature(s): extended L2 entries")
     if header.incompatible & DATA_FILE:
         raise QmpError("Unsupported qcow2 feature(s): external data file")
     if header.crypt_method == 1:
-        raise QmpError(
-            "Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators"
-        )
+        raise QmpError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
     if header.crypt_method == 2:
         raise QmpError("Parameter 'encrypt.key-secret' is required for cipher")
     if header.crypt_method:
@@ -272,7 +274,9 @@ def _read_bitmaps_extension(header: Header, payload: bytes) -> None:
     if reserved:
         raise QmpError("bitmaps_ext: Reserved field is not zero: Invalid argument")
     if count > 65535:
-        raise QmpError(f"bitmaps_ext: Image has {count} bitmaps, exceeding the QEMU supported maximum of 65535")
+        raise QmpError(
+            f"bitmaps_ext: Image has {count} bitmaps, exceeding the QEMU supported maximum of 65535"
+        )
     if not count:
         raise QmpError("found bitmaps extension with zero bitmaps")
     if offset % header.cluster_bytes:

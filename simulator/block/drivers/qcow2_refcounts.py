@@ -1,4 +1,5 @@
-"""Which clusters of a qcow2 image are in use: the refcount table and its blocks, in memory until written back.
+"""Which clusters of a qcow2 image are in use: the refcount table and its blocks, in memory until written
+back.
 
 Source: docs/interop/qcow2.txt, "Reference count table" and "refcount blocks"; block/qcow2-refcount.c, 7.2.
 """
@@ -70,7 +71,9 @@ class Refcounts:
             if self._loaded:
                 return
             header = self._header
-            raw = await self._file.read(header.reftable_offset, header.reftable_clusters * header.cluster_bytes)
+            raw = await self._file.read(
+                header.reftable_offset, header.reftable_clusters * header.cluster_bytes
+            )
             self._table = [entry & _OFFSET_MASK for entry in words(raw)]
             for number, offset in enumerate(self._table):
                 if offset:
@@ -210,8 +213,10 @@ class Refcounts:
     # Writing back.
 
     def is_dirty(self) -> bool:
-        return self._table_dirty or bool(self._given_back) or any(
-            block.dirty_from != block.dirty_to for block in self._blocks.values()
+        return (
+            self._table_dirty
+            or bool(self._given_back)
+            or any(block.dirty_from != block.dirty_to for block in self._blocks.values())
         )
 
     def take_writes(self) -> Writes:
@@ -265,7 +270,8 @@ def _pack(entries: array[int], width: int) -> bytes:
     if width < 8:
         per_byte = 8 // width
         return bytes(
-            sum(entries[at + i] << i * width for i in range(per_byte)) for at in range(0, len(entries), per_byte)
+            sum(entries[at + i] << i * width for i in range(per_byte))
+            for at in range(0, len(entries), per_byte)
         )
     out = array(entries.typecode, entries)
     if byteorder == "little":

@@ -6,7 +6,7 @@ from errno import EIO
 from os import strerror
 from typing import TYPE_CHECKING
 
-from simulator.block.drivers import qcow2_bitmaps
+from simulator.block.drivers import qcow2_bitmaps, qcow2_zero
 from simulator.block.drivers.qcow2_header import MAX_L1_BYTES
 from simulator.block.drivers.qcow2_tables import COPIED, UNALLOCATED, ZERO_PLAIN, kind_of
 from simulator.block.errors import QmpError
@@ -64,7 +64,7 @@ async def _cut(driver: Qcow2, size_bytes: int, old_size: int) -> None:
     size = driver.header.cluster_bytes
     start = size_bytes + -size_bytes % size
     if start < old_size:
-        await driver.change_entries(start, old_size, lambda old: 0, True, make_tables=False)
+        await qcow2_zero.change_entries(driver, start, old_size, lambda old: 0, True, make_tables=False)
     for number in range(driver.header.l1_entries_for(size_bytes), len(driver.tables.l1)):
         driver.tables.drop(number)
 
@@ -96,7 +96,8 @@ async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) 
         stop = min(end, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
         table = tables.writable(offset)
         missing = [
-            guest for guest in range(offset, stop, driver.header.cluster_bytes)
+            guest
+            for guest in range(offset, stop, driver.header.cluster_bytes)
             if kind_of(table[guest >> bits & tables.l2_entries - 1]) in (UNALLOCATED, ZERO_PLAIN)
         ]
         if missing:
@@ -111,4 +112,3 @@ async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) 
             await driver.file.node.truncate(last_host, False, mode)
         except QmpError as error:
             raise error.prefixed("Failed to resize underlying file: ") from None
-

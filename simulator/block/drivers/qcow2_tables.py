@@ -36,6 +36,15 @@ def kind_of(entry: int) -> int:
     return NORMAL if entry & OFFSET_MASK else UNALLOCATED
 
 
+class Write:
+    """Guest clusters first..last that a write is under way to; `allocating`: their entries will change."""
+
+    __slots__ = ("allocating", "first", "last")
+
+    def __init__(self, first: int, last: int, allocating: bool) -> None:
+        self.first, self.last, self.allocating = first, last, allocating
+
+
 class _Table:
     """One L2 table; dirty_from..dirty_to as of refcount blocks."""
 
@@ -48,7 +57,8 @@ class _Table:
 
 
 class Tables:
-    """L2 tables are read when first needed (`load`); everything else works on what was read and never waits."""
+    """L2 tables are read when first needed (`load`); everything else works on what was read and never
+    waits."""
 
     def __init__(self, file: Edge, header: Header, refcounts: Refcounts) -> None:
         self._file = file
@@ -173,8 +183,11 @@ class Tables:
     # Writing back.
 
     def is_dirty(self) -> bool:
-        return self.fields_dirty or self._l1_moved or bool(self._l1_dirty) or any(
-            table.dirty_from != table.dirty_to for table in self._tables.values()
+        return (
+            self.fields_dirty
+            or self._l1_moved
+            or bool(self._l1_dirty)
+            or any(table.dirty_from != table.dirty_to for table in self._tables.values())
         )
 
     def take_writes(self) -> Writes:
@@ -190,7 +203,9 @@ class Tables:
         if self._l1_moved:
             writes.append((header.l1_offset, packed(self.l1)))
         else:
-            writes += [(header.l1_offset + number * 8, pack(">Q", self.l1[number])) for number in self._l1_dirty]
+            writes += [
+                (header.l1_offset + number * 8, pack(">Q", self.l1[number])) for number in self._l1_dirty
+            ]
         self._l1_dirty = {}
         if self._l1_moved or self.fields_dirty:
             self._l1_moved = self.fields_dirty = False

@@ -38,9 +38,7 @@ class Raw(Driver):
         offset, size = int(options.get("offset", 0)), options.get("size")
         real = self.file.node.size_bytes
         if offset > real:
-            raise QmpError(
-                f"Offset ({offset}) cannot be greater than size of the containing file ({real})"
-            )
+            raise QmpError(f"Offset ({offset}) cannot be greater than size of the containing file ({real})")
         if size is not None and real - offset < int(size):
             raise QmpError(
                 f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "

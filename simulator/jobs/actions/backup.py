@@ -1,5 +1,6 @@
-"""blockdev-backup and drive-backup: the job is made while the source is drained, so its point in time is now; the
-source stays drained until the whole transaction is through, so several disks share one point in time.
+"""blockdev-backup and drive-backup: the job is made while the source is drained, so its point in time is
+now; the source stays drained until the whole transaction is through, so several disks share one point in
+time.
 
 Source: blockdev_backup_prepare, drive_backup_prepare, blockdev.c:1695-1985, 7.2.
 """
@@ -60,7 +61,8 @@ class BlockdevBackup(Action):
 
 
 class DriveBackup(BlockdevBackup):
-    """`target` is a file, made here unless mode=existing; in a version that has mode=drive, it may be a drive."""
+    """`target` is a file, made here unless mode=existing; in a version that has mode=drive, it may be a
+    drive."""
 
     async def prepare(self) -> None:
         arguments = self.arguments

@@ -1,4 +1,5 @@
-"""blockdev-snapshot and blockdev-snapshot-sync: an overlay takes the place of a node, which becomes its backing file.
+"""blockdev-snapshot and blockdev-snapshot-sync: an overlay takes the place of a node, which becomes its
+backing file.
 
 Source: external_snapshot_prepare and internal_snapshot_prepare, blockdev.c:1265-1680, 7.2.
 """
@@ -58,7 +59,8 @@ class _Snapshot(Action):
         self._appended = True
 
     async def commit(self) -> None:
-        """The old node becomes read-only, if nobody else writes to it (bdrv_reopen_set_read_only, errors ignored)."""
+        """The old node becomes read-only, if nobody else writes to it (bdrv_reopen_set_read_only, errors
+        ignored)."""
         assert self._old is not None
         old = self._old
         if old.read_only:
@@ -131,7 +133,8 @@ class InternalSnapshot(Action):
         if node.read_only:
             raise QmpError(f"Device '{device}' is read only")
         raise QmpError(
-            f"Block format '{node.driver.format_name}' used by device '{device}' does not support internal snapshots"
+            f"Block format '{node.driver.format_name}' used by device '{device}' does not support internal "
+            "snapshots"
         )
 
     async def clean(self) -> None:

@@ -43,7 +43,11 @@ async def merge(machine: Machine, arguments: Arguments) -> dict[str, Any]:
 
 
 async def sha256(machine: Machine, arguments: Arguments) -> dict[str, str]:
-    return {"sha256": dirty_bitmaps.digest(dirty_bitmaps.lookup(machine.graph, arguments["node"], arguments["name"]))}
+    return {
+        "sha256": dirty_bitmaps.digest(
+            dirty_bitmaps.lookup(machine.graph, arguments["node"], arguments["name"])
+        )
+    }
 
 
 COMMANDS = {

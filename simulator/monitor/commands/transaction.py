@@ -1,4 +1,5 @@
-"""transaction, and the commands that are transactions of one action (blockdev.c, 7.2). Backups are in backup.py."""
+"""transaction, and the commands that are transactions of one action (blockdev.c, 7.2). Backups are in
+backup.py."""
 
 from __future__ import annotations
 

@@ -72,6 +72,7 @@ TEXTS = {
     "name-too-long": "Bad length received",
     "export-not-found": "export not found",
     "intermediate": "Request handling failed in intermediate state",
+    "read-failed": "Failed to send reply: reading from file failed: {reason}",
     "unread-option": "nbd_negotiate_options: Assertion `!client->optlen' failed.",
 }
 

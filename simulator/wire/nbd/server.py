@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 
 from simulator.wire.nbd import constants as nbd
+from simulator.wire.nbd import replies
 from simulator.wire.nbd.connection import CLOSED, Connection
 from simulator.wire.nbd.messages import FAILED_TEXTS, ExportOpened, Request, ServerPolicy
 from simulator.wire.nbd.server_options import OPTION_NAMES, OptionRefusedError, answer_option
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from simulator.wire.nbd.messages import ExportInfo, Payload
 
-    # Looks up an export by its name, when an option asks; None lists them all.
     Exports = Callable[[str], ExportInfo | None]
     ListExports = Callable[[], Iterable[ExportInfo]]
 
@@ -38,14 +38,7 @@ _OPTION = Struct(">LL")
 _OPTION_REPLY = Struct(">QLLL")
 _EXPORT_NAME_REPLY = Struct(">QH")
 _REQUEST = Struct(">LHHQQL")
-_SIMPLE = Struct(">LLQ")
-_CHUNK = Struct(">LHHQL")
-_DATA_CHUNK = Struct(">LHHQLQ")
-_HOLE_CHUNK = Struct(">LHHQLQL")
-_ERROR_CHUNK = Struct(">LHHQLLH")
-_STATUS_CHUNK = Struct(">LHHQLL")
 _REQUEST_BYTES = _REQUEST.size
-_MAX_EXTENT_BYTES = (1 << 32) - 1
 
 COMMAND_NAMES = ("read", "write", "disconnect", "flush", "trim", "cache", "write zeroes", "block status")
 
@@ -290,75 +283,48 @@ class ServerConnection(Connection):
         return self.state != CLOSED
 
     def reply_read(self, request: Request, chunks: Iterable[tuple[int, Payload | None]]) -> None:
-        """The bytes of a read as (length, bytes) and (length, None) for holes, in order, covering
-        the request.
-        """
+        """The bytes of a read as (length, bytes), or (length, None) for holes, in order and complete."""
         if not self._answers(request):
             return
-        output, cookie = self._output, request.cookie
-        pieces = list(chunks)
-        if not self.structured:
-            output.append(_SIMPLE.pack(nbd.SIMPLE_REPLY_MAGIC, 0, cookie))
-            output.extend(bytes(length) if piece is None else piece for length, piece in pieces)
-            return
-        if not request.length:
-            output.append(_CHUNK.pack(nbd.STRUCTURED_REPLY_MAGIC, 1, nbd.REPLY_NONE, cookie, 0))
-            return
-        if request.flags & nbd.CMD_FLAG_DF:
-            length = request.length
-            output.append(
-                _DATA_CHUNK.pack(
-                    nbd.STRUCTURED_REPLY_MAGIC, 1, nbd.REPLY_OFFSET_DATA, cookie, length + 8, request.offset
-                )
-            )
-            output.extend(bytes(length) if piece is None else piece for length, piece in pieces)
-            return
-        offset, end = request.offset, request.offset + request.length
-        for length, piece in pieces:
-            done = offset + length == end
-            if piece is None:
-                output.append(
-                    _HOLE_CHUNK.pack(
-                        nbd.STRUCTURED_REPLY_MAGIC, done, nbd.REPLY_OFFSET_HOLE, cookie, 12, offset, length
-                    )
-                )
-            else:
-                output.append(
-                    _DATA_CHUNK.pack(
-                        nbd.STRUCTURED_REPLY_MAGIC, done, nbd.REPLY_OFFSET_DATA, cookie, length + 8, offset
-                    )
-                )
-                output.append(piece)
-            offset += length
-        if offset != end:
-            raise AssertionError(f"read of {request.length} bytes answered with {offset - request.offset}")
+        if self._may_be_sparse(request):
+            self._output += replies.sparse_read(request, chunks)
+        else:
+            self._output += replies.whole_read(request, chunks, self.structured)
+
+    def fail_read(
+        self, request: Request, errno: int, reason: str, chunks: Iterable[tuple[int, Payload | None]] = ()
+    ) -> None:
+        """The disk failed a read behind `chunks`. `reason` is strerror's.
+
+        Where the reply may have several chunks QEMU does not say so but closes the connection
+        (nbd/server.c:nbd_co_send_sparse_read, 7.2); where it is in one piece it sends the errno. A
+        failure to find the holes is an ordinary error: reply_error with "unable to check for
+        holes: REASON".
+        """
+        if not self._may_be_sparse(request):
+            self.reply_error(request, errno)
+        elif self._answers(request):
+            self._output += replies.sparse_read(request, chunks, complete=False)
+            self._end(self.text("read-failed", reason=reason))
+
+    def _may_be_sparse(self, request: Request) -> bool:
+        return self.structured and request.length > 0 and not request.flags & nbd.CMD_FLAG_DF
 
     def reply_done(self, request: Request) -> None:
         """Success without bytes. QEMU sends a simple reply, structured or not."""
         if self._answers(request):
-            self._output.append(_SIMPLE.pack(nbd.SIMPLE_REPLY_MAGIC, 0, request.cookie))
+            self._output.append(replies.simple(request.cookie))
 
     def reply_error(self, request: Request, errno: int, text: str | None = None) -> None:
         """`errno` is Linux's; without `text`, what QEMU says for that command."""
         if not self._answers(request):
             return
         number = nbd.errno_on_wire(errno)
-        if not self.structured:
-            self._output.append(_SIMPLE.pack(nbd.SIMPLE_REPLY_MAGIC, number, request.cookie))
-            return
-        encoded = (FAILED_TEXTS.get(request.kind, "") if text is None else text).encode()
-        self._output.append(
-            _ERROR_CHUNK.pack(
-                nbd.STRUCTURED_REPLY_MAGIC,
-                1,
-                nbd.REPLY_ERROR,
-                request.cookie,
-                6 + len(encoded),
-                number,
-                len(encoded),
-            )
-            + encoded
-        )
+        if self.structured:
+            said = FAILED_TEXTS.get(request.kind, "") if text is None else text
+            self._output.append(replies.structured_error(request.cookie, number, said))
+        else:
+            self._output.append(replies.simple(request.cookie, number))
 
     def reply_block_status(self, request: Request, statuses: dict[int, Iterable[tuple[int, int]]]) -> None:
         """Context id -> extents (length, flags) from the request's offset on, for every negotiated context.
@@ -368,35 +334,13 @@ class ServerConnection(Connection):
         if not self._answers(request):
             return
         limit = 1 if request.flags & nbd.CMD_FLAG_REQ_ONE else self.policy.max_extents
-        last = len(self.contexts) - 1
-        for index, context_id in enumerate(self.contexts.values()):
-            flat = _joined_extents(statuses[context_id], limit)
+        left = len(self.contexts)
+        for context_id in self.contexts.values():
+            left -= 1
+            extents = statuses[context_id]
             self._output.append(
-                _STATUS_CHUNK.pack(
-                    nbd.STRUCTURED_REPLY_MAGIC,
-                    index == last,
-                    nbd.REPLY_BLOCK_STATUS,
-                    request.cookie,
-                    4 + 4 * len(flat),
-                    context_id,
-                )
-                + Struct(f">{len(flat)}L").pack(*flat)
+                replies.block_status(request.cookie, context_id, extents, limit, done=not left)
             )
-
-
-def _joined_extents(extents: Iterable[tuple[int, int]], limit: int) -> list[int]:
-    """length, flags, length, flags... with neighbours of equal flags as one
-    (nbd/server.c:nbd_extent_array_add).
-    """
-    flat: list[int] = []
-    for length, flags in extents:
-        if flat and flat[-1] == flags and flat[-2] + length <= _MAX_EXTENT_BYTES:
-            flat[-2] += length
-        elif len(flat) == 2 * limit:
-            break
-        else:
-            flat += (length, flags)
-    return flat
 
 
 _DEFAULT_POLICY = ServerPolicy()

@@ -12,7 +12,9 @@ from simulator.block.contents import Contents
 
 SIZE = 300
 
-payloads = st.one_of(st.binary(max_size=SIZE), st.builds(lambda v, n: bytes([v]) * n, st.integers(0, 2), st.integers(0, SIZE)))
+payloads = st.one_of(
+    st.binary(max_size=SIZE), st.builds(lambda v, n: bytes([v]) * n, st.integers(0, 2), st.integers(0, SIZE))
+)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(0, SIZE), payloads),

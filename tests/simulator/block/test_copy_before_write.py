@@ -1,152 +1,208 @@
-"""The copy-before-write filter under any order of events: a reader of the point in time sees the disk as it was at T0,
-whatever the guest does meanwhile; and the guest's disk holds what the guest wrote."""
+"""The copy-before-write filter: a reader of the point in time sees the disk as it was at T0, in any order of events."""
 
 from __future__ import annotations
 
 import errno
 
 import pytest
+from fleecing_disk import CLUSTER, OVERLAY_TARGET, SECOND, WRITER, FleecingDisk
 
 from simulator.block import permissions
-from simulator.block.backend import BlockBackend
-from simulator.block.driver import MAY_UNMAP
-from simulator.block.graph import Graph
-from simulator.block.host import MemoryHost
-from simulator.engine.chance import Chance
-from simulator.engine.scheduler import Scheduler
-from simulator.engine.task import finish_now
+from simulator.block.bitmap import DirtyBitmap
+from simulator.block.errors import QmpError
+from simulator.block.rules import rules_of
+from simulator.versions import load
 
-KIB = 1024
-CLUSTER = 64 * KIB
-SECOND = 1_000_000_000
-WRITER = permissions.CONSISTENT_READ | permissions.WRITE
+SIZES = [4 * CLUSTER, 3 * CLUSTER + 1536]
 
 
-class Disk:
-    """Source `a` under filter `c` with target `t`, and `sa` which shows the point in time."""
-
-    def __init__(self, size: int = 4 * CLUSTER, seed: int | None = None, target: dict | None = None, **options) -> None:
-        self.chance = Chance(seed or 0)
-        self.scheduler = Scheduler(None if seed is None else Chance(seed))
-        self.host = MemoryHost()
-        self.graph = Graph(self.scheduler, self.host, Chance(1))
-        self.t0 = bytes((offset // 512 * 7 + 1) % 251 + 1 for offset in range(0, size, 512) for _ in range(512))
-        self.host.write_all("/a", self.t0)
-        self.host.write_all("/t", b"")
-        self.add(driver="raw", **{"node-name": "a", "discard": "unmap", "file": {"driver": "file", "filename": "/a"}})
-        file = self.host.open("/t")
-        file.truncate(size)
-        file.close()
-        self.add(**(target or self.raw_target()), **{"node-name": "t", "discard": "unmap"})
-        self.cbw = self.add(driver="copy-before-write", file="a", target="t", **options,
-                            **{"node-name": "c", "discard": "unmap"})
-        self.add(driver="snapshot-access", file="c", **{"node-name": "sa", "discard": "unmap"})
-        self.guest = self.backend("c", WRITER)
-        self.reader = self.backend("sa", permissions.CONSISTENT_READ)
-
-    @staticmethod
-    def raw_target() -> dict:
-        return {"driver": "raw", "file": {"driver": "file", "filename": "/t"}}
-
-    def run(self, coroutine):
-        return self.scheduler.run_until(self.scheduler.spawn(coroutine, "test"), limit_ns=1000 * SECOND)
-
-    def add(self, **options):
-        node = self.run(self.graph.open(options))
-        node.monitor_owned = True
-        return node
-
-    def backend(self, name: str, perm: int) -> BlockBackend:
-        backend = BlockBackend(self.graph, "", perm, permissions.ALL)
-        backend.insert(self.graph.nodes[name])
-        return backend
-
-    def content(self, name: str = "a") -> bytes:
-        node = self.graph.nodes[name]
-        return self.run(node.read(0, node.size_bytes))
-
-
-async def play_guest(disk: Disk, chance: Chance, shadow: bytearray, first: int, last: int, count: int) -> None:
-    """Random writes, zeroes and discards inside [first, last)."""
-    for step in range(count):
-        offset = first + chance.below((last - first) // 512) * 512
-        length = min(512 * (1 + chance.below(160)), last - offset)
-        kind = chance.below(4)
-        if kind == 0:
-            await disk.guest.discard(offset, length)
-            shadow[offset : offset + length] = bytes(length)
-        elif kind == 1:
-            await disk.guest.write_zeroes(offset, length, chance.choose((0, MAY_UNMAP)))
-            shadow[offset : offset + length] = bytes(length)
-        else:
-            payload = bytes([1 + (step * 31 + first // 512) % 255]) * length
-            await disk.guest.write(offset, payload)
-            shadow[offset : offset + length] = payload
-
-
-async def read_point_in_time(disk: Disk, reader: BlockBackend, chance: Chance, count: int) -> None:
-    size = len(disk.t0)
-    for _ in range(count):
-        offset = chance.below(size // 512) * 512
-        length = min(512 * (1 + chance.below(300)), size - offset)
-        assert await reader.read(offset, length) == disk.t0[offset : offset + length], (offset, length)
-
-
-def play(disk: Disk, reader: BlockBackend) -> None:
-    """Two guests in two halves (not on a cluster's edge, so that both want one cluster) and three readers."""
-    size = len(disk.t0)
-    shadow = bytearray(disk.t0)
-    half = size // 2 // 512 * 512 - 1024
-    tasks = [
-        disk.scheduler.spawn(play_guest(disk, disk.chance.split(), shadow, 0, half, 12), "guest 1"),
-        disk.scheduler.spawn(play_guest(disk, disk.chance.split(), shadow, half, size, 12), "guest 2"),
-        *(
-            disk.scheduler.spawn(read_point_in_time(disk, reader, disk.chance.split(), 12), f"reader {number}")
-            for number in range(3)
-        ),
-    ]
-    for task in tasks:
-        disk.scheduler.run_until(task, limit_ns=SECOND)
-    assert disk.run(reader.read(0, size)) == disk.t0
-    assert disk.content() == shadow
-
-
-@pytest.mark.parametrize("size", [4 * CLUSTER, 3 * CLUSTER + 1536])
+@pytest.mark.parametrize("size", SIZES)
 def test_readers_of_snapshot_access_see_t0(size):
     for seed in range(60):
-        disk = Disk(size, seed)
-        play(disk, disk.reader)
-        assert not disk.graph.nodes["a"].requests
-        assert disk.graph.nodes["c"].in_flight == 0
+        disk = FleecingDisk(size, seed)
+        disk.play(disk.reader)
+        assert disk.cbw.in_flight == 0
+        assert all(not node.requests for node in disk.graph.nodes.values())
 
 
-@pytest.mark.parametrize("size", [4 * CLUSTER, 3 * CLUSTER + 1536])
+@pytest.mark.parametrize("size", SIZES)
 def test_readers_of_an_overlay_of_the_running_disk_see_t0(size):
-    from simulator.block.drivers import qcow2_create
-
     for seed in range(40):
-        host = MemoryHost()
-        target = {"driver": "qcow2", "backing": "a", "file": {"driver": "file", "filename": "/t"}}
-        disk = _overlay_disk(size, seed, target, qcow2_create, host)
-        play(disk, disk.backend("t", permissions.CONSISTENT_READ))
+        disk = FleecingDisk(size, seed, OVERLAY_TARGET)
+        disk.play(disk.backend("t", permissions.CONSISTENT_READ))
 
 
-def _overlay_disk(size, seed, target, qcow2_create, host):
-    class OverlayDisk(Disk):
-        def add(self, **options):
-            if options.get("node-name") == "t":
-                make_qcow2(self, size)
-            return super().add(**options)
+def failing_write(disk, number=errno.EIO):
+    """Let every write to the target fail."""
 
-    return OverlayDisk(size, seed, target)
+    async def write(offset, payload, flags):
+        raise OSError(number, "injected")
+
+    disk.graph.nodes["t"].driver.write = write
 
 
-def make_qcow2(disk: Disk, size: int) -> None:
-    from simulator.block.drivers import qcow2_create
+def test_a_failing_target_breaks_the_guests_write_and_keeps_the_point_in_time():
+    disk = FleecingDisk()
+    failing_write(disk)
+    with pytest.raises(OSError) as failure:
+        disk.run(disk.guest.write(0, b"x" * 512))
+    assert failure.value.errno == errno.EIO
+    assert disk.run(disk.reader.read(0, disk.size)) == disk.t0
+    assert disk.content() == disk.t0
 
-    options = {"driver": "qcow2", "file": "tfile", "size": size}
-    node = disk.run(disk.graph.open({"driver": "file", "filename": "/t", "node-name": "tfile"}))
-    node.monitor_owned = True
-    disk.run(qcow2_create.create(disk.graph, options))
-    node.monitor_owned = False
-    disk.run(disk.graph.release(node))
+
+def test_break_snapshot_lets_the_guest_write_and_loses_the_point_in_time():
+    disk = FleecingDisk(**{"on-cbw-error": "break-snapshot"})
+    failing_write(disk)
+    disk.run(disk.guest.write(0, b"x" * 512))
+    assert disk.content() == b"x" * 512 + disk.t0[512:]
+    # Not only where it failed: all of it.
+    with pytest.raises(OSError) as failure:
+        disk.run(disk.reader.read(2 * CLUSTER, 512))
+    assert failure.value.errno == errno.EACCES
+
+
+@pytest.mark.parametrize("policy", ["break-guest-write", "break-snapshot"])
+def test_a_slow_target_times_out(policy):
+    disk = FleecingDisk(**{"on-cbw-error": policy, "cbw-timeout": 1})
+    slow(disk, 3 * SECOND)
+    guest = disk.start(_errno_of(disk.guest.write(0, b"x" * 512)))
+    disk.scheduler.advance_to(SECOND - 1)
+    assert not guest.done()
+    disk.scheduler.advance_to(SECOND)
+    assert guest.result() == (errno.ETIMEDOUT if policy == "break-guest-write" else 0)
+    # The copy goes on, and the filter is busy until it has ended.
+    assert disk.cbw.in_flight == 1
+    disk.scheduler.advance_to(3 * SECOND)
+    assert disk.cbw.in_flight == 0
+
+
+def test_a_version_keeps_the_time_limit_in_32_bits_of_nanoseconds():
+    # block/copy-before-write.c:44, 7.2: 5 s are 5000000000 - 2^32 ns.
+    disk = FleecingDisk(rules=rules_of(load("7.2")), **{"cbw-timeout": 5})
+    slow(disk, 3 * SECOND)
+    guest = disk.start(_errno_of(disk.guest.write(0, b"x" * 512)))
+    disk.scheduler.advance_to(705_032_703)
+    assert not guest.done()
+    disk.scheduler.advance_to(705_032_704)
+    assert guest.result() == errno.ETIMEDOUT
+    disk.scheduler.advance_to(4 * SECOND)
+
+
+def test_a_version_answers_from_the_source_what_goes_beyond_a_copy():
+    # util/hbitmap.c:334, 7.2. The real binary does the same: see the conformance tests of exports.
+    disk = FleecingDisk(rules=rules_of(load("7.2")))
+    disk.run(disk.guest.write(CLUSTER, b"x" * CLUSTER))
+    assert disk.run(disk.reader.read(CLUSTER, CLUSTER)) == disk.t0[CLUSTER : 2 * CLUSTER]
+    assert disk.run(disk.reader.read(CLUSTER, CLUSTER + 512)) == b"x" * CLUSTER + disk.t0[2 * CLUSTER :][:512]
+
+
+def slow(disk, duration_ns):
+    driver = disk.graph.nodes["t"].driver
+    write = driver.write
+
+    async def delayed(offset, payload, flags):
+        await disk.scheduler.sleep(duration_ns)
+        await write(offset, payload, flags)
+
+    driver.write = delayed
+
+
+async def _errno_of(coroutine):
+    try:
+        await coroutine
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def test_a_guests_write_waits_for_a_read_of_what_it_overwrites():
+    disk = FleecingDisk()
+    driver = disk.graph.nodes["a"].driver
+    read = driver.read
+
+    async def delayed(offset, length):
+        await disk.scheduler.sleep(SECOND)
+        return await read(offset, length)
+
+    driver.read = delayed
+    reading = disk.start(disk.reader.read(0, 512))
+    disk.scheduler.run_ready()
+    driver.read = read
+    guest = disk.start(disk.guest.write(0, b"x" * 512))
+    elsewhere = disk.start(disk.guest.write(CLUSTER, b"y" * 512))
+    disk.scheduler.run_ready()
+    assert elsewhere.done()
+    assert not guest.done()
+    disk.scheduler.advance_to(SECOND)
+    assert reading.result() == disk.t0[:512]
+    assert guest.done()
+
+
+def test_discard_through_snapshot_access_ends_reading_and_copying_of_whole_clusters():
+    disk = FleecingDisk()
+    writer = disk.backend("sa", WRITER)
+    disk.run(writer.discard(512, 2 * CLUSTER))
+    with pytest.raises(OSError) as failure:
+        disk.run(disk.reader.read(CLUSTER + 512, 512))
+    assert failure.value.errno == errno.EACCES
+    assert disk.run(disk.reader.read(0, CLUSTER)) == disk.t0[:CLUSTER]
+    assert disk.run(disk.reader.read(2 * CLUSTER, CLUSTER)) == disk.t0[2 * CLUSTER : 3 * CLUSTER]
+    disk.run(disk.guest.write(CLUSTER, b"x" * CLUSTER))
+    assert disk.run(disk.graph.nodes["t"].read(CLUSTER, CLUSTER)) == bytes(CLUSTER)
+
+
+def test_snapshot_access_refuses_writes():
+    disk = FleecingDisk()
+    writer = disk.backend("sa", WRITER)
+    for coroutine in (writer.write(0, b"x" * 512), writer.write_zeroes(0, 512)):
+        with pytest.raises(OSError) as failure:
+            disk.run(coroutine)
+        assert failure.value.errno == errno.ENOTSUP
+
+
+def test_snapshot_access_over_another_node_opens_and_fails_to_read():
+    disk = FleecingDisk()
+    disk.add("other", driver="snapshot-access", file="t")
+    reader = disk.backend("other", permissions.CONSISTENT_READ)
+    with pytest.raises(OSError) as failure:
+        disk.run(reader.read(0, 512))
+    assert failure.value.errno == errno.ENOTSUP
+
+
+def mark_second_cluster(disk):
+    DirtyBitmap(disk.graph.nodes["a"], "b", CLUSTER).set(CLUSTER, CLUSTER)
+
+
+def test_a_bitmap_limits_what_is_kept_and_readable():
+    disk = FleecingDisk(prepare=mark_second_cluster, bitmap={"node": "a", "name": "b"})
+    disk.run(disk.guest.write(0, b"x" * disk.size))
+    assert disk.run(disk.reader.read(CLUSTER, CLUSTER)) == disk.t0[CLUSTER : 2 * CLUSTER]
+    assert disk.run(disk.graph.nodes["t"].read(0, CLUSTER)) == bytes(CLUSTER)
+    for offset in (0, CLUSTER - 512, 2 * CLUSTER - 512):
+        with pytest.raises(OSError) as failure:
+            disk.run(disk.reader.read(offset, 1024))
+        assert failure.value.errno == errno.EACCES
+
+
+def test_the_filter_shuts_out_writers_below_it_once_it_has_a_parent():
+    disk = FleecingDisk()
+    with pytest.raises(QmpError) as refused:
+        disk.backend("a", WRITER)
+    assert refused.value.desc == (
+        "Permission conflict on node 'a': permissions 'write' are both required by an unnamed block device "
+        "(uses node 'a' as 'root' child) and unshared by node 'c' (uses node 'a' as 'file' child)."
+    )
+
+
+def test_closing_the_filter_leaves_no_bitmap():
+    disk = FleecingDisk()
+    assert len(disk.graph.nodes["a"].bitmaps) == 1
+    for backend in (disk.guest, disk.reader):
+        disk.run(backend.remove())
+    for name in ("sa", "c"):
+        node = disk.graph.nodes[name]
+        node.monitor_owned = False
+        disk.run(disk.graph.release(node))
+    assert disk.graph.nodes["a"].bitmaps == []
+    assert [name for name in disk.graph.nodes if not name.startswith("#")] == ["a", "t"]

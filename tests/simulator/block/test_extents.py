@@ -25,10 +25,10 @@ def oracle_runs(cells: list[int | None], start: int, end: int) -> list[tuple[int
 
 ranges = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sorted)
 changes = st.lists(
-    st.tuples(st.sampled_from(["set", "clear", "snapshot"]), ranges, st.integers(0, 3)), min_size=1, max_size=60
+    st.tuples(st.sampled_from(["set", "clear", "snapshot"]), ranges, st.integers(0, 3)),
+    min_size=1,
+    max_size=60,
 )
-
-
 
 
 def split_in_half(self, number):
@@ -42,7 +42,9 @@ def split_in_half(self, number):
 
 def agree(subject: ExtentMap, cells: list[int | None], start: int, end: int) -> None:
     assert list(subject.runs(start, end)) == oracle_runs(cells, start, end)
-    assert list(subject.extents(start, end)) == [r for r in oracle_runs(cells, start, end) if r[2] is not None]
+    assert list(subject.extents(start, end)) == [
+        r for r in oracle_runs(cells, start, end) if r[2] is not None
+    ]
     assert subject.covered_bytes == sum(cell is not None for cell in cells)
     assert subject.covered_in(start, end) == sum(cell is not None for cell in cells[start:end])
     inside = [i for i in range(start, end) if cells[i] is not None]

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator.block import permissions
-from simulator.block.host import HostProcess, ImageLock, LockError, MemoryHost
+from simulator.block.host import HostProcess, ImageLock, LockError
+from simulator.block.memory_host import MemoryHost
 from simulator.serve.host_files import DiskHost
 
 W, CR, R, WU = permissions.WRITE, permissions.CONSISTENT_READ, permissions.RESIZE, permissions.WRITE_UNCHANGED
@@ -29,7 +30,7 @@ def path(tmp_path):
 
 
 def errno_of(call, *arguments, **named) -> int:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is looked at
         call(*arguments, **named)
     assert caught.value.strerror == os.strerror(caught.value.errno)
     return caught.value.errno

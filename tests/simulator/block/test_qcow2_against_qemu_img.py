@@ -74,12 +74,18 @@ def test_a_created_image_is_what_qemu_img_creates(bench, path, tmp_path, options
             assert a.read() == b.read()
 
 
-@pytest.mark.parametrize("options", [{}, {"version": "v2"}, {"cluster_size": 512}, {"refcount_bits": 4}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"version": "v2"}, {"cluster_size": 512}, {"refcount_bits": 4}], ids=str
+)
 def test_writes_zeroes_discards_and_sizes(bench, path, options):
     bench.create(path, 3 * MIB + 512, **options)
     image = bench.open(path)
     oracle = bytearray(3 * MIB + 512)
-    for offset, piece in ((0, b"\x11" * 65536), (70_000, b"abc" * 100), (2 * MIB + 7, bytes(range(256)) * 3000)):
+    for offset, piece in (
+        (0, b"\x11" * 65536),
+        (70_000, b"abc" * 100),
+        (2 * MIB + 7, bytes(range(256)) * 3000),
+    ):
         image.write(offset, piece)
         oracle[offset : offset + len(piece)] = piece
     image.write_zeroes(4096, 100_000)
@@ -168,7 +174,13 @@ def test_maps_agree(bench, path):
     ours, at = [], 0
     while at < 4 * MIB:
         length, flags, _, host = bench.run(image.driver.block_status(at, 4 * MIB - at, True))
-        entry = {"start": at, "length": length, "present": bool(flags & 3), "zero": not flags & 1, "data": bool(flags & 1)}
+        entry = {
+            "start": at,
+            "length": length,
+            "present": bool(flags & 3),
+            "zero": not flags & 1,
+            "data": bool(flags & 1),
+        }
         if flags & 4:
             entry["offset"] = host
         ours.append(entry)
@@ -191,7 +203,8 @@ def written_by_qemu(path, tmp_path, *convert_options):
     return bytes(payload)
 
 
-@pytest.mark.parametrize("options", [[], ["-c"], ["-o", "compat=0.10"], ["-o", "cluster_size=512,refcount_bits=2"],
+@pytest.mark.parametrize("options", [[], ["-c"], ["-o", "compat=0.10"],
+                                     ["-o", "cluster_size=512,refcount_bits=2"],
                                      ["-o", "preallocation=full"]], ids=str)  # fmt: skip
 def test_images_of_qemu_img_are_read_and_written_on(bench, path, tmp_path, options):
     oracle = bytearray(written_by_qemu(path, tmp_path, *options))
@@ -268,7 +281,8 @@ def dirty_ranges(path, name, tmp_path):
                 subprocess.run(["sleep", "0.02"], check=True)
             done = qemu_img(
                 "map", "--output=json", "--image-opts",
-                f"driver=nbd,server.type=unix,server.path={tmp_path / 'nbd'},x-dirty-bitmap=qemu:dirty-bitmap:{name}",
+                f"driver=nbd,server.type=unix,server.path={tmp_path / 'nbd'},"
+                f"x-dirty-bitmap=qemu:dirty-bitmap:{name}",
             )  # fmt: skip
         finally:
             server.terminate()
@@ -341,7 +355,9 @@ def test_locks_go_both_ways(bench, path):
     assert done.returncode == 1
     assert 'Failed to get shared "write" lock' in done.stderr
     image.close()
-    with subprocess.Popen(["qemu-io", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as real:
+    with subprocess.Popen(
+        ["qemu-io", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as real:
         real.stdin.write("length\n")
         real.stdin.flush()
         real.stdout.readline()

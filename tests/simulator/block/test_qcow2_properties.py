@@ -1,4 +1,5 @@
-"""Any requests, sizes, reopens and crashes: the image holds what a bytearray holds, and its counts are right."""
+"""Any requests, sizes, reopens and crashes: the image holds what a bytearray holds, and its counts are
+right."""
 
 from __future__ import annotations
 
@@ -10,15 +11,19 @@ from hypothesis import strategies as st
 from image_bench import Bench, needs_qemu_img, qemu_content, qemu_img
 
 from simulator.block.drivers import qcow2_check
-from simulator.block.host import MemoryHost
+from simulator.block.memory_host import MemoryHost
 from simulator.serve.host_files import DiskHost
 
 UNIT = 512
 SIZE = 64 * UNIT  # 32 KiB in clusters of 512 or 4096: several L2 tables with the former
 BACKING = b"\xbb" * (20 * UNIT) + bytes(7 * UNIT) + b"\xcc" * (13 * UNIT)
 
-spans = st.tuples(st.integers(0, 63), st.integers(1, 24)).map(lambda t: (t[0] * UNIT, min(t[1], 64 - t[0]) * UNIT))
-odd_spans = st.tuples(st.integers(0, SIZE - 1), st.integers(1, 3000)).map(lambda t: (t[0], min(t[1], SIZE - t[0])))
+spans = st.tuples(st.integers(0, 63), st.integers(1, 24)).map(
+    lambda t: (t[0] * UNIT, min(t[1], 64 - t[0]) * UNIT)
+)
+odd_spans = st.tuples(st.integers(0, SIZE - 1), st.integers(1, 3000)).map(
+    lambda t: (t[0], min(t[1], SIZE - t[0]))
+)
 payloads = st.integers(1, 250)
 requests = st.one_of(
     st.tuples(st.just("write"), st.one_of(spans, odd_spans), payloads),
@@ -28,11 +33,17 @@ steps = st.one_of(
     requests,
     st.tuples(st.just("flush"), st.just((0, 0)), st.just(0)),
     st.tuples(st.just("reopen"), st.just((0, 0)), st.just(0)),
-    st.tuples(st.just("resize"), st.tuples(st.integers(0, 80).map(lambda n: n * UNIT), st.just(0)), st.just(0)),
+    st.tuples(
+        st.just("resize"), st.tuples(st.integers(0, 80).map(lambda n: n * UNIT), st.just(0)), st.just(0)
+    ),
 )
 shapes = st.fixed_dictionaries(
     {"cluster_size": st.sampled_from([512, 4096]), "refcount_bits": st.sampled_from([1, 16, 64])},
-    optional={"version": st.just("v2"), "backing_file": st.just("base"), "preallocation": st.just("metadata")},
+    optional={
+        "version": st.just("v2"),
+        "backing_file": st.just("base"),
+        "preallocation": st.just("metadata"),
+    },
 ).map(lambda shape: coherent(shape))
 
 

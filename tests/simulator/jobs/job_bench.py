@@ -6,7 +6,7 @@ from typing import Any
 
 from simulator.block.errors import QmpError
 from simulator.block.graph import Graph
-from simulator.block.host import MemoryHost
+from simulator.block.memory_host import MemoryHost
 from simulator.block.node import Node
 from simulator.engine.chance import Chance
 from simulator.engine.outbox import Outbox

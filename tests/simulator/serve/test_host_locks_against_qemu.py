@@ -12,7 +12,8 @@ from simulator.block.host import ImageLock, LockError
 from simulator.serve.host_files import DiskHost
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("qemu-img") and shutil.which("qemu-io")), reason="qemu-img and qemu-io are not installed"
+    not (shutil.which("qemu-img") and shutil.which("qemu-io")),
+    reason="qemu-img and qemu-io are not installed",
 )
 
 W, CR, R = permissions.WRITE, permissions.CONSISTENT_READ, permissions.RESIZE

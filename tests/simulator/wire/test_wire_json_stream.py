@@ -1,3 +1,4 @@
+# ruff: noqa: E501  tables of bytes read better in long lines
 """JSON framing and printing. Expected texts were answered by qemu-system-x86_64 7.2.22 (tests/interop has them all)."""
 
 import json
@@ -151,7 +152,9 @@ def test_parse_text():
 
 
 def test_printing():
-    assert encode({"a": [1, 0.1, None, True], "b": {}}) == '{"a": [1, 0.10000000000000001, null, true], "b": {}}'
+    assert (
+        encode({"a": [1, 0.1, None, True], "b": {}}) == '{"a": [1, 0.10000000000000001, null, true], "b": {}}'
+    )
     assert encode("é\x7f😀") == '"\\u00E9\\u007F\\uD83D\\uDE00"'
     assert encode_line({"a": {}, "b": [1]}, pretty=True) == (
         b'{\r\n    "a": {\r\n    },\r\n    "b": [\r\n        1\r\n    ]\r\n}\r\n'

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  tables of bytes read better in long lines
 """What our NBD client makes of servers that break the protocol, from bytes written out by hand."""
 
 import struct
@@ -147,13 +148,22 @@ def test_a_structured_reply_that_was_not_negotiated():
 
 
 def test_a_broken_name_in_a_listing():
-    feed_broken(list_exports(), GREETING + answer(3, SERVER, b"\0\0\0\5abc"), "expected a name inside it, got length 5", 3)
+    feed_broken(
+        list_exports(),
+        GREETING + answer(3, SERVER, b"\0\0\0\5abc"),
+        "expected a name inside it, got length 5",
+        3,
+    )
 
 
 def feed_broken(client, payload, expected, chunk_bytes):
-    with pytest.raises(ProtocolError, match=expected):
+    def feed():
         for start in range(0, len(payload), chunk_bytes):
-            assert not [event for event in client.receive_data(payload[start : start + chunk_bytes]) if type(event) is Reply]
+            events = client.receive_data(payload[start : start + chunk_bytes])
+            assert not [event for event in events if type(event) is Reply]
+
+    with pytest.raises(ProtocolError, match=expected):
+        feed()
     assert client.state == CLOSED
     assert client.receive_data(b"x") == []
 
@@ -187,7 +197,10 @@ def test_errors_of_a_structured_read():
     assert (reply.error, reply.text, reply.error_offset) == (5, "bad sector", 1050)
     client.request(nbd.CMD_READ, 1000, 100)
     # An error type of the future, told apart by its bit; and two errors, of which the first counts.
-    future, second = chunk(0x8042, failure(28, b"new", b"zork"), 0, 2), chunk(nbd.REPLY_ERROR, failure(5), 1, 2)
+    future, second = (
+        chunk(0x8042, failure(28, b"new", b"zork"), 0, 2),
+        chunk(nbd.REPLY_ERROR, failure(5), 1, 2),
+    )
     assert only_reply(client, future + second).error == 28
 
 
@@ -267,4 +280,6 @@ def test_the_client_makes_exactly_the_moves_of_its_table():
                 except ProtocolError:
                     continue
                 client.receive_eof()
-    assert moves == {(state, target) for state, (_, targets) in ClientConnection.MOVES.items() for target in targets}
+    assert moves == {
+        (state, target) for state, (_, targets) in ClientConnection.MOVES.items() for target in targets
+    }

@@ -1,0 +1,157 @@
+"""Runs one scenario on one backend and has what happened judged. Knows no event loop: it awaits what a session gives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from scenarios.backends.interface import (
+    Backend,
+    DeadlinePassed,
+    MachineGone,
+    NbdFailed,
+    QmpRefused,
+    Session,
+    SetupError,
+)
+from scenarios.judges import judge_all
+from scenarios.judges.verdict import Verdict
+from scenarios.language.steps import Scenario, Step
+from scenarios.run.clean_up import clean_up
+from scenarios.run.execution import Execution, NotAsExpected, Where, words_of
+from scenarios.run.features import SESSION_FEATURES, Features, needs
+from scenarios.run.history import History, Missed
+from scenarios.run.steps import all_verbs
+from scenarios.run.substitute import UnknownName
+
+Outcome = Literal["holds", "finding", "not-applicable", "broken"]
+
+_VERBS = all_verbs()
+# Features of the backend that was asked last: making them takes longer than many a scenario.
+_features: dict[str, tuple[frozenset[str], int, Features]] = {}
+
+
+class CaseResult(msgspec.Struct, kw_only=True):
+    """What came of a run. `method` is "" for none; `reason` is empty if it holds. `seconds` are the host's."""
+
+    scenario: str
+    path: str
+    backend: str
+    method: str
+    seed: int
+    outcome: Outcome
+    seconds: float
+    reason: str = ""
+    verdicts: list[Verdict] = []
+    history: History | None = None
+
+
+def run_case(scenario: Scenario, backend: Backend, method: str | None, seed: int) -> CaseResult:
+    """Probe, run, judge. A backend that does not work is "broken"; nothing is raised for what a machine does."""
+    began = time.perf_counter()
+    result = CaseResult(
+        scenario=scenario.name,
+        path=scenario.path,
+        backend=backend.name,
+        method=method or "",
+        seed=seed,
+        outcome="holds",
+        seconds=0.0,
+    )
+    try:
+        features = features_of(backend)
+        missing = features.missing(needs(scenario, method or None))
+        if missing:
+            result.outcome, result.reason = "not-applicable", _tell_missing(missing)
+        else:
+            result.history = record(scenario, backend, method or None, seed, features)
+            result.verdicts = judge_all(result.history)
+            _conclude(result)
+    except SetupError as error:
+        result.outcome, result.reason = "broken", str(error)
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def features_of(backend: Backend) -> Features:
+    """Raises SetupError."""
+    session_features, introspection = backend.probe()
+    cached = _features.get(backend.name)
+    if cached is None or cached[:2] != (session_features, len(introspection)):
+        cached = (session_features, len(introspection), Features(session_features, introspection))
+        _features[backend.name] = cached
+    return cached[2]
+
+
+def record(
+    scenario: Scenario, backend: Backend, method: str | None, seed: int, features: Features
+) -> History:
+    """Run it and return what happened, unjudged. Raises SetupError."""
+    history = History(
+        scenario=scenario.name,
+        backend=backend.name,
+        method=method or "",
+        seed=seed,
+        leaves=list(scenario.leaves),
+    )
+
+    async def body(session: Session) -> None:
+        history.introspection = session.introspection
+        x = Execution(scenario, session, history, method, features)
+        await guarded(x, Where(), x.note_nodes())
+        await run_steps(x, scenario.steps, "")
+        await clean_up(x)
+
+    try:
+        backend.run(scenario, seed, body)
+    except DeadlinePassed as error:
+        now = history.tick()
+        history.records.append(
+            Missed(begin=now, end=now, waited_for=error.waited_for, timeout_ns=error.timeout_ns)
+        )
+    return history
+
+
+async def run_steps(x: Execution, steps: Sequence[Step], prefix: str, racing: bool = False) -> None:
+    """Steps in their order, until one goes wrong anywhere. Paths count from 1, as people do."""
+    for index, step in enumerate(steps, 1):
+        if x.stopped:
+            return
+        verb = step.verb
+        where = Where(f"{prefix}.{index}" if prefix else str(index), step.line, verb, racing)
+        await guarded(x, where, _VERBS[verb](x, getattr(step, verb), where))
+
+
+async def guarded(x: Execution, where: Where, act: object) -> None:
+    """Await a step; what goes wrong becomes a record, unless the scenario itself ended the machine meanwhile."""
+    ends = x.ends
+    try:
+        await act  # type: ignore[misc]
+    except MachineGone:
+        if x.ends == ends or not where.racing:
+            await x.gone(where)
+    except DeadlinePassed as error:
+        x.missed(where, error)
+    except NotAsExpected as error:
+        if x.ends == ends or not where.racing or where.verb in ("crash", "quit"):
+            x.unexpected(where, error.wanted, error.got)
+    except UnknownName as error:
+        x.unexpected(where, "names that are known", str(error))
+    except (QmpRefused, NbdFailed) as error:
+        if x.ends == ends or not where.racing:
+            x.unexpected(where, "success", words_of(error))
+
+
+def _conclude(result: CaseResult) -> None:
+    bad = [verdict for verdict in result.verdicts if verdict.outcome == "invalid"]
+    if bad:
+        result.outcome = "finding"
+        result.reason = "; ".join(f"{verdict.judge}: {len(verdict.findings)}" for verdict in bad)
+
+
+def _tell_missing(missing: Sequence[str]) -> str:
+    words = [f"{each} ({SESSION_FEATURES[each]})" if each in SESSION_FEATURES else each for each in missing]
+    return f"needs {', '.join(words)}"

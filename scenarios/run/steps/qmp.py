@@ -1,0 +1,63 @@
+"""`qmp`: one raw command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+
+from scenarios.backends.interface import QmpRefused
+from scenarios.language.steps import ExpectedError, Qmp
+from scenarios.run.execution import Execution, NotAsExpected, Where, words_of
+
+
+async def run(x: Execution, qmp: Qmp, where: Where) -> None:
+    arguments = x.named(qmp.arguments)
+    try:
+        returned = await x.qmp(where, qmp.execute, arguments or None)
+    except QmpRefused as error:
+        if qmp.error is None:
+            raise NotAsExpected(f"{qmp.execute} to succeed", words_of(error)) from error
+        _check_error(x, qmp.error, error)
+        return
+    if qmp.error is not None:
+        raise NotAsExpected(_tell(qmp.error), f"success: {returned}")
+    if qmp.returns is not UNSET:
+        wrong = difference(x.named(qmp.returns), returned, "$")
+        if wrong:
+            raise NotAsExpected(*wrong)
+
+
+def _check_error(x: Execution, wanted: ExpectedError, error: QmpRefused) -> None:
+    right = error.error_class == wanted.class_
+    right = right and (wanted.desc is None or error.desc == x.named(wanted.desc))
+    if not right or (wanted.contains is not None and x.named(wanted.contains) not in error.desc):
+        raise NotAsExpected(_tell(wanted), words_of(error))
+
+
+def _tell(wanted: ExpectedError) -> str:
+    words = f"error {wanted.class_}"
+    if wanted.desc is not None:
+        return f"{words}: {wanted.desc}"
+    return f"{words} with {wanted.contains!r}" if wanted.contains is not None else words
+
+
+def difference(wanted: Any, got: Any, place: str) -> tuple[str, str] | None:
+    """(wanted, got) at the first place where they differ, else None. Lists item by item, objects by the members that
+    are wanted."""
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        for key, value in wanted.items():
+            if key not in got:
+                return f"{place}.{key} to be {value!r}", f"no such member, only {', '.join(got)}"
+            wrong = difference(value, got[key], f"{place}.{key}")
+            if wrong:
+                return wrong
+        return None
+    if isinstance(wanted, list) and isinstance(got, list):
+        if len(wanted) != len(got):
+            return f"{len(wanted)} items at {place}", f"{len(got)}: {got!r}"
+        pairs = enumerate(zip(wanted, got, strict=True))
+        found = (difference(one, other, f"{place}[{index}]") for index, (one, other) in pairs)
+        return next((wrong for wrong in found if wrong), None)
+    same = wanted == got and isinstance(wanted, bool) == isinstance(got, bool)
+    return None if same else (f"{place} to be {wanted!r}", repr(got))

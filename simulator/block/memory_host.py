@@ -1,0 +1,299 @@
+"""A host's file system in memory, the same on every run; see host.py for what it is to a driver."""
+
+from __future__ import annotations
+
+import posixpath
+from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY
+from typing import TYPE_CHECKING
+
+from simulator.block.contents import Contents
+from simulator.block.extents import ExtentMap
+from simulator.block.host import Host, HostFile, os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BLOCK_BYTES = 4096
+_DATA, _UNWRITTEN = 1, 2
+
+
+class _Inode:
+    """A regular file in memory. `blocks` says of each 4 KiB block whether it is data, or allocated but
+    unwritten (what fallocate leaves), as the tools see through SEEK_DATA and st_blocks."""
+
+    __slots__ = ("blocks", "contents", "linked", "locks", "readable", "writable")
+
+    def __init__(self) -> None:
+        self.contents = Contents()
+        self.blocks = ExtentMap()
+        self.locks: dict[int, list[MemoryFile]] = {}
+        self.linked = True
+        self.readable = True
+        self.writable = True
+
+
+class MemoryHost(Host):
+    """A file system in memory, the same on every run.
+
+    `capacity_bytes` bounds what all files together allocate (ENOSPC), `file_limit_bytes` the size of each
+    (EFBIG).
+    """
+
+    def __init__(self, capacity_bytes: int | None = None, cwd: str = "/") -> None:
+        self.capacity_bytes = capacity_bytes
+        self.file_limit_bytes = (1 << 63) - 1
+        self.allocated_bytes = 0
+        self.cwd = cwd
+        self._inodes: dict[str, _Inode] = {}
+        self._directories: dict[str, None] = {"/": None}
+        if cwd != "/":
+            self.make_directories(cwd)
+
+    def _resolve(self, path: str) -> str:
+        """The absolute path; checks that its directory is there."""
+        if not path:
+            raise os_error(ENOENT, path)
+        full = posixpath.normpath(posixpath.join(self.cwd, path))
+        if full.startswith("//"):
+            full = full[1:]
+        parent = posixpath.dirname(full)
+        if parent not in self._directories:
+            while parent not in self._directories and parent not in self._inodes:
+                parent = posixpath.dirname(parent)
+            raise os_error(ENOTDIR if parent in self._inodes else ENOENT, path)
+        return full
+
+    def _inode(self, path: str) -> _Inode:
+        full = self._resolve(path)
+        if full in self._directories:
+            raise os_error(EISDIR, path)
+        if full not in self._inodes:
+            raise os_error(ENOENT, path)
+        return self._inodes[full]
+
+    def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
+        full = self._resolve(path)
+        if full in self._directories:
+            if create or not read_only:
+                raise os_error(EISDIR, path)
+            return _OpenDirectory(path)
+        if full not in self._inodes:
+            if not create:
+                raise os_error(ENOENT, path)
+            self._inodes[full] = _Inode()
+        inode = self._inodes[full]
+        if not inode.readable or not (read_only or inode.writable):
+            raise os_error(EACCES, path)
+        return MemoryFile(self, inode, path, not read_only)
+
+    def exists(self, path: str) -> bool:
+        try:
+            full = self._resolve(path)
+        except OSError:
+            return False
+        return full in self._inodes or full in self._directories
+
+    def unlink(self, path: str) -> None:
+        self._inode(path)
+        # What is still open keeps its bytes until it is closed, as on the host; that is not counted any more.
+        inode = self._inodes.pop(self._resolve(path))
+        self.allocated_bytes -= inode.blocks.covered_bytes
+        inode.linked = False
+
+    def rename(self, path: str, new_path: str) -> None:
+        inode = self._inode(path)
+        new_full = self._resolve(new_path)
+        if new_full in self._directories:
+            raise os_error(EISDIR, new_path)
+        if self._inodes.get(new_full) is inode:
+            return
+        if new_full in self._inodes:
+            self.unlink(new_path)
+        del self._inodes[self._resolve(path)]
+        self._inodes[new_full] = inode
+
+    def mkdir(self, path: str) -> None:
+        full = self._resolve(path)
+        if full in self._directories or full in self._inodes:
+            raise os_error(EEXIST, path)
+        self._directories[full] = None
+
+    def make_directories(self, path: str) -> None:
+        """Like mkdir -p."""
+        full = posixpath.normpath(posixpath.join("/", path))
+        parent = posixpath.dirname(full)
+        if full in self._directories:
+            return
+        self.make_directories(parent)
+        self.mkdir(full)
+
+    def rmdir(self, path: str) -> None:
+        full = self._resolve(path)
+        if full not in self._directories:
+            raise os_error(ENOTDIR if full in self._inodes else ENOENT, path)
+        if self.list(path):
+            raise os_error(ENOTEMPTY, path)
+        del self._directories[full]
+
+    def list(self, path: str) -> list[str]:
+        full = posixpath.normpath(posixpath.join(self.cwd, path))
+        if full not in self._directories:
+            raise os_error(ENOTDIR if full in self._inodes else ENOENT, path)
+        prefix = full if full.endswith("/") else full + "/"
+        everything = [*self._inodes, *self._directories]
+        return sorted(
+            name[len(prefix) :]
+            for name in everything
+            if name.startswith(prefix) and len(name) > len(prefix) and "/" not in name[len(prefix) :]
+        )
+
+    def set_mode(self, path: str, readable: bool = True, writable: bool = True) -> None:
+        """Later opens without the right fail with EACCES."""
+        inode = self._inode(path)
+        inode.readable, inode.writable = readable, writable
+
+    def files(self) -> Iterator[str]:
+        """The full paths of all regular files, oldest first."""
+        yield from self._inodes
+
+
+class MemoryFile(HostFile):
+    """An open file of a MemoryHost."""
+
+    __slots__ = ("_host", "_inode", "closed", "path", "writable")
+
+    def __init__(self, host: MemoryHost, inode: _Inode, path: str, writable: bool) -> None:
+        self._host, self._inode, self.path, self.writable = host, inode, path, writable
+        self.closed = False
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._check(False)
+        return self._inode.contents.read(offset, length)
+
+    def write(self, offset: int, payload: bytes) -> None:
+        if payload:
+            self._check(True)
+            self._allocate(offset, offset + len(payload))
+            self._inode.contents.write(offset, payload)
+
+    def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
+        self._check(True)
+        end = offset + length
+        if unmap:
+            self.discard(offset, length)
+            # Without KEEP_SIZE there is no punching a hole: growing is a truncation.
+            if end > self.size_bytes():
+                self.truncate(end)
+            return
+        self._allocate(offset, end)
+        inode = self._inode
+        inode.contents.fill(offset, length, 0)
+        first, last = offset + -offset % _BLOCK_BYTES, end - end % _BLOCK_BYTES
+        if end == inode.contents.size_bytes:
+            last = end + -end % _BLOCK_BYTES
+        inode.blocks.set(first, last, _UNWRITTEN)
+
+    def discard(self, offset: int, length: int) -> None:
+        self._check(True)
+        inode = self._inode
+        end = min(offset + length, inode.contents.size_bytes)
+        if offset >= end:
+            return
+        inode.contents.punch(offset, end - offset)
+        first, last = offset + -offset % _BLOCK_BYTES, end - end % _BLOCK_BYTES
+        self._release(first, end + -end % _BLOCK_BYTES if end == inode.contents.size_bytes else last)
+
+    def truncate(self, size_bytes: int) -> None:
+        self._check(True)
+        if size_bytes < 0:
+            raise os_error(EINVAL)
+        if size_bytes > self._host.file_limit_bytes:
+            raise os_error(EFBIG)
+        old = self._inode.contents.size_bytes
+        self._inode.contents.resize(size_bytes)
+        self._release(size_bytes + -size_bytes % _BLOCK_BYTES, old + -old % _BLOCK_BYTES)
+
+    def size_bytes(self) -> int:
+        return self._inode.contents.size_bytes
+
+    def allocated_bytes(self) -> int:
+        return self._inode.blocks.covered_bytes
+
+    def run_at(self, offset: int, limit: int) -> tuple[int, bool]:
+        self._check(False)
+        end_of_file = self.size_bytes()
+        if offset >= end_of_file:
+            return limit, False
+        blocks = self._inode.blocks
+        end, kind = blocks.run_at(offset, limit)
+        while end < limit:
+            next_end, next_kind = blocks.run_at(end, limit)
+            if (next_kind == _DATA) != (kind == _DATA):
+                break
+            end = next_end
+        if kind == _DATA:
+            return min(end, end_of_file), True
+        return end, False
+
+    def flush(self) -> None:
+        self._check(False)
+
+    def lock_byte(self, byte: int) -> None:
+        self._check(False)
+        holders = self._inode.locks.setdefault(byte, [])
+        if self not in holders:
+            holders.append(self)
+
+    def unlock_byte(self, byte: int) -> None:
+        holders = self._inode.locks.get(byte, [])
+        if self in holders:
+            holders.remove(self)
+
+    def locked_by_another(self, byte: int) -> bool:
+        return any(holder is not self for holder in self._inode.locks.get(byte, ()))
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            for holders in self._inode.locks.values():
+                if self in holders:
+                    holders.remove(self)
+
+    def _check(self, for_write: bool) -> None:
+        if self.closed or (for_write and not self.writable):
+            raise os_error(EBADF)
+
+    def _allocate(self, offset: int, end: int) -> None:
+        """Room for [offset, end), as data."""
+        host, blocks = self._host, self._inode.blocks
+        if end > host.file_limit_bytes:
+            raise os_error(EFBIG)
+        first, last = offset - offset % _BLOCK_BYTES, end + -end % _BLOCK_BYTES
+        run_end, present = blocks.run_at(first, last)
+        if run_end == last and present == _DATA:
+            return
+        missing = last - first - blocks.covered_in(first, last)
+        if host.capacity_bytes is not None and host.allocated_bytes + missing > host.capacity_bytes:
+            raise os_error(ENOSPC)
+        blocks.set(first, last, _DATA)
+        if self._inode.linked:
+            host.allocated_bytes += missing
+
+    def _release(self, first: int, last: int) -> None:
+        if first < last:
+            freed = self._inode.blocks.covered_in(first, last)
+            self._inode.blocks.clear(first, last)
+            if freed and self._inode.linked:
+                self._host.allocated_bytes -= freed
+
+
+class _OpenDirectory(HostFile):
+    """A directory opened for reading: it can be opened, and nothing else."""
+
+    is_regular = False
+    writable = False
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def close(self) -> None: ...

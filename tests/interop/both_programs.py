@@ -1,0 +1,191 @@
+"""The real executables of 7.2 and the simulator's, run alike: what tests in this folder compare.
+
+Nothing here is skipped: a program that is not installed fails the test that wants it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simulator.serve.emulator import write_emulator
+
+SYSTEM = "qemu-system-x86_64"
+DAEMON = "qemu-storage-daemon"
+DEADLINE_S = 15.0
+# A machine without devices or default ones, as small as a system emulator gets.
+NONE = ("-M", "none", "-nodefaults", "-display", "none")
+# A PC that never runs its CPUs.
+PC = ("-M", "pc", "-accel", "tcg,tb-size=4", "-nodefaults", "-display", "none", "-S")
+
+
+def real(program: str) -> str:
+    """The path of an installed program."""
+    found = shutil.which(program)
+    assert found is not None, f"{program} is not installed"
+    return found
+
+
+@functools.cache
+def _emulator_place() -> tempfile.TemporaryDirectory[str]:
+    place: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="emulator-")
+    os.chmod(place.name, 0o755)
+    write_emulator(place.name, "7.2")
+    return place
+
+
+def simulated(program: str) -> str:
+    """The path of the simulator's executable, answering as 7.2; written once a run."""
+    return os.path.join(_emulator_place().name, program)
+
+
+def program_path(program: str, is_real: bool) -> str:
+    return real(program) if is_real else simulated(program)
+
+
+class Running:
+    """A started program with a QMP monitor on a socket pair, its standard streams kept."""
+
+    def __init__(self, argv: Sequence[str], cwd: Path, monitor: Sequence[str] = ()) -> None:
+        """`monitor` are options in which {fd} is the descriptor of our socket; none: no monitor."""
+        self.ours, theirs = socket.socketpair()
+        options = [option.format(fd=theirs.fileno()) for option in monitor]
+        self.stdout = open(cwd / "stdout", "w+b")
+        self.stderr = open(cwd / "stderr", "w+b")
+        self.process = subprocess.Popen(
+            [*argv, *options], cwd=cwd, pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr, env={"LC_ALL": "C"},
+        )  # fmt: skip
+        theirs.close()
+        self._bytes = b""
+        self.events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+        self.ours.close()
+        self.stdout.close()
+        self.stderr.close()
+
+    def send(self, payload: bytes) -> None:
+        self.ours.sendall(payload)
+
+    def line(self, what: str, timeout_s: float = DEADLINE_S) -> bytes:
+        """The next line from the monitor, b"" at its end."""
+        until = time.monotonic() + timeout_s
+        while b"\n" not in self._bytes:
+            self.ours.settimeout(max(0.001, until - time.monotonic()))
+            try:
+                received = self.ours.recv(1 << 16)
+            except TimeoutError:
+                raise AssertionError(f"waited {timeout_s} s for {what}; have {self._bytes!r}") from None
+            except ConnectionResetError:
+                return b""
+            if not received:
+                return b""
+            self._bytes += received
+        line, self._bytes = self._bytes.split(b"\n", 1)
+        return line
+
+    def message(self, what: str) -> dict[str, Any]:
+        line = self.line(what)
+        assert line, f"closed while waiting for {what}; {self.printed()}"
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def negotiate(self) -> Running:
+        greeting = self.message("the greeting")
+        assert "QMP" in greeting
+        assert self.qmp("qmp_capabilities") == {}
+        return self
+
+    def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """What the command returned, or the whole error object."""
+        request = {"execute": command} if arguments is None else {"execute": command, "arguments": arguments}
+        self.send(json.dumps(request).encode() + b"\n")
+        while True:
+            message = self.message(f"the reply to {command}")
+            if "event" in message:
+                self.events.append(message)
+            else:
+                return message["return"] if "return" in message else message["error"]
+
+    def hmp(self, line: str) -> Any:
+        return self.qmp("human-monitor-command", {"command-line": line})
+
+    def wait_event(self, name: str) -> dict[str, Any]:
+        """An event of that name, from the past or to come."""
+        for event in self.events:
+            if event["event"] == name:
+                return event
+        while True:
+            message = self.message(f"event {name}")
+            if "event" in message:
+                self.events.append(message)
+            if message.get("event") == name:
+                return message
+
+    def wait(self) -> int:
+        """The exit status."""
+        return self.process.wait(DEADLINE_S)
+
+    def printed(self) -> tuple[str, str]:
+        """All of standard output and standard error so far."""
+        texts = []
+        for stream in (self.stdout, self.stderr):
+            with open(stream.name, "rb") as again:
+                texts.append(again.read().decode())
+        return texts[0], texts[1]
+
+
+SYSTEM_MONITOR = ("-chardev", "socket,id=own,fd={fd}", "-mon", "own,mode=control")
+DAEMON_MONITOR = ("--chardev", "socket,id=own,fd={fd}", "--monitor", "chardev=own")
+
+
+def start(
+    program: str, is_real: bool, cwd: Path, options: Sequence[str] = (), base: Sequence[str] | None = None
+) -> Running:
+    """The program with `options`, behind the `base` (of a system emulator NONE, unless given), and our monitor."""
+    monitor = SYSTEM_MONITOR if program == SYSTEM else DAEMON_MONITOR
+    if base is None:
+        base = NONE if program == SYSTEM else ()
+    return Running([program_path(program, is_real), *base, *options], cwd, monitor)
+
+
+def wait_until(true: Any, what: str, timeout_s: float = DEADLINE_S) -> None:
+    """Until `true()` is."""
+    until = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < until, f"waited {timeout_s} s for {what}"
+        time.sleep(0.002)
+
+
+def read_all(sock: socket.socket, what: str, timeout_s: float = DEADLINE_S) -> bytes:
+    """All that comes until the other side closes."""
+    until = time.monotonic() + timeout_s
+    pieces = []
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, until - time.monotonic())):
+                raise AssertionError(f"waited {timeout_s} s for {what}; have {b''.join(pieces)!r}")
+            try:
+                piece = sock.recv(1 << 16)
+            except ConnectionResetError:
+                piece = b""
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
