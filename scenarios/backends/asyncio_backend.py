@@ -66,6 +66,8 @@ class AsyncioBackend(Backend):
         """The schema; empty on a machine from before QAPI introspection (QEMU 2.5). A machine that cannot
         even answer this is a set-up error, not a finding."""
         try:
+            triple = (await session.qmp("query-version"))["qemu"]
+            self.version = f"{triple['major']}.{triple['minor']}"
             return list(await session.qmp("query-qmp-schema"))
         except QmpRefused as error:
             if error.error_class == "CommandNotFound":

@@ -221,6 +221,7 @@ class Backend(ABC):
     "qemu:/usr/bin/qemu-system-x86_64"."""
 
     name: str
+    version: str = ""  # of QEMU, "major.minor" as query-version says; known once `probe` was called
 
     @abstractmethod
     def probe(self) -> tuple[frozenset[str], list[Any]]:

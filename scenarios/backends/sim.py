@@ -405,6 +405,7 @@ class SimBackend(Backend):
 
     def __init__(self, name: str, version: versions.Version) -> None:
         self.name = name
+        self.version = f"{version.identity.major}.{version.identity.minor}"
         self._version = version
 
     @property

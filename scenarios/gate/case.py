@@ -13,7 +13,7 @@ from scenarios.language.loader import find_specs, load_file
 from scenarios.language.problems import Problem, SpecError
 from scenarios.language.steps import Scenario
 
-Outcome = Literal["holds", "finding", "not-applicable", "broken"]
+Outcome = Literal["holds", "finding", "known", "not-applicable", "broken"]
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 
@@ -47,7 +47,8 @@ class FindingText(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """What came of one case, small enough to be sent between processes. This is also a line of --json.
 
-    `reason` says why it is not applicable or broken. `unknown` holds judges that could not tell, with
+    `reason` says why it is not applicable or broken, or what is known of a known finding. `fixed` names the known
+    finding that did not show although it should have. `unknown` holds judges that could not tell, with
     reasons. `story` is the run record by record, kept for replay only.
     """
 
@@ -59,6 +60,7 @@ class Result(msgspec.Struct, frozen=True):
     outcome: Outcome
     seconds: float
     reason: str = ""
+    fixed: str = ""
     findings: list[FindingText] = []
     unknown: list[str] = []
     story: list[str] = []

@@ -27,13 +27,13 @@ def exit_status(results: Sequence[Result]) -> int:
     outcomes = {result.outcome for result in results}
     if "finding" in outcomes:
         return FINDING
-    return HOLDS if "holds" in outcomes and "broken" not in outcomes else BROKEN
+    return HOLDS if outcomes & {"holds", "known"} and "broken" not in outcomes else BROKEN
 
 
 def verdict_line(results: Sequence[Result], seconds: float) -> str:
     """The last line of a gate."""
     count: Counter[str] = Counter(result.outcome for result in results)
-    ran = count["holds"] + count["finding"]
+    ran = count["holds"] + count["finding"] + count["known"]
     backends = ", ".join(dict.fromkeys(result.backend for result in results))
     specs = len({result.spec for result in results})
     skipped = f", {count['not-applicable']} not applicable" if count["not-applicable"] else ""
@@ -45,14 +45,15 @@ def verdict_line(results: Sequence[Result], seconds: float) -> str:
         return f"BROKEN: {count['broken']} runs could not be judged, {count['holds']} hold{tail}"
     if not ran:
         return f"NOTHING RAN: no case applies{tail}"
-    return f"HOLDS: fleecing holds in all {ran} runs{tail}"
+    exceptions = f" but {count['known']} known findings" if count["known"] else ""
+    return f"HOLDS: fleecing holds in all {ran} runs{exceptions}{tail}"
 
 
 def differences(cases: Sequence[Case], results: Sequence[Result]) -> list[str]:
     """Specs whose verdict is not the same on all the backends that ran them."""
     verdicts: dict[tuple[str, str], dict[str, str]] = {}
     for case, result in zip(cases, results, strict=True):
-        if result.outcome in ("holds", "finding"):
+        if result.outcome in ("holds", "finding", "known"):
             verdicts.setdefault((case.label, case.method), {})[case.backend] = result.outcome
     lines = []
     for (label, method), by_backend in verdicts.items():
@@ -67,6 +68,7 @@ def tell(table: Table, cases: Sequence[Case], results: Sequence[Result], folder:
     _tell_not_applicable(table, cases, results)
     for line in _titled("the same spec, different verdicts", differences(cases, results)):
         table.line(line)
+    _tell_known(table, cases, results)
     for case, result in zip(cases, results, strict=True):
         if result.outcome == "finding":
             _tell_finding(table, case, result, folder)
@@ -87,6 +89,21 @@ def _tell_not_applicable(table: Table, cases: Sequence[Case], results: Sequence[
             )
     lines = [f"{reason} ({', '.join(names)})" for reason, names in by_reason.items()]
     for line in _titled("not applicable", lines):
+        table.line(line)
+
+
+def _tell_known(table: Table, cases: Sequence[Case], results: Sequence[Result]) -> None:
+    by_reason: dict[str, list[str]] = {}
+    fixed: list[str] = []
+    for case, result in zip(cases, results, strict=True):
+        if result.outcome == "known":
+            by_reason.setdefault(result.reason, []).append(_title(case))
+        if result.fixed:
+            fixed.append(f"{result.fixed}: {_title(case)}")
+    lines = [line for reason, titles in by_reason.items() for line in (reason, *(f"  {title}" for title in titles))]
+    for line in _titled("known findings", lines):
+        table.line(line)
+    for line in _titled("fixed: known findings that did not show", fixed):
         table.line(line)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from scenarios.backends.interface import Backend, SetupError
 from scenarios.gate.case import Case, FindingText, Result
 from scenarios.gate.evidence import describe_all
+from scenarios.gate.known import entry_for
 
 MOST_EVIDENCE = 12
 
@@ -48,7 +51,19 @@ def run_one(case: Case, keep_story: bool = False) -> Result:
         f"{verdict.judge}: {verdict.reason}" for verdict in done.verdicts if verdict.outcome == "unknown"
     ]
     story = describe_all(done.history.records, 2000) if keep_story and done.history else []
-    return _result(case, done.outcome, done.seconds, done.reason, findings, unknown, story)
+    result = _result(case, done.outcome, done.seconds, done.reason, findings, unknown, story)
+    return _as_known(case, result)
+
+
+def _as_known(case: Case, result: Result) -> Result:
+    """A finding that the list of known ones explains in full becomes "known"; one that should show and does not is
+    named as fixed."""
+    known = entry_for(case.label, case.method, open_once(case.backend).version)
+    if known is None:
+        return result
+    if result.outcome == "finding" and {finding.judge for finding in result.findings} == {known.judge}:
+        return msgspec.structs.replace(result, outcome="known", reason=f"{known.id}: {known.reason.strip()}")
+    return msgspec.structs.replace(result, fixed=known.id) if result.outcome == "holds" else result
 
 
 def broken(case: Case, reason: str, seconds: float = 0.0) -> Result:

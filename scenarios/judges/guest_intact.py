@@ -1,14 +1,14 @@
 """Does the disk hold what the guest wrote?
 
 Every byte that the guest reads, and every byte of the image after the end, must be one that the guest's own
-requests can have left there (see oracle.py), and the image must pass its check. Fleecing must not be noticed. Once
-a byte has been seen, it stays until something is written over it.
+requests can have left there (see oracle.py), and the image must pass its check. Fleecing must not
+be noticed. Once a byte has been seen, it stays until something is written over it.
 """
 
 from __future__ import annotations
 
 from scenarios.judges.oracle import Disk, last_writers, tell_writers, uniform, values_of, who_wrote
-from scenarios.judges.sweep import Seen, sweep
+from scenarios.judges.sweep import settle_seen, sweep
 from scenarios.judges.verdict import Finding, Verdict
 from scenarios.run.history import DiskAdded, FinalImage, GuestOp, History, Record
 
@@ -22,25 +22,18 @@ def judge(history: History) -> Verdict:
     findings: list[Finding] = []
     looked = False
 
-    def see_guest(record: GuestOp | FinalImage, disk: Disk) -> None:
+    def see_guest(record: GuestOp | FinalImage, disk: Disk, earliest: int) -> None:
         nonlocal looked
         looked = True
         if type(record) is FinalImage:
             findings.extend(_image_findings(record, disk.size))
         if len(findings) < _MOST_FINDINGS:
-            findings.extend(_content_findings(history, record, disk))
+            findings.extend(_content_findings(history, record, disk, earliest))
 
-    sweep(history, see_guest, _see_point)
+    sweep(history, see_guest, settle_seen)
     if not findings and not looked and history.of(DiskAdded):
         return Verdict(_NAME, "unknown", reason="nothing in the history tells what the disks held")
     return Verdict(_NAME, "invalid" if findings else "valid", findings)
-
-
-def _see_point(seen: Seen, disks: dict[str, Disk]) -> None:
-    """Another judge's business; but what a client saw of a settled range has been seen."""
-    from scenarios.judges.point_in_time import settle_seen
-
-    settle_seen(seen, disks)
 
 
 def _image_findings(image: FinalImage, size: int) -> list[Finding]:
@@ -54,7 +47,9 @@ def _image_findings(image: FinalImage, size: int) -> list[Finding]:
     return findings
 
 
-def _content_findings(history: History, record: GuestOp | FinalImage, disk: Disk) -> list[Finding]:
+def _content_findings(
+    history: History, record: GuestOp | FinalImage, disk: Disk, earliest: int
+) -> list[Finding]:
     """At most one for a record: the first wrong range."""
     content = record.content
     if type(record) is FinalImage and record.size == 0:
@@ -70,14 +65,16 @@ def _content_findings(history: History, record: GuestOp | FinalImage, disk: Disk
             if len(possible) > 1 and all(each.end < record.begin for each in possible):
                 to_settle.append((low, high, value, possible))
     for low, high, value, possible in to_settle:
-        disk.settle(low, high, value, possible)
+        disk.settle(low, high, value, possible, earliest)
     return []
 
 
 def _wrong(
     history: History, record: GuestOp | FinalImage, low: int, high: int, value: int, wanted: str
 ) -> Finding:
-    who = "the image after the end" if type(record) is FinalImage else f"the guest's read (step {record.step})"
+    who = (
+        "the image after the end" if type(record) is FinalImage else f"the guest's read (step {record.step})"
+    )
     origin = who_wrote(history, record.disk, low, value)
     told = "which the guest never wrote there"
     evidence: list[Record] = [record]

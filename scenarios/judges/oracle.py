@@ -1,12 +1,14 @@
-"""What each byte of a disk may hold at a moment, from the guest's requests alone: plainer than any block layer.
+"""What each byte of a disk may hold at a moment, from the guest's requests alone: plainer than any
+block layer.
 
 A request takes effect at once, at some moment between its begin and its end. So of two requests where one had
-returned before the other began, the second one's bytes stay; of two that overlap in time, either's may. For each
-range the oracle keeps the requests that may have been the last to write it: its writers.
+returned before the other began, the second one's bytes stay; of two that overlap in time, either's
+may. For each range the oracle keeps the requests that may have been the last to write it: its
+writers.
 
-A request is *sure* if its bytes must be there after it: writes and zeroes that succeeded. A discard may leave the
-old bytes or zeroes, a failed or unanswered request the old bytes or its own, each byte for itself. After a crash
-the same is true of whatever no flush followed.
+A request is *sure* if its bytes must be there after it: writes and zeroes that succeeded. A discard
+may leave the old bytes or zeroes, a failed or unanswered request the old bytes or its own, each
+byte for itself. After a crash the same is true of whatever no flush followed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ NEVER = 1 << 62
 
 
 class Writer:
-    """A request that may have written a range last. `lost_at`: the crash that may have undone it, or NEVER."""
+    """A request that may have written a range last. `lost_at`: the crash that may have undone it,
+    or NEVER."""
 
     __slots__ = ("begin", "end", "lost_at", "record", "succeeded", "sure", "value")
 
@@ -55,34 +58,39 @@ def last_writers(writers: Writers, now: int) -> Writers:
 
 
 class Disk:
-    """One disk's writers, advanced request by request in the order of their begins."""
+    """One disk's writers, advanced request by request in the order of their begins.
 
-    def __init__(self, size: int, forgets: bool) -> None:
+    `last_crash`: until then overwritten requests are kept unless a flush has made that final, as a
+    crash may bring them back. `earliest`: the begin of the oldest observation that is still going
+    on, or the present; what was overwritten by then is forgotten.
+    """
+
+    def __init__(self, size: int, last_crash: int) -> None:
         self.size = size
         self.writers: IntervalMap[Writers] = IntervalMap(size, (NOBODY,))
-        # While a crash may still come that loses writes, overwritten requests are kept, as it may bring them back.
-        self._forgets = forgets
+        self._last_crash = last_crash
 
     def begin(self, writer: Writer, offset: int, length: int, earliest: int) -> None:
-        """A request begins. `earliest`: the begin of the oldest observation that is still going on, or now; what is
-        overwritten by then is forgotten."""
+        """A request begins."""
         pieces = []
         for start, end, writers in self.writers.runs(offset, offset + length):
-            kept = last_writers(writers, earliest) if self._forgets else _durable(writers, earliest)
+            after = earliest > self._last_crash
+            kept = last_writers(writers, earliest) if after else _durable(writers, earliest)
             pieces.append((start, end, (*kept, writer)))
         self.writers.replace(offset, pieces)
 
-    def settle(self, start: int, end: int, value: int, writers: Writers) -> None:
-        """It has been seen which of several possible bytes a range holds, and nobody is writing it: so it stays."""
-        if not self._forgets:
+    def settle(self, start: int, end: int, value: int, writers: Writers, earliest: int) -> None:
+        """It has been seen which of several possible bytes a range holds while nobody was writing
+        it: so it stays.
+
+        Nothing is done where an observation still goes on that may have been before that, or a
+        crash may still come.
+        """
+        last = max(each.end for each in writers)
+        if last >= earliest or earliest <= self._last_crash:
             return
-        seen = Writer(
-            max(each.begin for each in writers),
-            max(each.end for each in writers),
-            value,
-            True,
-            next((each.record for each in reversed(writers) if each.value == value), None),
-        )
+        record = next((each.record for each in reversed(writers) if each.value == value), None)
+        seen = Writer(max(each.begin for each in writers), last, value, True, record)
         self.writers.replace(start, [(start, end, (seen,))])
 
 
@@ -122,7 +130,9 @@ def timeline(history: History) -> Timeline:
     if crashes:
         _mark_lost(begins, requests, crashes, deaths)
     disks = {
-        each.disk: Disk(each.size, not crashes) for each in history.records if type(each) is DiskAdded
+        each.disk: Disk(each.size, crashes[-1] if crashes else -1)
+        for each in history.records
+        if type(each) is DiskAdded
     }
     return Timeline(begins, disks)
 
@@ -143,7 +153,8 @@ def _mark_lost(
     crashes: Sequence[int],
     deaths: Sequence[int],
 ) -> None:
-    """A request is safe once a flush that began after its end has succeeded, or the machine has ended orderly."""
+    """A request is safe once a flush that began after its end has succeeded, or the machine has
+    ended orderly."""
     orderly = [tick for tick in deaths if tick not in crashes]
     flushes: dict[str, list[tuple[int, int]]] = {}
     for request in requests:

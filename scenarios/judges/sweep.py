@@ -1,7 +1,8 @@
 """Walks a history in the order of its clock and shows judges what each observation could have seen.
 
-An observation is something that read bytes at a moment between its begin and its end: a guest's read, a disk's
-image after the end, or all that clients read of one point in time (whose moment is T, however late they read).
+An observation is something that read bytes at a moment between its begin and its end: a guest's
+read, a disk's image after the end, or all that clients read of one point in time (whose moment is
+T, however late they read).
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scenarios.judges.oracle import Disk, timeline
+from scenarios.judges.oracle import Disk, last_writers, timeline, uniform
 from scenarios.run.history import ClientMap, ClientRead, FinalImage, GuestOp, History, PointEnded, PointInTime
 
-SeeGuest = Callable[["GuestOp | FinalImage", Disk], None]
-SeePoint = Callable[["Seen", dict[str, Disk]], None]
+SeeGuest = Callable[["GuestOp | FinalImage", Disk, int], None]
+SeePoint = Callable[["Seen", dict[str, Disk], int], None]
 
 
 class Seen:
@@ -26,7 +27,8 @@ class Seen:
 
 
 def sweep(history: History, see_guest: SeeGuest, see_point: SeePoint) -> None:
-    """Calls one of the two for each observation when it ends, with the disks as they may be at that moment."""
+    """Calls one of the two for each observation when it ends, with the disks as they may be at that
+    moment, and the begin of the oldest other observation that is still going on (see Disk)."""
     line = timeline(history)
     disks = line.disks
     moments: list[tuple[int, int, Any, Any]] = []
@@ -53,11 +55,12 @@ def sweep(history: History, see_guest: SeeGuest, see_point: SeePoint) -> None:
         if kind == 1:
             going_on[tick] = None
             continue
-        if kind == 2:
-            see_point(what, disks)
-        elif what.disk in disks:
-            see_guest(what, disks[what.disk])
         going_on.pop(more, None)
+        earliest = next(iter(going_on), tick)
+        if kind == 2:
+            see_point(what, disks, earliest)
+        elif what.disk in disks:
+            see_guest(what, disks[what.disk], earliest)
 
 
 def points(history: History) -> list[Seen]:
@@ -85,3 +88,38 @@ def points(history: History) -> list[Seen]:
             limit = seen.shows_the_disk_from
             seen.looks = [each for each in seen.looks if (each.end or limit) < limit]
     return found
+
+
+def settle_seen(seen: Seen, disks: dict[str, Disk], earliest: int) -> None:
+    """What clients saw of ranges that nobody was writing at T is how those ranges have settled."""
+    begin = seen.point.begin
+    for look in seen.looks:
+        if type(look) is not ClientRead or look.disk not in disks:
+            continue
+        disk = disks[look.disk]
+        found = []
+        for start, end, value in uniform(look.content):
+            for low, high, writers in disk.writers.runs(start, end):
+                if len(writers) == 1:
+                    continue
+                possible = last_writers(writers, begin)
+                if len(possible) > 1 and all(each.end < begin for each in possible):
+                    found.append((low, high, value, possible))
+        for low, high, value, possible in found:
+            if any(each.value == value for each in possible):
+                disk.settle(low, high, value, possible, earliest)
+
+
+def settle_guest(record: GuestOp | FinalImage, disk: Disk, earliest: int) -> None:
+    """As settle_seen, for what the guest or the image after the end shows."""
+    found = []
+    for start, end, value in uniform(record.content):
+        for low, high, writers in disk.writers.runs(start, end):
+            if len(writers) == 1:
+                continue
+            possible = last_writers(writers, record.begin)
+            if len(possible) > 1 and all(each.end < record.begin for each in possible):
+                found.append((low, high, value, possible))
+    for low, high, value, possible in found:
+        if any(each.value == value for each in possible):
+            disk.settle(low, high, value, possible, earliest)

@@ -20,7 +20,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """invalid if there are findings; unknown if the history does not hold what the judge needs, with the reason."""
+    """invalid if there are findings; unknown if the history does not hold what the judge needs,
+    with the reason."""
 
     judge: str
     outcome: Outcome

@@ -1,4 +1,5 @@
-"""One run of one scenario: what the steps share, and the only place that writes records of commands and events."""
+"""One run of one scenario: what the steps share, and the only place that writes records of commands
+and events."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class Where(NamedTuple):
     racing: bool = False
 
 
-class NotAsExpected(Exception):
+class NotAsExpectedError(Exception):
     """A step's own expectation did not hold."""
 
     def __init__(self, wanted: str, got: str) -> None:
@@ -56,10 +57,11 @@ class NotAsExpected(Exception):
 
 
 class Execution:
-    """`stopped`: something went wrong, remaining steps are left out. `hung`: the monitor does not answer any more.
+    """`stopped`: something went wrong, remaining steps are left out. `hung`: the monitor does not
+    answer any more.
 
-    `ends` counts the machine's ends that the scenario asked for; `going` is true from the moment one is asked for
-    until the machine is back (if it comes back).
+    `ends` counts the machine's ends that the scenario asked for; `going` is true from the moment
+    one is asked for until the machine is back (if it comes back).
     """
 
     def __init__(
@@ -151,7 +153,8 @@ class Execution:
             self.take_events()
 
     def has_come(self, name: str, since: int, **data: Any) -> bool:
-        """Whether an event of that name and with these members is among the session's events from `since` on."""
+        """Whether an event of that name and with these members is among the session's events from
+        `since` on."""
         return any(
             event["event"] == name and all(event.get("data", {}).get(key) == data[key] for key in data)
             for event in self.session.events[since:]

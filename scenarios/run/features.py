@@ -1,4 +1,5 @@
-"""What a machine can do, in words that a spec's `needs` can ask for, found by probing and never by version number.
+"""What a machine can do, in words that a spec's `needs` can ask for, found by probing and never by
+version number.
 
 Words with a colon are looked up in the reply to query-qmp-schema:
 
@@ -7,7 +8,8 @@ Words with a colon are looked up in the reply to query-qmp-schema:
     action:NAME              an action of `transaction`
     driver:NAME              a driver of `blockdev-add`
     argument:COMMAND.ARG     an argument; ARG may go on with dots into what it holds, in any branch of a union
-    value:COMMAND.ARG=VALUE  a value that an argument (dots as above) takes; enums have no names in introspection
+    value:COMMAND.ARG=VALUE  a value that an argument (dots as above) takes; enums have no names in
+    introspection
 
 Words without one are what a backend says of itself: SESSION_FEATURES.
 """

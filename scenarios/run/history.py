@@ -1,9 +1,9 @@
 """What happened in one run of one scenario: plain records in the order they were made.
 
-Every record that took time has `begin` and `end`: ticks of one logical clock that only ever counts up, so that
-"a had returned before b was invoked" is `a.end < b.begin`. `end` is None for what never returned (a crash, a
-client that went away). Errors are errno names ("EIO") for block requests and QEMU's words for commands.
-Judges read these; nothing else passes between running and judging.
+Every record that took time has `begin` and `end`: ticks of one logical clock that only ever counts
+up, so that "a had returned before b was invoked" is `a.end < b.begin`. `end` is None for what never
+returned (a crash, a client that went away). Errors are errno names ("EIO") for block requests and
+QEMU's words for commands. Judges read these; nothing else passes between running and judging.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ ResidueKind = Literal["job", "node", "export", "bitmap", "connection", "file", "
 
 
 class Record(msgspec.Struct, kw_only=True, tag=True, omit_defaults=True):
-    """`step` is the index path of the step in the spec, such as "4" or "6.1"; "" for the runner's own doing."""
+    """`step` is the index path of the step in the spec, such as "4" or "6.1"; "" for the runner's
+    own doing."""
 
     begin: int
     end: int | None = None
@@ -116,8 +117,8 @@ class ToolRun(Record, kw_only=True):
 
 
 class FinalImage(Record, kw_only=True):
-    """A disk's image after the machine is gone, read through an independent reader. `crashed`: the machine's last
-    end was not orderly, so writes that no flush followed may be missing."""
+    """A disk's image after the machine is gone, read through an independent reader. `crashed`: the
+    machine's last end was not orderly, so writes that no flush followed may be missing."""
 
     disk: str
     size: int
@@ -128,7 +129,8 @@ class FinalImage(Record, kw_only=True):
 
 
 class Residue(Record, kw_only=True):
-    """Something that is still there after everything ended. Ones the spec lists in `leaves` are not recorded."""
+    """Something that is still there after everything ended. Ones the spec lists in `leaves` are not
+    recorded."""
 
     kind: ResidueKind
     name: str

@@ -13,8 +13,9 @@ _LONGEST_SUFFIX = len("-scratch")
 class Part:
     """One disk's share of a point in time. `export` is its id and its name; `node` is what it exports.
 
-    `made` says what exists by now, in the words of the method that makes it; `files` are those to be deleted in the
-    end. `since` is the number of events when it was begun: later ones tell what has gone by itself.
+    `made` says what exists by now, in the words of the method that makes it; `files` are those to
+    be deleted in the end. `since` is the number of events when it was begun: later ones tell what
+    has gone by itself.
     """
 
     def __init__(self, fleece_id: str, disk: str, since: int) -> None:

@@ -1,4 +1,5 @@
-"""Runs one scenario on one backend and has what happened judged. Knows no event loop: it awaits what a session gives."""
+"""Runs one scenario on one backend and has what happened judged. Knows no event loop: it awaits
+what a session gives."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from scenarios.judges import judge_all
 from scenarios.judges.verdict import Verdict
 from scenarios.language.steps import Scenario, Step
 from scenarios.run.clean_up import clean_up
-from scenarios.run.execution import Execution, NotAsExpected, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 from scenarios.run.features import SESSION_FEATURES, Features, needs
 from scenarios.run.history import History, Missed
 from scenarios.run.steps import all_verbs
-from scenarios.run.substitute import UnknownName
+from scenarios.run.substitute import UnknownNameError
 
 Outcome = Literal["holds", "finding", "not-applicable", "broken"]
 
@@ -35,7 +36,8 @@ _features: dict[str, tuple[frozenset[str], int, Features]] = {}
 
 
 class CaseResult(msgspec.Struct, kw_only=True):
-    """What came of a run. `method` is "" for none; `reason` is empty if it holds. `seconds` are the host's."""
+    """What came of a run. `method` is "" for none; `reason` is empty if it holds. `seconds` are the
+    host's."""
 
     scenario: str
     path: str
@@ -50,7 +52,8 @@ class CaseResult(msgspec.Struct, kw_only=True):
 
 
 def run_case(scenario: Scenario, backend: Backend, method: str | None, seed: int) -> CaseResult:
-    """Probe, run, judge. A backend that does not work is "broken"; nothing is raised for what a machine does."""
+    """Probe, run, judge. A backend that does not work is "broken"; nothing is raised for what a
+    machine does."""
     began = time.perf_counter()
     result = CaseResult(
         scenario=scenario.name,
@@ -126,7 +129,8 @@ async def run_steps(x: Execution, steps: Sequence[Step], prefix: str, racing: bo
 
 
 async def guarded(x: Execution, where: Where, act: object) -> None:
-    """Await a step; what goes wrong becomes a record, unless the scenario itself ended the machine meanwhile."""
+    """Await a step; what goes wrong becomes a record, unless the scenario itself ended the machine
+    meanwhile."""
     ends = x.ends
     try:
         await act  # type: ignore[misc]
@@ -135,10 +139,10 @@ async def guarded(x: Execution, where: Where, act: object) -> None:
             await x.gone(where)
     except DeadlinePassed as error:
         x.missed(where, error)
-    except NotAsExpected as error:
+    except NotAsExpectedError as error:
         if x.ends == ends or not where.racing or where.verb in ("crash", "quit"):
             x.unexpected(where, error.wanted, error.got)
-    except UnknownName as error:
+    except UnknownNameError as error:
         x.unexpected(where, "names that are known", str(error))
     except (QmpRefused, NbdFailed) as error:
         if x.ends == ends or not where.racing:

@@ -17,12 +17,12 @@ from typing import Any
 _NAME = re.compile(r"\$\{([^}]*)\}")
 
 
-class UnknownName(Exception):
+class UnknownNameError(Exception):
     """A ${...} that means nothing here; str() lists what is known."""
 
 
 def substitute(value: Any, names: dict[str, Any]) -> Any:
-    """A copy of `value` with the names in all its strings (not in keys) replaced. Raises UnknownName."""
+    """A copy of `value` with the names in all its strings (not in keys) replaced. Raises UnknownNameError."""
     if isinstance(value, str):
         if "${" not in value:
             return value
@@ -39,5 +39,5 @@ def substitute(value: Any, names: dict[str, Any]) -> Any:
 
 def _look(name: str, names: dict[str, Any]) -> Any:
     if name not in names:
-        raise UnknownName(f"${{{name}}} is not known here, only {', '.join(sorted(names))}")
+        raise UnknownNameError(f"${{{name}}} is not known here, only {', '.join(sorted(names))}")
     return names[name]

@@ -1,4 +1,5 @@
-"""What steps that run side by side wait for each other with, on any loop: only the session's own sleep is used.
+"""What steps that run side by side wait for each other with, on any loop: only the session's own
+sleep is used.
 
 Nothing here can wait for ever on its own: who holds a turn or the gate gives it back when its step ends, and
 every request that a step waits for has a deadline of its session.
@@ -55,7 +56,8 @@ class Gate:
 
     @asynccontextmanager
     async def held(self, drained: bool = False) -> AsyncIterator[None]:
-        """No request of the guest begins meanwhile; `drained`: nor is one in flight. Raises DeadlinePassed."""
+        """No request of the guest begins meanwhile; `drained`: nor is one in flight. Raises
+        DeadlinePassed."""
         self._holders += 1
         try:
             until_ns = self._session.now_ns() + _DRAIN_NS

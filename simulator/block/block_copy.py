@@ -1,17 +1,18 @@
 """Copying the clusters of one node to another that are still to copy, by several users at once.
 
-Source: block/block-copy.c, 7.2. The copy-before-write filter copies what a guest is about to overwrite; a backup job
-copies the rest. Both work on one `BlockCopyState`, so each cluster is copied once.
+Source: block/block-copy.c, 7.2. The copy-before-write filter copies what a guest is about to overwrite; a
+backup job copies the rest. Both work on one `BlockCopyState`, so each cluster is copied once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from errno import ECANCELED, ETIMEDOUT
 from os import strerror
 from typing import TYPE_CHECKING
 
 from simulator.block.bitmap import DirtyBitmap
+from simulator.block.chain import chain_contains, next_in_chain
+from simulator.block.copy_call import MAX_WORKERS, BlockCopyCall, CopyPool
 from simulator.block.driver import SERIALISING, STATUS_ALLOCATED, STATUS_ZERO, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
 from simulator.block.ranges_in_flight import Range, RangesInFlight
@@ -36,41 +37,7 @@ if TYPE_CHECKING:
 DEFAULT_CLUSTER_BYTES = 1 << 16
 MAX_BUFFER_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 128 << 20
-MAX_WORKERS = 64
 _MAX_TRANSFER_BYTES = (1 << 31) - 1
-
-
-class BlockCopyCall:
-    """One request to copy a range, under way or finished. `error` is what it failed with."""
-
-    __slots__ = (
-        "cancelled", "error", "error_is_read", "finished", "ignore_ratelimit", "length", "max_chunk", "max_workers",
-        "offset", "on_finished", "sleeping",
-    )  # fmt: skip
-
-    def __init__(
-        self, offset: int, length: int, ignore_ratelimit: bool, max_workers: int, max_chunk: int,
-        on_finished: Callable[[], None] | None,
-    ) -> None:  # fmt: skip
-        self.offset, self.length = offset, length
-        self.ignore_ratelimit = ignore_ratelimit
-        self.max_workers, self.max_chunk = max_workers, max_chunk
-        self.on_finished = on_finished
-        self.finished = False
-        self.cancelled = False
-        self.error: OSError | None = None
-        self.error_is_read = False
-        self.sleeping: Future | None = None
-
-    def kick(self) -> None:
-        """End the sleep of a call that its speed limit holds up: the limit has changed."""
-        if self.sleeping is not None and not self.sleeping.done():
-            self.sleeping.set_result()
-
-    def cancel(self) -> None:
-        """Start no further chunk; those under way finish, and then the call is finished."""
-        self.cancelled = True
-        self.kick()
 
 
 class _Chunk:
@@ -85,11 +52,12 @@ class _Chunk:
 
 
 class BlockCopyState:
-    """`copy_bitmap` holds what is still to copy; of that, `in_flight_bytes` have been taken out and are being copied.
+    """`copy_bitmap` holds what is still to copy; of that, `in_flight_bytes` have been taken out and are being
+    copied.
 
-    `source` and `target` are edges of the user's, who has the permissions. `bitmap` limits the copy to its dirty
-    areas. `skip_unallocated` leaves out what the source's own layer does not hold (sync=top). Raises QmpError if the
-    target's cluster size is an impossible one.
+    `source` and `target` are edges of the user's, who has the permissions. `bitmap` limits the copy to its
+    dirty areas. `skip_unallocated` leaves out what the source's own layer does not hold (sync=top). Raises
+    QmpError if the target's cluster size is an impossible one.
     """
 
     def __init__(self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None) -> None:
@@ -104,9 +72,10 @@ class BlockCopyState:
             self.copy_bitmap.set(0, self.size_bytes)
         else:
             self._merge(bitmap)
-        # With the source below the target, the target shows the source's point in time to its readers: they must not
-        # read between a copy that has begun and its end, or they would get the guest's new data from the source.
-        self.is_fleecing = _chain_contains(target.node, source.node)
+        # With the source below the target, the target shows the source's point in time to its readers: they
+        # must not read between a copy that has begun and its end, or they would get the guest's new data from
+        # the source.
+        self.is_fleecing = chain_contains(target.node, source.node)
         self.in_flight_bytes = 0
         self.skip_unallocated = False
         self.progress: Progress | None = None
@@ -122,8 +91,9 @@ class BlockCopyState:
         if bitmap.size_bytes != self.size_bytes:
             self.free()
             raise QmpError(
-                f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different sizes "
-                f"(destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and can't be merged"
+                f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different "
+                f"sizes (destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and can't "
+                "be merged"
             )
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)
@@ -140,7 +110,8 @@ class BlockCopyState:
         self._cluster_at_a_time = compress
 
     def set_speed(self, bytes_per_s: int) -> None:
-        """0 is without a limit. Calls that the old limit holds up go on when their time is over, or when kicked."""
+        """0 is without a limit. Calls that the old limit holds up go on when their time is over, or when
+        kicked."""
         self._rate.set_speed(bytes_per_s)
 
     # -- copying
@@ -148,9 +119,11 @@ class BlockCopyState:
         self, offset: int, length: int, *, ignore_ratelimit: bool, timeout_ns: int | None = None,
         on_finished: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        """Copy what is still to copy of a range that is aligned to clusters, waiting for others who copy some of it.
+        """Copy what is still to copy of a range that is aligned to clusters, waiting for others who copy some
+        of it.
 
-        Raises OSError of the first chunk that failed, or ETIMEDOUT: then chunks under way go on in the background.
+        Raises OSError of the first chunk that failed, or ETIMEDOUT: then chunks under way go on in the
+        background.
         `on_finished` is called when really nothing of it is under way any more.
         """
         call = BlockCopyCall(offset, length, ignore_ratelimit, MAX_WORKERS, 0, on_finished)
@@ -172,6 +145,7 @@ class BlockCopyState:
                 over.set_result(True)
 
         call.on_finished = finished
+
         def too_late() -> None:
             if not over.done():
                 over.set_result(False)
@@ -187,14 +161,15 @@ class BlockCopyState:
         self, offset: int, length: int, *, max_workers: int = MAX_WORKERS, max_chunk: int = 0,
         on_finished: Callable[[], None] | None = None,
     ) -> BlockCopyCall:  # fmt: skip
-        """block_copy_async: copy in the background, under the speed limit. max_chunk 0 is without one of its own."""
+        """block_copy_async: copy in the background, under the speed limit. max_chunk 0 is without one of its
+        own."""
         call = BlockCopyCall(offset, length, False, max_workers, max_chunk, on_finished)
         self._scheduler.enter(self._run(call), "copy")
         return call
 
     async def _run(self, call: BlockCopyCall) -> None:
-        """block_copy_common. A chunk of somebody else that fails is ours to try: an error that ends this call comes
-        from its own requests only."""
+        """block_copy_common. A chunk of somebody else that fails is ours to try: an error that ends this call
+        comes from its own requests only."""
         self._calls.append(call)
         while not call.cancelled:
             again = await self._copy_dirty_clusters(call)
@@ -213,7 +188,7 @@ class BlockCopyState:
         """Copy what is dirty now; whether anything was. A failure is left in call.error."""
         offset, end = call.offset, call.offset + call.length
         found = False
-        pool: _Pool | None = None
+        pool: CopyPool | None = None
         while offset < end and not call.cancelled and (pool is None or pool.error is None):
             chunk = self._take_chunk(call, offset, end)
             if chunk is None:
@@ -231,7 +206,7 @@ class BlockCopyState:
             await self._take_memory(chunk.range.length)
             offset = chunk.range.end
             if pool is None and offset < end:
-                pool = _Pool(call.max_workers)
+                pool = CopyPool(call.max_workers)
             if pool is None:
                 await self._copy_chunk(chunk)
             elif not await self._copy_in_pool(pool, chunk):
@@ -279,7 +254,7 @@ class BlockCopyState:
 
     async def _status(self, offset: int, length: int) -> tuple[int, int]:
         node = self.source.node
-        base = _next_in_chain(node) if self.skip_unallocated else None
+        base = next_in_chain(node) if self.skip_unallocated else None
         try:
             flags, found, _ = await status_above(node, base, offset, length)
         except OSError:
@@ -320,7 +295,7 @@ class BlockCopyState:
         if len(self._memory_freed):
             self._memory_freed.wake_all()
 
-    async def _copy_in_pool(self, pool: _Pool, chunk: _Chunk) -> bool:
+    async def _copy_in_pool(self, pool: CopyPool, chunk: _Chunk) -> bool:
         """False if an earlier chunk has failed while this one waited for its turn."""
         await pool.wait_slot()
         if pool.error is not None:
@@ -331,7 +306,7 @@ class BlockCopyState:
         self._scheduler.enter(self._copy_for(pool, chunk), "copy of a chunk")
         return True
 
-    async def _copy_for(self, pool: _Pool, chunk: _Chunk) -> None:
+    async def _copy_for(self, pool: CopyPool, chunk: _Chunk) -> None:
         failed = not await self._copy_chunk(chunk)
         pool.leave(OSError(ECANCELED, strerror(ECANCELED)) if failed else None)
 
@@ -369,8 +344,8 @@ class BlockCopyState:
         self._tell_remaining()
 
     async def reset_unallocated(self, offset: int) -> tuple[bool, int]:
-        """(whether the cluster at `offset` is allocated in the source's own layer, bytes of which that is true);
-        what is not is left out of the copy. Raises OSError."""
+        """(whether the cluster at `offset` is allocated in the source's own layer, bytes of which that is
+        true); what is not is left out of the copy. Raises OSError."""
         allocated, length = await self._cluster_allocated(offset)
         if not allocated:
             self.reset(offset, length)
@@ -388,55 +363,6 @@ class BlockCopyState:
                 return False, total - total % unit
 
 
-class _Pool:
-    """At most `limit` chunks at once (block/aio_task.c)."""
-
-    __slots__ = ("_waiting", "busy", "error", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.busy = 0
-        self.error: OSError | None = None
-        self._waiting: deque[Future] = deque()
-
-    def leave(self, error: OSError | None) -> None:
-        self.busy -= 1
-        if error is not None and self.error is None:
-            self.error = error
-        if self._waiting:
-            self._waiting.popleft().set_result()
-
-    async def wait_slot(self) -> None:
-        while self.busy >= self.limit:
-            await self._wait_one()
-
-    async def wait_all(self) -> None:
-        while self.busy:
-            await self._wait_one()
-
-    async def _wait_one(self) -> None:
-        future = Future("a chunk of a copy to finish")
-        self._waiting.append(future)
-        await future
-
-
-def _next_in_chain(node: Node) -> Node | None:
-    """The next layer with content of its own (bdrv_backing_chain_next)."""
-    while (filtered := node.filtered) is not None:
-        node = filtered
-    below = node.backing
-    while below is not None and (filtered := below.filtered) is not None:
-        below = filtered
-    return below
-
-
-def _chain_contains(top: Node, wanted: Node) -> bool:
-    node: Node | None = top
-    while node is not None and node is not wanted:
-        node = node.below
-    return node is not None
-
-
 def _cluster_bytes(target: Node) -> int:
     """Of the target, and at least 64 KiB (block_copy_calculate_cluster_size)."""
     node = target
@@ -446,10 +372,10 @@ def _cluster_bytes(target: Node) -> int:
         cluster = node.driver.cluster_bytes
     if cluster is not None:
         return max(DEFAULT_CLUSTER_BYTES, cluster)
-    if _next_in_chain(target) is None:
+    if next_in_chain(target) is None:
         target.graph.warnings.append(
-            "The target block device doesn't provide information about the block size and it doesn't have a backing "
-            f"file. The default block size of {DEFAULT_CLUSTER_BYTES} bytes is used. If the actual block size of the "
-            "target exceeds this default, the backup may be unusable"
+            "The target block device doesn't provide information about the block size and it doesn't have "
+            f"a backing file. The default block size of {DEFAULT_CLUSTER_BYTES} bytes is used. If the actual "
+            "block size of the target exceeds this default, the backup may be unusable"
         )
     return DEFAULT_CLUSTER_BYTES

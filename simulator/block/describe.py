@@ -1,4 +1,5 @@
-"""What the queries tell of nodes and drives. Source: block/qapi.c and bdrv_get_xdbg_block_graph in block.c, 7.2."""
+"""What the queries tell of nodes and drives. Source: block/qapi.c and bdrv_get_xdbg_block_graph in block.c,
+7.2."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ class ExportBackend(BlockBackend):
 
 
 class NbdExport:
-    """`info` is what clients see of it. The user owns it until block-export-del; it goes away with its last client.
+    """`info` is what clients see of it. The user owns it until block-export-del; it goes away with its last
+    client.
 
     `deleted` is done when nothing is left of it.
     """
@@ -60,7 +61,9 @@ class NbdExport:
 
     type_name = "nbd"
 
-    def __init__(self, export_id: str, backend: ExportBackend, info: ExportInfo, bitmaps: list[DirtyBitmap]) -> None:
+    def __init__(
+        self, export_id: str, backend: ExportBackend, info: ExportInfo, bitmaps: list[DirtyBitmap]
+    ) -> None:
         self.id = export_id
         self.backend = backend
         self.info = info
@@ -110,7 +113,8 @@ class Exports:
     async def add(
         self, arguments: dict[str, Any], server: NbdServer | None, iothreads: Container[str] = ()
     ) -> NbdExport:
-        """block-export-add with its arguments, checked against the schema. Raises QmpError and leaves nothing."""
+        """block-export-add with its arguments, checked against the schema. Raises QmpError and leaves
+        nothing."""
         export_id = arguments["id"]
         if not well_formed_id(export_id):
             raise QmpError("Invalid block export id")
@@ -145,7 +149,9 @@ class Exports:
             return
         if arguments["iothread"] not in iothreads:
             raise QmpError(f'iothread "{arguments["iothread"]}" not found')
-        if arguments.get("fixed-iothread") and any(isinstance(edge.parent, BlockBackend) for edge in node.parents):
+        if arguments.get("fixed-iothread") and any(
+            isinstance(edge.parent, BlockBackend) for edge in node.parents
+        ):
             raise QmpError("Cannot change iothread of active block backend")
 
     def _create(
@@ -196,10 +202,7 @@ class Exports:
     def _bitmaps(self, given: list[str | dict[str, str]], node: Node, writable: bool) -> list[DirtyBitmap]:
         found = []
         for item in given:
-            if isinstance(item, str):
-                bitmap = _find_in_chain(node, item, writable)
-            else:
-                bitmap = self._external(item)
+            bitmap = _find_in_chain(node, item, writable) if isinstance(item, str) else self._external(item)
             bitmap.check(readonly=False)
             found.append(bitmap)
         return found
@@ -215,7 +218,8 @@ class Exports:
 
     # -- removing
     async def remove(self, export_id: str, mode: str = "safe") -> None:
-        """block-export-del: at the return it is gone, or with mode "hard" goes when its clients are. Raises QmpError."""
+        """block-export-del: at the return it is gone, or with mode "hard" goes when its clients are. Raises
+        QmpError."""
         export = self.find(export_id)
         if export is None:
             raise QmpError(f"Export '{export_id}' is not found")

@@ -1,6 +1,7 @@
 """What a node is called in replies: a file name, or if that does not say enough, its options as json:{...}.
 
-Source: bdrv_refresh_filename, append_strong_runtime_options and bdrv_backing_overridden in block.c:7651-7870, 7.2.
+Source: bdrv_refresh_filename, append_strong_runtime_options and bdrv_backing_overridden in block.c:7651-7870,
+7.2.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def full_backing(node: Node) -> str:
 def full_options(node: Node) -> dict[str, Any]:
     """Options that would open the same node again (BlockDriverState.full_open_options)."""
     driver = node.driver
-    options = {name: node.options[name] for name in (*_ALWAYS_STRONG, *driver.strong_options) if name in node.options}
+    options = {
+        name: node.options[name] for name in (*_ALWAYS_STRONG, *driver.strong_options) if name in node.options
+    }
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
     for name, edge in node.children.items():

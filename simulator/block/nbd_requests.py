@@ -1,4 +1,5 @@
-"""What the NBD server does for one request, and the extents it tells of (nbd/server.c: nbd_handle_request, 7.2)."""
+"""What the NBD server does for one request, and the extents it tells of (nbd/server.c: nbd_handle_request,
+7.2)."""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ _INT32_MAX = (1 << 31) - 1
 _UINT32_MAX = (1 << 32) - 1
 
 
-class Disconnect(Exception):
+class ConnectionLostError(Exception):
     """The connection cannot go on: QEMU drops it, with this reason in its log."""
 
 
-class _Failed(Exception):
+class _FailedError(Exception):
     """An answer with an errno; `text` None is what QEMU always says for that command."""
 
     def __init__(self, errno: int, text: str | None = None) -> None:
@@ -37,10 +38,10 @@ class _Failed(Exception):
 
 
 async def handle(wire: ServerConnection, export: NbdExport, request: Request) -> None:
-    """Do it and put the reply into the connection's output. Raises Disconnect."""
+    """Do it and put the reply into the connection's output. Raises ConnectionLostError."""
     try:
         await _HANDLERS[request.kind](wire, export, request)
-    except _Failed as failed:
+    except _FailedError as failed:
         wire.reply_error(request, failed.errno, failed.text)
     except OSError as error:
         wire.reply_error(request, error.errno or EINVAL)
@@ -52,7 +53,7 @@ async def _read(wire: ServerConnection, export: NbdExport, request: Request) -> 
         try:
             await backend.flush()
         except OSError as error:
-            raise _Failed(error.errno or EINVAL, "flush failed") from None
+            raise _FailedError(error.errno or EINVAL, "flush failed") from None
     if wire.structured and not request.flags & nbd.CMD_FLAG_DF and request.length:
         wire.reply_read(request, await _sparse(export, request.offset, request.length))
     else:
@@ -68,7 +69,7 @@ async def _sparse(export: NbdExport, offset: int, length: int) -> list[tuple[int
             flags, count, _ = await status_above(export.node, None, offset, length)
         except OSError as error:
             number = error.errno or EINVAL
-            raise _Failed(number, f"unable to check for holes: {strerror(number)}") from None
+            raise _FailedError(number, f"unable to check for holes: {strerror(number)}") from None
         if flags & STATUS_ZERO:
             pieces.append((count, None))
         else:
@@ -76,7 +77,7 @@ async def _sparse(export: NbdExport, offset: int, length: int) -> list[tuple[int
                 pieces.append((count, await export.backend.read(offset, count)))
             except OSError as error:
                 # nbd_co_send_sparse_read cannot tell a failed disk from a failed socket.
-                raise Disconnect(f"reading from file failed: {strerror(error.errno or 0)}") from None
+                raise ConnectionLostError(f"reading from file failed: {strerror(error.errno or 0)}") from None
         offset += count
         length -= count
     return pieces

@@ -1,6 +1,8 @@
-"""The machine's NBD server: its connections and their requests, without a socket (blockdev-nbd.c, nbd/server.c, 7.2).
+"""The machine's NBD server: its connections and their requests, without a socket (blockdev-nbd.c,
+nbd/server.c, 7.2).
 
-Whoever has the sockets, or a client in the same process, calls `NbdServer.connect`, passes bytes to `receive`, sends what
+Whoever has the sockets, or a client in the same process, calls `NbdServer.connect`, passes bytes to
+`receive`, sends what
 `output` returns, and lets the scheduler run.
 """
 
@@ -26,7 +28,8 @@ _HANDSHAKE_LIMIT_NS = 10_000_000_000  # include/block/nbd.h:34
 
 
 class NbdServer:
-    """`address` is a SocketAddress as QMP has it; `max_connections` 0 is no limit. Further clients wait, ungreeted.
+    """`address` is a SocketAddress as QMP has it; `max_connections` 0 is no limit. Further clients wait,
+    ungreeted.
 
     `on_closed` is called when the server stops listening.
     """
@@ -106,8 +109,8 @@ class NbdServer:
 class NbdConnection:
     """One client. `closed` once the server's side is shut: no more comes out, and what goes in is ignored.
 
-    `on_output` is called when there is something to send or the connection was closed. `in_flight` counts requests
-    being worked on; those that came in excess, or during a drained section, wait.
+    `on_output` is called when there is something to send or the connection was closed. `in_flight` counts
+    requests being worked on; those that came in excess, or during a drained section, wait.
     """
 
     __slots__ = (
@@ -234,7 +237,7 @@ class NbdConnection:
         assert wire is not None
         try:
             await nbd_requests.handle(wire, export, request)
-        except nbd_requests.Disconnect as failure:
+        except nbd_requests.ConnectionLostError as failure:
             self.reason = str(failure)
             self.close()
         self.in_flight -= 1
@@ -258,8 +261,8 @@ class NbdConnection:
         self._waiting.clear()
         self._end()
         self._notify()
-        # The coroutine that waits for the client's next request learns of it from the socket, in a later turn of the
-        # main loop than a command's reply.
+        # The coroutine that waits for the client's next request learns of it from the socket, in a later turn
+        # of the main loop than a command's reply.
         scheduler = self._server.scheduler
         scheduler.call_at(scheduler.now_ns, self._rest)
 

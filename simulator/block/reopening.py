@@ -1,6 +1,7 @@
 """blockdev-reopen: new options for nodes that exist, all of them or none.
 
-Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_backing in block.c:4180-4870, 7.2.
+Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_backing in block.c:4180-4870,
+7.2.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ class _Entry:
 
 
 def _state_of(node: Node) -> dict[str, Any]:
-    names = ("read_only", "auto_read_only", "detect_zeroes", "discard_unmap", "cache", "options", "explicit_options")
+    names = (
+        "read_only",
+        "auto_read_only",
+        "detect_zeroes",
+        "discard_unmap",
+        "cache",
+        "options",
+        "explicit_options",
+    )
     return {name: getattr(node, name) for name in names}
 
 
@@ -58,7 +67,9 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
         await _reopen_queue(graph, queue)
 
 
-def _enqueue(queue: list[_Entry], node: Node, options: dict[str, Any], explicit: dict[str, Any], keeps: bool) -> None:
+def _enqueue(
+    queue: list[_Entry], node: Node, options: dict[str, Any], explicit: dict[str, Any], keeps: bool
+) -> None:
     """The node, and the children that were described within it."""
     for entry in queue:
         if entry.node is node:
@@ -152,13 +163,15 @@ def _apply(entry: _Entry) -> None:
 async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], let_go: list[Node]) -> None:
     node, driver, options = entry.node, entry.node.driver, entry.options
     if options.get("detect-zeroes") == "unmap" and options.get("discard", "ignore") != "unmap":
-        raise QmpError("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")
+        raise QmpError(
+            "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
+        )
     _check_resets(node, options)
     await driver.reopen_prepare({key: value for key, value in options.items() if key not in COMMON})
     entry.prepared = True
-    if driver.supports_backing and entry.backing_missing:
-        if node.backing is not None or header_backing(node):
-            raise QmpError(f"backing is missing for '{node.node_name}'")
+    has_backing = node.backing is not None or header_backing(node)
+    if driver.supports_backing and entry.backing_missing and has_backing:
+        raise QmpError(f"backing is missing for '{node.node_name}'")
     for name in ("backing", "file"):
         _replace_child(graph, entry, name, undo, let_go)
     _check_unchanged(node, options)
@@ -193,7 +206,12 @@ def _check_unchanged(node: Node, options: dict[str, Any]) -> None:
     for name, _, _ in driver.children:
         given = options.get(name)
         edge = node.children.get(name)
-        if name not in ("file", "backing") and isinstance(given, str) and edge and edge.node.node_name != given:
+        if (
+            name not in ("file", "backing")
+            and isinstance(given, str)
+            and edge
+            and edge.node.node_name != given
+        ):
             raise QmpError(f"Cannot change the option '{name}'")
 
 
@@ -218,7 +236,8 @@ def _replace_child(
         raise QmpError(f"Cannot replace implicit {name} child of {node.node_name}")
     if node.driver.is_filter and old is None:
         raise QmpError(
-            f"'{node.node_name}' is a {node.driver.format_name} filter node that does not support a {name} child"
+            f"'{node.node_name}' is a {node.driver.format_name} filter node that does not support a {name} "
+            "child"
         )
     _check_link(node, edge, name, given)
     if old is not None:
@@ -239,7 +258,9 @@ def _check_link(node: Node, edge: Edge | None, name: str, given: str | None) -> 
         raise QmpError(f"Cannot change frozen '{name}' link from '{node.node_name}' to '{given}'")
     driver = node.driver
     if name == "backing" and not driver.is_filter and not driver.supports_backing:
-        raise QmpError(f"Driver '{driver.format_name}' of node '{node.node_name}' does not support backing files")
+        raise QmpError(
+            f"Driver '{driver.format_name}' of node '{node.node_name}' does not support backing files"
+        )
     if name == "file" and edge is None:
         raise QmpError("Cannot set file child to format node without file child")
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 class BlockRules:
     """The defaults are what QEMU means to do.
 
-    `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout. `forgets_bounded_copies`: a request
-    for a point in time that begins in what has been copied and goes beyond its end is answered from the source.
+    `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout. `forgets_bounded_copies`: a
+    request for a point in time that begins in what has been copied and goes beyond its end is answered from
+    the source.
     """
 
     __slots__ = ("cbw_timeout_bits", "forgets_bounded_copies")

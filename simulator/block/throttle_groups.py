@@ -1,7 +1,7 @@
 """Throttle groups: leaky buckets that several throttle nodes share.
 
-Source: util/throttle.c and block/throttle-groups.c, 7.2. Levels are kept as exact integers (unit * ns), so that a
-seed gives the same times everywhere.
+Source: util/throttle.c and block/throttle-groups.c, 7.2. Levels are kept as exact integers (unit * ns), so
+that a seed gives the same times everywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _WRITE_BUCKETS = ("bps-total", "iops-total", "bps-write", "iops-write")
 
 
 class _Bucket:
-    """`average` units a second; `most` in bursts (0: a tenth of a second's worth); `burst_s` seconds of bursts."""
+    """`average` units a second; `most` in bursts (0: a tenth of a second's worth); `burst_s` seconds of
+    bursts."""
 
     __slots__ = ("average", "burst_level", "burst_s", "level", "most")
 
@@ -60,8 +61,8 @@ class _Bucket:
 
 
 class Member:
-    """A throttle node in its group. Index 0 is reads, 1 writes. `pending` counts the requests of the queue, and those
-    that were let go and have not run yet."""
+    """A throttle node in its group. Index 0 is reads, 1 writes. `pending` counts the requests of the queue,
+    and those that were let go and have not run yet."""
 
     __slots__ = ("disabled", "group", "pending", "queues", "timers")
 
@@ -76,7 +77,16 @@ class Member:
 class ThrottleGroup:
     """An object of type throttle-group. `users` are its members; it cannot be deleted while it has some."""
 
-    __slots__ = ("_armed", "_buckets", "_last_leak_ns", "_operation_bytes", "_scheduler", "_tokens", "members", "name")
+    __slots__ = (
+        "_armed",
+        "_buckets",
+        "_last_leak_ns",
+        "_operation_bytes",
+        "_scheduler",
+        "_tokens",
+        "members",
+        "name",
+    )
 
     type_name = "throttle-group"
 
@@ -117,11 +127,15 @@ class ThrottleGroup:
         buckets = self._buckets
         for unit in ("bps", "iops"):
             total, read, write = (buckets[f"{unit}-{kind}"] for kind in ("total", "read", "write"))
-            if total.average and (read.average or write.average) or total.most and (read.most or write.most):
+            if (total.average and (read.average or write.average)) or (
+                total.most and (read.most or write.most)
+            ):
                 raise QmpError(
                     "bps/iops/max total values and read/write values cannot be used at the same time"
                 )
-        if self._operation_bytes and not any(buckets[f"iops-{k}"].average for k in ("total", "read", "write")):
+        if self._operation_bytes and not any(
+            buckets[f"iops-{k}"].average for k in ("total", "read", "write")
+        ):
             raise QmpError("iops size requires an iops value to be set")
         for bucket in buckets.values():
             problem = _problem(bucket)

@@ -17,7 +17,8 @@ from simulator.engine.task import Future
 from simulator.jobs.block_job import BlockJob
 
 if TYPE_CHECKING:
-    from simulator.block.block_copy import BlockCopyCall, BlockCopyState
+    from simulator.block.block_copy import BlockCopyState
+    from simulator.block.copy_call import BlockCopyCall
     from simulator.block.node import Node
     from simulator.jobs.backup_options import BackupOptions
     from simulator.jobs.registry import Jobs

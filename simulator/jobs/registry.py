@@ -24,7 +24,7 @@ class Jobs:
     """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes
     idle."""
 
-    __slots__ = ("_exits", "by_age", "changed", "graph", "outbox", "rules", "scheduler")
+    __slots__ = ("_ending", "_exits", "by_age", "changed", "graph", "outbox", "rules", "scheduler")
 
     def __init__(self, graph: Graph, outbox: Outbox, rules: JobRules) -> None:
         self.graph = graph
@@ -34,6 +34,7 @@ class Jobs:
         self.by_age: list[Job] = []
         self.changed = WaitQueue("a job to get on")
         self._exits: list[Job] = []
+        self._ending = 0
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
         self.outbox.emit(name, data)
@@ -68,7 +69,21 @@ class Jobs:
     async def _run_exits(self) -> None:
         while self._exits:
             job = self._exits.pop()
-            self.scheduler.enter(job.exit(), f"end of job '{job.id}'")
+            self.scheduler.enter(self._end(job), f"end of job '{job.id}'")
+
+    async def _end(self, job: Job) -> None:
+        self._ending += 1
+        try:
+            await job.exit()
+        finally:
+            self._ending -= 1
+            self.changed.wake_all()
+
+    async def main_loop_free(self) -> None:
+        """Until no job is being brought to its end. QEMU does that within one turn of its main loop, polling for what
+        it needs, so no command ever meets a job half finalized: wait for this before running one."""
+        while self._ending:
+            await self.changed.wait()
 
     def find(self, job_id: str) -> Job | None:
         for job in self.by_age:
@@ -99,6 +114,9 @@ class Jobs:
     async def cancel_all(self) -> None:
         """job_cancel_sync_all: at the end of the process, newest first."""
         while self.by_age:
+            await self.main_loop_free()
+            if not self.by_age:
+                break
             job = self.by_age[0]
             await job.cancel_and_wait()
             while job.status not in ("concluded", "null"):

@@ -41,11 +41,17 @@ def resize(node_name: str, size: int) -> Step:
 def create(path: Path, size: int, **qcow2: Any) -> list[Step]:
     """An image made by the machine itself: raw, or with `format="qcow2"`."""
     file = {"driver": "file", "filename": str(path), "size": 0 if qcow2 else size}
-    steps: list[Step] = [("blockdev-create", {"job-id": "make", "options": file}), ("job-dismiss", {"id": "make"})]
+    steps: list[Step] = [
+        ("blockdev-create", {"job-id": "make", "options": file}),
+        ("job-dismiss", {"id": "make"}),
+    ]
     if qcow2:
         steps += [
             add("file", "making", filename=str(path)),
-            ("blockdev-create", {"job-id": "make", "options": {"driver": "qcow2", "file": "making", "size": size}}),
+            (
+                "blockdev-create",
+                {"job-id": "make", "options": {"driver": "qcow2", "file": "making", "size": size}},
+            ),
             ("job-dismiss", {"id": "make"}),
             delete("making"),
         ]

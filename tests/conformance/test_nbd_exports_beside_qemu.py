@@ -1,4 +1,5 @@
-"""What clients see of exports beside the real QEMU 7.2: flags, bytes, block status of every context, errors."""
+"""What clients see of exports beside the real QEMU 7.2: flags, bytes, block status of every context,
+errors."""
 
 from __future__ import annotations
 
@@ -123,10 +124,13 @@ class Pair:
         ]
         assert said[0] == said[1]
 
-    def ask(self, name: str, kind: int, offset: int, length: int = 0, payload: bytes | None = None, flags: int = 0) -> Any:
+    def ask(
+        self, name: str, kind: int, offset: int, length: int = 0, payload: bytes | None = None, flags: int = 0
+    ) -> Any:
         """The reply, the same from both."""
         ours, theirs = (
-            client.ask(kind, offset, length or len(payload or b""), payload, flags) for client in self._clients[name]
+            client.ask(kind, offset, length or len(payload or b""), payload, flags)
+            for client in self._clients[name]
         )
         assert ours == theirs, (name, kind, offset, length, flags)
         return ours
@@ -149,10 +153,15 @@ ALL = ("base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b")
 RANGES = [(0, 4 * MIB), (0, 512), (CLUSTER - 512, 1024), (MIB + 100, 3), (3 * MIB, MIB), (4 * MIB - 1, 1)]
 
 
-def compare_status_and_bytes(pair: Pair, name: str, contexts: bool = True) -> None:
+def compare_status(pair: Pair, name: str) -> None:
     for offset, length in RANGES:
-        for flags in (0, nbd.CMD_FLAG_REQ_ONE) if contexts else ():
+        for flags in (0, nbd.CMD_FLAG_REQ_ONE):
             pair.ask(name, nbd.CMD_BLOCK_STATUS, offset, length, flags=flags)
+
+
+def compare_bytes(pair: Pair, name: str) -> None:
+    """After the status: reading puts pages into the host's cache, and then ext4 calls zeroed ranges data."""
+    for offset, length in RANGES:
         for flags in (0, nbd.CMD_FLAG_DF):
             pair.ask(name, nbd.CMD_READ, offset, length, flags=flags)
 
@@ -181,11 +190,19 @@ def test_status_of_a_chain_of_overlays_in_every_context(pair: Pair, tmp_path: Pa
         add("qcow2", "top", file=file_of(top), backing="middle", read_only=True),
         (
             "block-export-add",
-            {"type": "nbd", "id": "t", "node-name": "top", "bitmaps": ["b"], "allocation-depth": True, "description": "d"},
+            {
+                "type": "nbd",
+                "id": "t",
+                "node-name": "top",
+                "bitmaps": ["b"],
+                "allocation-depth": True,
+                "description": "d",
+            },
         ),
     )
     pair.open("top", *ALL)
-    compare_status_and_bytes(pair, "top")
+    compare_status(pair, "top")
+    compare_bytes(pair, "top")
 
 
 def test_status_of_plain_files_and_their_odd_ends(pair: Pair, tmp_path: Path) -> None:
@@ -203,7 +220,8 @@ def test_status_of_plain_files_and_their_odd_ends(pair: Pair, tmp_path: Path) ->
     pair.ask("r", nbd.CMD_WRITE, MIB, payload=b"r" * CLUSTER)
     pair.ask("r", nbd.CMD_WRITE, 4 * MIB - 512, payload=b"r" * 512)
     pair.ask("r", nbd.CMD_WRITE_ZEROES, MIB + 4096, 8192)
-    compare_status_and_bytes(pair, "r")
+    compare_status(pair, "r")
+    compare_bytes(pair, "r")
     for name in ("n", "m"):
         for offset, length in ((0, MIB), (512, 100)):
             pair.ask(name, nbd.CMD_BLOCK_STATUS, offset, length)
@@ -232,21 +250,40 @@ def test_the_point_in_time_through_snapshot_access(pair: Pair, tmp_path: Path) -
     )
     pair.open("c", ALL[0])
     pair.open("sa", *ALL[:2])
-    before = pair.ask("sa", nbd.CMD_READ, 0, 4 * MIB)[2]
+    before = [pair.ask("sa", nbd.CMD_READ, offset, CLUSTER)[2] for offset in range(0, 4 * MIB, CLUSTER)]
     pair.ask("c", nbd.CMD_WRITE, CLUSTER - 512, payload=b"g" * 1024)
-    pair.ask("c", nbd.CMD_WRITE_ZEROES, 3 * CLUSTER, 5 * CLUSTER)
+    pair.ask("c", nbd.CMD_WRITE, 6 * CLUSTER, payload=b"h" * 2 * CLUSTER)
     pair.ask("c", nbd.CMD_TRIM, 20 * CLUSTER, 3 * CLUSTER)
-    compare_status_and_bytes(pair, "sa")
-    compare_status_and_bytes(pair, "c")
-    assert pair.ask("sa", nbd.CMD_READ, 0, 4 * MIB)[2] == before
+    pair.ask("c", nbd.CMD_WRITE_ZEROES, 3 * CLUSTER, 2 * CLUSTER)
+    compare_status(pair, "sa")
+    compare_status(pair, "c")
+    # Reads that go beyond what has been copied get the guest's new bytes on 7.2 (util/hbitmap.c:334); those
+    # that keep inside one cluster do not.
+    assert pair.ask("sa", nbd.CMD_READ, 0, 4 * MIB, flags=nbd.CMD_FLAG_DF)[2] != b"".join(before)
+    for number, cluster in enumerate(before):
+        for flags in (0, nbd.CMD_FLAG_DF):
+            assert pair.ask("sa", nbd.CMD_READ, number * CLUSTER, CLUSTER, flags=flags)[2] == cluster
+    compare_bytes(pair, "c")
+
+
+def test_what_snapshot_access_refuses(pair: Pair) -> None:
+    pair.run(
+        null("s", read_zeroes=True),
+        null("t"),
+        add("copy-before-write", "c", file="s", target="t"),
+        add("snapshot-access", "sa", file="c", discard="unmap"),
+    )
+    pair.serve({"node-name": "sa", "writable": True})
+    pair.open("sa", ALL[0])
     pair.ask("sa", nbd.CMD_WRITE, 0, payload=b"x" * 512)
     pair.ask("sa", nbd.CMD_WRITE_ZEROES, 0, 512)
     pair.ask("sa", nbd.CMD_TRIM, 8 * CLUSTER, 2 * CLUSTER)
-    pair.ask("sa", nbd.CMD_READ, 8 * CLUSTER, 512)
-    pair.ask("sa", nbd.CMD_READ, 8 * CLUSTER, 512, flags=nbd.CMD_FLAG_DF)
-    pair.ask("sa", nbd.CMD_BLOCK_STATUS, 7 * CLUSTER, 2 * CLUSTER)
-    pair.ask("sa", nbd.CMD_READ, 7 * CLUSTER, CLUSTER)
+    for kind, flags in ((nbd.CMD_READ, 0), (nbd.CMD_READ, nbd.CMD_FLAG_DF), (nbd.CMD_BLOCK_STATUS, 0)):
+        for offset in (7 * CLUSTER, 8 * CLUSTER, 9 * CLUSTER, 10 * CLUSTER):
+            for length in (CLUSTER, CLUSTER + 512):
+                pair.ask("sa", kind, offset, length, flags=flags)
     pair.ask("sa", nbd.CMD_CACHE, 0, CLUSTER)
+    pair.ask("sa", nbd.CMD_CACHE, 8 * CLUSTER, CLUSTER)
 
 
 def test_snapshot_access_over_a_node_without_a_point_in_time(pair: Pair) -> None:

@@ -1,6 +1,7 @@
 """Ways to fleece, one a file, found by name: overlay.py is "overlay", snapshot_access.py "snapshot-access".
 
-Each has begin(x, where, fleece, point) -> ticks before and after T, end(x, where, point, by), undo(x, where, point).
+Each has begin(x, where, fleece, point) -> ticks before and after T, end(x, where, point, by),
+undo(x, where, point).
 """
 
 from __future__ import annotations

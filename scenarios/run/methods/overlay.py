@@ -1,18 +1,22 @@
-"""Fleece by `blockdev-backup sync=none` into an overlay of the running disk: the way of libvirt's pull backups.
+"""Fleece by `blockdev-backup sync=none` into an overlay of the running disk: the way of libvirt's
+pull backups.
 
 Set up, for all disks of the point in time: a qcow2 scratch image whose backing node is the disk's own; one
-`transaction` that starts the backup jobs (this is T) and freezes the bitmap, if any, on the scratch node; the NBD
-server; one export a disk. Before the guest overwrites anything, the job's filter copies it to the scratch image.
+`transaction` that starts the backup jobs (this is T) and freezes the bitmap, if any, on the scratch
+node; the NBD server; one export a disk. Before the guest overwrites anything, the job's filter
+copies it to the scratch image.
 
-Several points in time on one disk: the node under a backup job is busy, so each later job needs a node of its own
-above. Raw nodes are put there before the first job of an era starts (points.py), as 7.2 ends with an assertion
-failure (bdrv_parent_drained_end_single_no_poll) when a node above a running backup job is reopened with another
-child; should they run out, one more is put on top of the running ones nevertheless. They go when the last point in
-time of the disk has ended, which makes any order of ending alike: a job takes its own filter away.
+Several points in time on one disk: the node under a backup job is busy, so each later job needs a
+node of its own above. Raw nodes are put there before the first job of an era starts (points.py), as
+7.2 ends with an assertion failure (bdrv_parent_drained_end_single_no_poll) when a node above a
+running backup job is reopened with another child; should they run out, one more is put on top of
+the running ones nevertheless. They go when the last point in time of the disk has ended, which
+makes any order of ending alike: a job takes its own filter away.
 
 Undone by: exports (hard), jobs (cancel: such a job has no other end), scratch nodes, files, layers. End by
-"cancel" takes the jobs first: from then on the export shows the running disk, so that what a client reads after
-that is nobody's point in time. All other ends take the export first, after which nothing can be read.
+"cancel" takes the jobs first: from then on the export shows the running disk, so that what a client
+reads after that is nobody's point in time. All other ends take the export first, after which
+nothing can be read.
 """
 
 from __future__ import annotations
@@ -20,13 +24,14 @@ from __future__ import annotations
 from typing import Any
 
 from scenarios.language.steps import Fleece
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.methods import shared
 from scenarios.run.points import Part, Point
 
 
 class Stack:
-    """The nodes of one disk that jobs can be put on, from the disk's own upwards; `used` of them have had one."""
+    """The nodes of one disk that jobs can be put on, from the disk's own upwards; `used` of them
+    have had one."""
 
     def __init__(self, base: str) -> None:
         self.slots = [base]
@@ -37,7 +42,7 @@ class Stack:
 async def begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> tuple[int, int]:
     """Returns ticks before and after T. Raises QmpRefused; what was made by then is in the point's parts."""
     if fleece.target == "raw":
-        raise NotAsExpected("a target that can have a backing node (overlay)", "target: raw")
+        raise NotAsExpectedError("a target that can have a backing node (overlay)", "target: raw")
     actions: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
     for part in point.parts:

@@ -1,11 +1,12 @@
-"""What both ways to fleece need: scratch images made inside the machine, exports, and taking these away again."""
+"""What both ways to fleece need: scratch images made inside the machine, exports, and taking these
+away again."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from scenarios.backends.interface import QmpRefused
-from scenarios.run.execution import EVENT_NS, Execution, NotAsExpected, Where
+from scenarios.run.execution import EVENT_NS, Execution, NotAsExpectedError, Where
 from scenarios.run.points import Part, Point
 
 _LOOK_AGAIN_NS = 5_000_000
@@ -15,8 +16,9 @@ _UNUSED_NS = 5_000_000_000
 async def create_scratch(
     x: Execution, where: Where, part: Part, image_format: str, cluster: int | None
 ) -> None:
-    """An image of exactly the disk's size, made as a management program does it: the file by a blockdev-create job,
-    the file's node, and for qcow2 another job that formats it. The format node is added by the caller."""
+    """An image of exactly the disk's size, made as a management program does it: the file by a
+    blockdev-create job, the file's node, and for qcow2 another job that formats it. The format node
+    is added by the caller."""
     size = x.disk(part.disk).size
     filename, file_node = f"{part.stem}.scratch", f"{part.stem}-file"
     path = str(x.session.directory / filename)
@@ -100,8 +102,9 @@ async def _granularity(x: Execution, where: Where, node: str, name: str) -> int 
 
 
 async def remove_export(x: Execution, where: Where, part: Part, mode: str) -> None:
-    """Remove the export and wait until it is gone. mode: "hard", or "safe", which the machine refuses while a client
-    is connected; as it may notice late that one has gone, that refusal is tried again for a few seconds."""
+    """Remove the export and wait until it is gone. mode: "hard", or "safe", which the machine
+    refuses while a client is connected; as it may notice late that one has gone, that refusal is
+    tried again for a few seconds."""
     if "export" not in part.made:
         return
     part.made.discard("export")
@@ -131,8 +134,8 @@ async def remove_export(x: Execution, where: Where, part: Part, mode: str) -> No
 
 
 async def stop_server(x: Execution, where: Where) -> None:
-    """nbd-server-stop, which takes all exports away, those of other points in time too. Where the guest itself comes
-    that way, its requests wait until it has its own back."""
+    """nbd-server-stop, which takes all exports away, those of other points in time too. Where the
+    guest itself comes that way, its requests wait until it has its own back."""
     if x.guest_needs_server:
         async with x.gate.held(drained=True):
             await x.qmp(where, "nbd-server-stop")
@@ -161,7 +164,7 @@ async def first_act(x: Execution, where: Where, point: Point, by: str) -> None:
     """Take away first what `by` says, except "cancel", which is the methods' own."""
     if by == "stop-server":
         if not x.session.nbd_server_running:
-            raise NotAsExpected("an NBD server to stop", "none is running")
+            raise NotAsExpectedError("an NBD server to stop", "none is running")
         await stop_server(x, where)
     elif by in ("remove-export", "remove-export-hard"):
         for part in point.parts:
@@ -169,6 +172,6 @@ async def first_act(x: Execution, where: Where, point: Point, by: str) -> None:
 
 
 def raw_layer(node: str, below: str) -> dict[str, Any]:
-    """Options of a raw node that passes everything on to the node below; all of them each time, as blockdev-reopen
-    resets those left out."""
+    """Options of a raw node that passes everything on to the node below; all of them each time, as
+    blockdev-reopen resets those left out."""
     return {"driver": "raw", "node-name": node, "file": below, "discard": "unmap"}

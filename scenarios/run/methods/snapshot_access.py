@@ -1,17 +1,19 @@
 """Fleece by a copy-before-write filter under the guest, read through a snapshot-access node.
 
-Set up, for each disk: a raw scratch file of the disk's size; a copy-before-write node over what is on top now; the
-guest is put onto it (this is T); a snapshot-access node over the filter; its export. There is no transaction for
-this: where several disks or a bitmap must agree on T, the guest's requests wait meanwhile, and a machine whose CPUs
-run is stopped. A frozen copy of the bitmap, if any, is put on the snapshot-access node.
+Set up, for each disk: a raw scratch file of the disk's size; a copy-before-write node over what is
+on top now; the guest is put onto it (this is T); a snapshot-access node over the filter; its
+export. There is no transaction for this: where several disks or a bitmap must agree on T, the
+guest's requests wait meanwhile, and a machine whose CPUs run is stopped. A frozen copy of the
+bitmap, if any, is put on the snapshot-access node.
 
-Several points in time on one disk are filters on top of each other. A filter cannot be given another child (its
-driver cannot be reopened), so between two of them stands a raw node, which can: this is how one in the middle is
-taken out while those above go on.
+Several points in time on one disk are filters on top of each other. A filter cannot be given
+another child (its driver cannot be reopened), so between two of them stands a raw node, which can:
+this is how one in the middle is taken out while those above go on.
 
-Undone by: export, snapshot-access node (the filter lets nobody else write while that stands on it), the node above
-(or the guest) is moved to what is below, filter, its own raw node, scratch. There is no job to cancel, so End by
-"cancel" begins as "remove-export-hard" does: whatever a client reads was read before the filter went.
+Undone by: export, snapshot-access node (the filter lets nobody else write while that stands on it),
+the node above (or the guest) is moved to what is below, filter, its own raw node, scratch. There is
+no job to cancel, so End by "cancel" begins as "remove-export-hard" does: whatever a client reads
+was read before the filter went.
 """
 
 from __future__ import annotations

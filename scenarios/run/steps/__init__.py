@@ -1,6 +1,6 @@
 """What the verbs of the language do, one a file, found by the verb's name: each has run(x, action, where).
 
-They raise NotAsExpected, and whatever the session raises; the runner turns that into records.
+They raise NotAsExpectedError, and whatever the session raises; the runner turns that into records.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from scenarios.backends.interface import MachineGone, NbdFailed
 from scenarios.language.steps import Copy
 from scenarios.run.content import Run, join, runs_of
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.history import ClientRead
 from scenarios.run.points import Part, Point
 from scenarios.run.steps.read import find_point, lost_the_race, parts_of
@@ -45,13 +45,13 @@ async def _copy(x: Execution, point: Point, part: Part, copy: Copy, where: Where
         if copy.error is None and lost_the_race(x, point, where, ends):
             return
         if copy.error is None:
-            raise NotAsExpected("a copy of the disk", f"{record.error}: {error}") from error
+            raise NotAsExpectedError("a copy of the disk", f"{record.error}: {error}") from error
         if copy.error not in (record.error, "any") and copy.error not in str(error):
-            raise NotAsExpected(f"error {copy.error}", f"{record.error}: {error}") from error
+            raise NotAsExpectedError(f"error {copy.error}", f"{record.error}: {error}") from error
         return
     record.end = x.history.tick()
     if copy.error is not None:
-        raise NotAsExpected(f"error {copy.error}", "success")
+        raise NotAsExpectedError(f"error {copy.error}", "success")
 
 
 class _ToolFailedError(Exception):
@@ -69,7 +69,7 @@ async def _own(x: Execution, copy: Copy, part: Part, where: Where) -> list[Run]:
     async def connection() -> None:
         async with x.nbd(part.export) as client:
             if client.size != size:
-                raise NotAsExpected(f"an export of {size} bytes", f"{client.size} bytes")
+                raise NotAsExpectedError(f"an export of {size} bytes", f"{client.size} bytes")
             for offset in offsets:
                 payload = await client.read(offset, min(copy.chunk, size - offset))
                 pieces[offset] = runs_of(payload, offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import End
 from scenarios.run import methods
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.history import PointEnded
 from scenarios.run.points import Point
 
@@ -16,7 +16,7 @@ async def run(x: Execution, end: End, where: Where) -> None:
         if point is None or not point.alive:
             if where.racing:
                 return
-            raise NotAsExpected(f"a point in time {end.id}", "none of that id is alive")
+            raise NotAsExpectedError(f"a point in time {end.id}", "none of that id is alive")
         await end_point(x, point, end.by, where)
 
 

@@ -1,4 +1,5 @@
-"""`event`: an event that has come since the last one of its name that was asked for, or that comes in time."""
+"""`event`: an event that has come since the last one of its name that was asked for, or that comes
+in time."""
 
 from __future__ import annotations
 

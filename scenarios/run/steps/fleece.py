@@ -5,7 +5,7 @@ from __future__ import annotations
 from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import Fleece
 from scenarios.run import methods
-from scenarios.run.execution import Execution, NotAsExpected, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 from scenarios.run.history import PointInTime
 from scenarios.run.points import Part, Point
 
@@ -13,7 +13,7 @@ from scenarios.run.points import Part, Point
 async def run(x: Execution, fleece: Fleece, where: Where) -> None:
     """What was set up before a refusal is undone; with `error` a refusal is expected."""
     if x.method is None:
-        raise NotAsExpected("a method to fleece with", "a spec without methods")
+        raise NotAsExpectedError("a method to fleece with", "a spec without methods")
     async with x.control.taken():
         method = methods.find(x.method)
         point = Point(fleece.id, x.method, fleece.bitmap)
@@ -23,11 +23,11 @@ async def run(x: Execution, fleece: Fleece, where: Where) -> None:
         if refused is not None:
             await method.undo(x, where, point)
             if fleece.error is None or fleece.error not in refused.desc:
-                raise NotAsExpected(fleece.error or "a point in time", words_of(refused))
+                raise NotAsExpectedError(fleece.error or "a point in time", words_of(refused))
             return
         x.points[fleece.id] = point
         if fleece.error is not None:
-            raise NotAsExpected(f"an error that contains {fleece.error!r}", "success")
+            raise NotAsExpectedError(f"an error that contains {fleece.error!r}", "success")
 
 
 async def _begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> QmpRefused | None:

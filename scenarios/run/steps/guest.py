@@ -6,10 +6,11 @@ from scenarios.backends.interface import Guest as GuestSession
 from scenarios.backends.interface import NbdFailed
 from scenarios.language.steps import Guest, GuestRead
 from scenarios.run.content import Run, join, runs_of
-from scenarios.run.execution import Execution, NotAsExpected, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 from scenarios.run.history import GuestOp
 
-# Where the way to the guest only tells whether a pattern is there, what it holds is read in pieces of this size.
+# Where the way to the guest only tells whether a pattern is there, what it holds is read in pieces
+# of this size.
 _PIECE_BYTES = 16 * 1024
 
 
@@ -29,17 +30,17 @@ async def run(x: Execution, guest: Guest, where: Where) -> None:
     if guest.read is not None and guest.read.pattern is not None and failure is None:
         wrong = [each for each in record.content if each[2] != guest.read.pattern]
         if wrong:
-            raise NotAsExpected(f"every byte 0x{guest.read.pattern:02x}", tell_runs(wrong))
+            raise NotAsExpectedError(f"every byte 0x{guest.read.pattern:02x}", tell_runs(wrong))
 
 
 def check_error(expected: str | None, failure: NbdFailed | None) -> None:
-    """Raises NotAsExpected unless a request failed the way that was expected. "any" is any failure."""
+    """Raises NotAsExpectedError unless a request failed the way that was expected. "any" is any failure."""
     if expected is None and failure is not None:
-        raise NotAsExpected("success", words_of(failure))
+        raise NotAsExpectedError("success", words_of(failure))
     if expected is not None and failure is None:
-        raise NotAsExpected(f"error {expected}", "success")
+        raise NotAsExpectedError(f"error {expected}", "success")
     if expected not in (None, "any") and failure is not None and failure.errno_name != expected:
-        raise NotAsExpected(f"error {expected}", words_of(failure))
+        raise NotAsExpectedError(f"error {expected}", words_of(failure))
 
 
 def tell_runs(runs: list[Run]) -> str:
@@ -97,6 +98,6 @@ async def _read(session: GuestSession, read: GuestRead) -> list[Run]:
     for offset in range(read.at, end, _PIECE_BYTES):
         piece = await session.read(offset, min(_PIECE_BYTES, end - offset))
         if piece is None:
-            raise NotAsExpected(f"the bytes of a read of {_PIECE_BYTES}", "nothing but their number")
+            raise NotAsExpectedError(f"the bytes of a read of {_PIECE_BYTES}", "nothing but their number")
         runs += runs_of(piece, offset)
     return join(runs)

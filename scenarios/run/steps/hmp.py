@@ -6,7 +6,7 @@ import re
 
 from scenarios.language.scalars import size
 from scenarios.language.steps import Hmp
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.history import GuestKind, GuestOp
 
 # qemu-io writing to a disk is what the guest does; judges have to know of it.
@@ -24,9 +24,9 @@ async def run(x: Execution, hmp: Hmp, where: Where) -> None:
         record.end = x.history.tick()
         record.error = "EIO" if _FAILED.search(prints) else None
     if hmp.silent and prints.strip():
-        raise NotAsExpected("no answer", prints.strip())
+        raise NotAsExpectedError("no answer", prints.strip())
     if hmp.prints is not None and x.named(hmp.prints) not in prints:
-        raise NotAsExpected(f"an answer with {hmp.prints!r}", repr(prints.strip()))
+        raise NotAsExpectedError(f"an answer with {hmp.prints!r}", repr(prints.strip()))
 
 
 def _as_guest(x: Execution, line: str, where: Where) -> GuestOp | None:

@@ -1,7 +1,8 @@
 """`map`: ask for the extents of a point in time.
 
-States are nbdinfo's words: of base:allocation "data", "hole", "zero" and "hole,zero"; of a dirty bitmap "clean" and
-"dirty"; of qemu:allocation-depth the depth as a number, 0 where nothing is allocated.
+States are nbdinfo's words: of base:allocation "data", "hole", "zero" and "hole,zero"; of a dirty
+bitmap "clean" and "dirty"; of qemu:allocation-depth the depth as a number, 0 where nothing is
+allocated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from scenarios.backends.interface import NbdFailed
 from scenarios.language.steps import Map
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.history import ClientMap
 from scenarios.run.points import Part, Point
 from scenarios.run.steps.copy import nbd_uri
@@ -57,7 +58,7 @@ async def _map(x: Execution, point: Point, part: Part, map_: Map, where: Where) 
     if map_.expect is not None:
         wanted = _joined([(each.at, each.length, each.state) for each in map_.expect])
         if wanted != record.extents:
-            raise NotAsExpected(_tell(wanted), _tell(record.extents))
+            raise NotAsExpectedError(_tell(wanted), _tell(record.extents))
 
 
 def _joined(extents: Extents) -> Extents:
@@ -92,7 +93,7 @@ async def _own(x: Execution, part: Part, map_: Map, where: Where) -> Extents:
     context = context_name(map_.context)
     async with x.nbd(part.export, (context,)) as client:
         if context not in client.contexts:
-            raise NotAsExpected(f"metadata context {context}", f"only {sorted(client.contexts)}")
+            raise NotAsExpectedError(f"metadata context {context}", f"only {sorted(client.contexts)}")
         extents = await client.block_status(context, 0, client.size)
     return [(offset, length, _state(map_.context, flags)) for offset, length, flags in extents]
 
@@ -109,7 +110,7 @@ async def _qemu_img(x: Execution, part: Part, map_: Map, where: Where) -> Extent
     """qemu-img shows a dirty bitmap in place of the allocation: what is dirty is not "data"."""
     options = f"driver=nbd,server.type=unix,server.path={x.session.nbd_path},export={part.export}"
     if map_.context == "depth":
-        raise NotAsExpected("a client that asks for depths (own, nbdinfo)", "qemu-img")
+        raise NotAsExpectedError("a client that asks for depths (own, nbdinfo)", "qemu-img")
     if map_.context != "allocation":
         options += f",x-dirty-bitmap={context_name(map_.context)}"
     extents: Extents = []

@@ -7,7 +7,7 @@ from typing import Any
 from scenarios.backends.interface import NbdClient, NbdFailed
 from scenarios.language.steps import Nbd
 from scenarios.run.content import runs_of
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.history import GuestKind, GuestOp
 from scenarios.run.steps.guest import check_error, next_pattern, tell_runs
 from scenarios.run.steps.qmp import difference
@@ -24,7 +24,7 @@ async def run(x: Execution, nbd: Nbd, where: Where) -> None:
         elif nbd.exports is not None:
             got = sorted(name for name in await x.session.nbd_exports() if not _is_guest(x, name))
             if got != sorted(x.named(nbd.exports)):
-                raise NotAsExpected(f"exports {sorted(nbd.exports)}", str(got))
+                raise NotAsExpectedError(f"exports {sorted(nbd.exports)}", str(got))
         else:
             async with x.nbd(x.named(nbd.export)) as client:
                 await _act(x, nbd, client, where)
@@ -43,13 +43,13 @@ async def _act(x: Execution, nbd: Nbd, client: NbdClient, where: Where) -> None:
     if nbd.info is not None:
         wrong = difference(x.named(nbd.info), _info(client), "info")
         if wrong:
-            raise NotAsExpected(*wrong)
+            raise NotAsExpectedError(*wrong)
     elif nbd.read is not None:
         runs = runs_of(await client.read(nbd.read.at, nbd.read.length), nbd.read.at)
         if nbd.read.pattern is not None:
             other = [run for run in runs if run[2] != nbd.read.pattern]
             if other:
-                raise NotAsExpected(f"every byte 0x{nbd.read.pattern:02x}", tell_runs(other))
+                raise NotAsExpectedError(f"every byte 0x{nbd.read.pattern:02x}", tell_runs(other))
     else:
         await _write(x, nbd, client, where)
 

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import ExpectedError, Qmp
-from scenarios.run.execution import Execution, NotAsExpected, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 
 
 async def run(x: Execution, qmp: Qmp, where: Where) -> None:
@@ -17,22 +17,22 @@ async def run(x: Execution, qmp: Qmp, where: Where) -> None:
         returned = await x.qmp(where, qmp.execute, arguments or None)
     except QmpRefused as error:
         if qmp.error is None:
-            raise NotAsExpected(f"{qmp.execute} to succeed", words_of(error)) from error
+            raise NotAsExpectedError(f"{qmp.execute} to succeed", words_of(error)) from error
         _check_error(x, qmp.error, error)
         return
     if qmp.error is not None:
-        raise NotAsExpected(_tell(qmp.error), f"success: {returned}")
+        raise NotAsExpectedError(_tell(qmp.error), f"success: {returned}")
     if qmp.returns is not UNSET:
         wrong = difference(x.named(qmp.returns), returned, "$")
         if wrong:
-            raise NotAsExpected(*wrong)
+            raise NotAsExpectedError(*wrong)
 
 
 def _check_error(x: Execution, wanted: ExpectedError, error: QmpRefused) -> None:
     right = error.error_class == wanted.class_
     right = right and (wanted.desc is None or error.desc == x.named(wanted.desc))
     if not right or (wanted.contains is not None and x.named(wanted.contains) not in error.desc):
-        raise NotAsExpected(_tell(wanted), words_of(error))
+        raise NotAsExpectedError(_tell(wanted), words_of(error))
 
 
 def _tell(wanted: ExpectedError) -> str:
@@ -43,8 +43,8 @@ def _tell(wanted: ExpectedError) -> str:
 
 
 def difference(wanted: Any, got: Any, place: str) -> tuple[str, str] | None:
-    """(wanted, got) at the first place where they differ, else None. Lists item by item, objects by the members that
-    are wanted."""
+    """(wanted, got) at the first place where they differ, else None. Lists item by item, objects by
+    the members that are wanted."""
     if isinstance(wanted, dict) and isinstance(got, dict):
         for key, value in wanted.items():
             if key not in got:

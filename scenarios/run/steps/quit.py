@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from scenarios.backends.interface import MachineGone
 from scenarios.language.steps import Quit
-from scenarios.run.execution import END_NS, Execution, NotAsExpected, Where
+from scenarios.run.execution import END_NS, Execution, NotAsExpectedError, Where
 from scenarios.run.steps.crash import restart
 
 
 async def run(x: Execution, quit_: Quit, where: Where) -> None:
     status = await end_machine(x, where)
     if status != 0:
-        raise NotAsExpected("exit status 0", str(status))
+        raise NotAsExpectedError("exit status 0", str(status))
     if quit_.restart:
         await restart(x)
 
@@ -20,10 +22,8 @@ async def end_machine(x: Execution, where: Where) -> int | None:
     """Tell it to quit and wait until it has. Raises DeadlinePassed."""
     x.ends += 1
     x.going = True
-    try:
+    with suppress(MachineGone):  # it may go before its reply is out
         await x.qmp(where, "quit")
-    except MachineGone:
-        pass  # it may go before its reply is out
     status, stderr = await x.session.wait_end(END_NS)
     x.crashed = status != 0
     x.ended(where, status == 0, status, stderr)

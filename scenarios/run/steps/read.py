@@ -5,7 +5,7 @@ from __future__ import annotations
 from scenarios.backends.interface import NbdFailed
 from scenarios.language.steps import Read
 from scenarios.run.content import runs_of
-from scenarios.run.execution import Execution, NotAsExpected, Where
+from scenarios.run.execution import Execution, NotAsExpectedError, Where
 from scenarios.run.history import ClientRead
 from scenarios.run.points import Part, Point
 from scenarios.run.steps.guest import check_error
@@ -21,11 +21,11 @@ async def run(x: Execution, read: Read, where: Where) -> None:
 
 
 def find_point(x: Execution, fleece_id: str) -> Point | None:
-    """The point in time of that id, alive or not any more; None if it has never been made, which only a race with
-    its making can bring about."""
+    """The point in time of that id, alive or not any more; None if it has never been made, which
+    only a race with its making can bring about."""
     point = x.points.get(fleece_id)
     if point is None and not x.stopped:
-        raise NotAsExpected(f"a point in time {fleece_id}", "it has not been made")
+        raise NotAsExpectedError(f"a point in time {fleece_id}", "it has not been made")
     return point
 
 

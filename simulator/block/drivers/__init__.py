@@ -24,8 +24,8 @@ _classes: dict[str, type[Driver]] = {}
 
 
 def driver_class(format_name: str) -> type[Driver]:
-    """The driver of a format. The schema lets more formats pass than the simulator has: those raise QmpError, in the
-    words of a QEMU that was built without them (block.c:bdrv_open_inherit)."""
+    """The driver of a format. The schema lets more formats pass than the simulator has: those raise QmpError,
+    in the words of a QEMU that was built without them (block.c:bdrv_open_inherit)."""
     found = _classes.get(format_name)
     if found is None:
         place = _PLACES.get(format_name)

@@ -1,7 +1,8 @@
 """Driver `copy-before-write`: a filter that copies what a guest is about to overwrite to `target`.
 
-Source: block/copy-before-write.c, 7.2. The guest's side is the ordinary requests. The point in time is read through
-the snapshot_ methods: from the target where it has been copied, else from the source under a lock against the guest.
+Source: block/copy-before-write.c, 7.2. The guest's side is the ordinary requests. The point in time is read
+through the snapshot_ methods: from the target where it has been copied, else from the source under a lock
+against the guest.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _BREAK_GUEST_WRITE = "break-guest-write"
 class CopyBeforeWrite(Driver):
     """Options `bitmap` ({node, name}), `on-cbw-error`, `cbw-timeout` (seconds, 0 is none).
 
-    `copied` is what the target holds of the point in time; `readable` what may be asked for. After `snapshot_error` is
-    set nothing is copied any more and the point in time is lost.
+    `copied` is what the target holds of the point in time; `readable` what may be asked for. After
+    `snapshot_error` is set nothing is copied any more and the point in time is lost.
     """
 
     format_name = "copy-before-write"
@@ -49,7 +50,9 @@ class CopyBeforeWrite(Driver):
         node = self.node
         bitmap = _lookup_bitmap(node.graph, options["bitmap"]) if "bitmap" in options else None
         self._on_error: str = options.get("on-cbw-error", _BREAK_GUEST_WRITE)
-        self._timeout_ns = int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % (1 << node.graph.rules.cbw_timeout_bits)
+        self._timeout_ns = (
+            int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % (1 << node.graph.rules.cbw_timeout_bits)
+        )
         node.size_bytes = self.file.node.size_bytes
         try:
             self.copy_state = BlockCopyState(self.file, self.target, bitmap)
@@ -101,8 +104,8 @@ class CopyBeforeWrite(Driver):
         await self.file.discard(offset, length)
 
     async def _copy_before(self, offset: int, length: int, flags: int) -> None:
-        """Returns once the range is safe to overwrite: copied, and read by nobody. Raises OSError if the guest's
-        request is to fail."""
+        """Returns once the range is safe to overwrite: copied, and read by nobody. Raises OSError if the
+        guest's request is to fail."""
         if flags & WRITE_UNCHANGED or self.snapshot_error is not None:
             return
         unit = self.copy_state.cluster_bytes
@@ -170,7 +173,8 @@ class CopyBeforeWrite(Driver):
         await self.target.discard(offset, end - offset)
 
     def _lock(self, offset: int, end: int) -> tuple[Edge, Range | None, int]:
-        """(where to read, lock to give back, length). What is not copied yet is locked against being overwritten."""
+        """(where to read, lock to give back, length). What is not copied yet is locked against being
+        overwritten."""
         if self.snapshot_error is not None or self.readable.next_zero(offset, end - offset) is not None:
             raise OSError(EACCES, strerror(EACCES))
         copied, length = self.copied.status(offset, end - offset)

@@ -1,6 +1,7 @@
 """Driver `snapshot-access`: shows the point in time that the copy-before-write filter below keeps.
 
-Source: block/snapshot-access.c, 7.2. It stands on any node; over one that keeps no point in time every request fails.
+Source: block/snapshot-access.c, 7.2. It stands on any node; over one that keeps no point in time every
+request fails.
 """
 
 from __future__ import annotations

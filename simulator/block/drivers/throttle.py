@@ -1,4 +1,5 @@
-"""Driver `throttle`: a filter that lets requests through at the speed of its group. Source: block/throttle.c, 7.2."""
+"""Driver `throttle`: a filter that lets requests through at the speed of its group. Source: block/throttle.c,
+7.2."""
 
 from __future__ import annotations
 

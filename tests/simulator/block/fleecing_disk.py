@@ -1,4 +1,5 @@
-"""A disk with a copy-before-write filter on it and readers of its point in time, for the tests of this folder."""
+"""A disk with a copy-before-write filter on it and readers of its point in time, for the tests of this
+folder."""
 
 from __future__ import annotations
 
@@ -18,13 +19,25 @@ RAW_TARGET = {"driver": "raw", "discard": "unmap", "file": {"driver": "file", "f
 OVERLAY_TARGET = {"driver": "qcow2", "backing": "a", "file": {"driver": "file", "filename": "/t"}}
 
 
+async def errno_of(request):
+    """What a request failed with, or 0."""
+    try:
+        await request
+    except OSError as error:
+        return error.errno
+    return 0
+
+
 class FleecingDisk:
     """Source `a` under filter `c` with target `t`, and `sa` which shows the point in time.
 
-    `prepare(disk)` runs before the filter is there. With a seed, tasks run in an order drawn from it. `guest` is the disk's user, `reader` one of `sa`.
+    `prepare(disk)` runs before the filter is there. With a seed, tasks run in an order drawn from it. `guest`
+    is the disk's user, `reader` one of `sa`.
     """
 
-    def __init__(self, size=4 * CLUSTER, seed=None, target=RAW_TARGET, prepare=None, rules=None, **cbw_options):
+    def __init__(
+        self, size=4 * CLUSTER, seed=None, target=RAW_TARGET, prepare=None, rules=None, **cbw_options
+    ):
         self.size = size
         self.chance = Chance(seed or 0)
         self.scheduler = Scheduler(None if seed is None else Chance(seed))
@@ -39,7 +52,9 @@ class FleecingDisk:
         self.add("t", **target)
         if prepare is not None:
             prepare(self)
-        self.cbw = self.add("c", driver="copy-before-write", discard="unmap", file="a", target="t", **cbw_options)
+        self.cbw = self.add(
+            "c", driver="copy-before-write", discard="unmap", file="a", target="t", **cbw_options
+        )
         self.add("sa", driver="snapshot-access", discard="unmap", file="c")
         self.guest = self.backend("c", WRITER)
         self.reader = self.backend("sa", permissions.CONSISTENT_READ)
@@ -55,8 +70,14 @@ class FleecingDisk:
         self.run(self.graph.release(file))
 
     def run(self, coroutine):
-        """The coroutine's result, with all else running too. A test that needs more than a second of virtual time hangs."""
-        return self.scheduler.run_until(self.scheduler.spawn(coroutine, "test"), self.scheduler.now_ns + 100 * SECOND)
+        """The coroutine's result, with all else running too. A test that needs more than a second of virtual
+        time hangs."""
+        return self.scheduler.run_until(
+            self.scheduler.spawn(coroutine, "test"), self.scheduler.now_ns + 100 * SECOND
+        )
+
+    def errno_of(self, request):
+        return self.run(errno_of(request))
 
     def start(self, coroutine):
         return self.scheduler.spawn(coroutine, "started by the test")

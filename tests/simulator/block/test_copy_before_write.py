@@ -1,11 +1,12 @@
-"""The copy-before-write filter: a reader of the point in time sees the disk as it was at T0, in any order of events."""
+"""The copy-before-write filter: a reader of the point in time sees the disk as it was at T0, in any order of
+events."""
 
 from __future__ import annotations
 
 import errno
 
 import pytest
-from fleecing_disk import CLUSTER, OVERLAY_TARGET, SECOND, WRITER, FleecingDisk
+from fleecing_disk import CLUSTER, OVERLAY_TARGET, SECOND, WRITER, FleecingDisk, errno_of
 
 from simulator.block import permissions
 from simulator.block.bitmap import DirtyBitmap
@@ -44,9 +45,7 @@ def failing_write(disk, number=errno.EIO):
 def test_a_failing_target_breaks_the_guests_write_and_keeps_the_point_in_time():
     disk = FleecingDisk()
     failing_write(disk)
-    with pytest.raises(OSError) as failure:
-        disk.run(disk.guest.write(0, b"x" * 512))
-    assert failure.value.errno == errno.EIO
+    assert disk.errno_of(disk.guest.write(0, b"x" * 512)) == errno.EIO
     assert disk.run(disk.reader.read(0, disk.size)) == disk.t0
     assert disk.content() == disk.t0
 
@@ -57,16 +56,14 @@ def test_break_snapshot_lets_the_guest_write_and_loses_the_point_in_time():
     disk.run(disk.guest.write(0, b"x" * 512))
     assert disk.content() == b"x" * 512 + disk.t0[512:]
     # Not only where it failed: all of it.
-    with pytest.raises(OSError) as failure:
-        disk.run(disk.reader.read(2 * CLUSTER, 512))
-    assert failure.value.errno == errno.EACCES
+    assert disk.errno_of(disk.reader.read(2 * CLUSTER, 512)) == errno.EACCES
 
 
 @pytest.mark.parametrize("policy", ["break-guest-write", "break-snapshot"])
 def test_a_slow_target_times_out(policy):
     disk = FleecingDisk(**{"on-cbw-error": policy, "cbw-timeout": 1})
     slow(disk, 3 * SECOND)
-    guest = disk.start(_errno_of(disk.guest.write(0, b"x" * 512)))
+    guest = disk.start(errno_of(disk.guest.write(0, b"x" * 512)))
     disk.scheduler.advance_to(SECOND - 1)
     assert not guest.done()
     disk.scheduler.advance_to(SECOND)
@@ -81,7 +78,7 @@ def test_a_version_keeps_the_time_limit_in_32_bits_of_nanoseconds():
     # block/copy-before-write.c:44, 7.2: 5 s are 5000000000 - 2^32 ns.
     disk = FleecingDisk(rules=rules_of(load("7.2")), **{"cbw-timeout": 5})
     slow(disk, 3 * SECOND)
-    guest = disk.start(_errno_of(disk.guest.write(0, b"x" * 512)))
+    guest = disk.start(errno_of(disk.guest.write(0, b"x" * 512)))
     disk.scheduler.advance_to(705_032_703)
     assert not guest.done()
     disk.scheduler.advance_to(705_032_704)
@@ -106,14 +103,6 @@ def slow(disk, duration_ns):
         await write(offset, payload, flags)
 
     driver.write = delayed
-
-
-async def _errno_of(coroutine):
-    try:
-        await coroutine
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 def test_a_guests_write_waits_for_a_read_of_what_it_overwrites():
@@ -143,9 +132,7 @@ def test_discard_through_snapshot_access_ends_reading_and_copying_of_whole_clust
     disk = FleecingDisk()
     writer = disk.backend("sa", WRITER)
     disk.run(writer.discard(512, 2 * CLUSTER))
-    with pytest.raises(OSError) as failure:
-        disk.run(disk.reader.read(CLUSTER + 512, 512))
-    assert failure.value.errno == errno.EACCES
+    assert disk.errno_of(disk.reader.read(CLUSTER + 512, 512)) == errno.EACCES
     assert disk.run(disk.reader.read(0, CLUSTER)) == disk.t0[:CLUSTER]
     assert disk.run(disk.reader.read(2 * CLUSTER, CLUSTER)) == disk.t0[2 * CLUSTER : 3 * CLUSTER]
     disk.run(disk.guest.write(CLUSTER, b"x" * CLUSTER))
@@ -156,18 +143,14 @@ def test_snapshot_access_refuses_writes():
     disk = FleecingDisk()
     writer = disk.backend("sa", WRITER)
     for coroutine in (writer.write(0, b"x" * 512), writer.write_zeroes(0, 512)):
-        with pytest.raises(OSError) as failure:
-            disk.run(coroutine)
-        assert failure.value.errno == errno.ENOTSUP
+        assert disk.errno_of(coroutine) == errno.ENOTSUP
 
 
 def test_snapshot_access_over_another_node_opens_and_fails_to_read():
     disk = FleecingDisk()
     disk.add("other", driver="snapshot-access", file="t")
     reader = disk.backend("other", permissions.CONSISTENT_READ)
-    with pytest.raises(OSError) as failure:
-        disk.run(reader.read(0, 512))
-    assert failure.value.errno == errno.ENOTSUP
+    assert disk.errno_of(reader.read(0, 512)) == errno.ENOTSUP
 
 
 def mark_second_cluster(disk):
@@ -180,9 +163,7 @@ def test_a_bitmap_limits_what_is_kept_and_readable():
     assert disk.run(disk.reader.read(CLUSTER, CLUSTER)) == disk.t0[CLUSTER : 2 * CLUSTER]
     assert disk.run(disk.graph.nodes["t"].read(0, CLUSTER)) == bytes(CLUSTER)
     for offset in (0, CLUSTER - 512, 2 * CLUSTER - 512):
-        with pytest.raises(OSError) as failure:
-            disk.run(disk.reader.read(offset, 1024))
-        assert failure.value.errno == errno.EACCES
+        assert disk.errno_of(disk.reader.read(offset, 1024)) == errno.EACCES
 
 
 def test_the_filter_shuts_out_writers_below_it_once_it_has_a_parent():

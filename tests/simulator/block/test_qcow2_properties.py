@@ -231,6 +231,8 @@ def test_a_process_killed_in_the_middle_of_requests(shape, seed, chosen, turns):
         if bench.scheduler._ready:
             task = bench.scheduler._ready.popleft()
             task.step()
+    for task in bench.scheduler._ready:
+        task.kill()
     bench.kill()
     bench = Bench(host)
     image = bench.open("/image", writable=False)

@@ -48,7 +48,12 @@ class Bench:
 
     def call(self, command: str, **arguments: Any) -> Any:
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        return self.run(COMMANDS[command](self, named))
+        return self.run(self.command(command, named))
+
+    async def command(self, command: str, arguments: dict[str, Any]) -> Any:
+        """As the monitor runs it."""
+        await self.jobs.main_loop_free()
+        return await COMMANDS[command](self, arguments)
 
     def error(self, command: str, **arguments: Any) -> str:
         """The text of the refusal."""

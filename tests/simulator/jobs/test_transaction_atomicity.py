@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from job_bench import COMMANDS, Bench
+from job_bench import Bench
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
@@ -153,7 +153,7 @@ def cut_while_the_guest_writes(seed: int, turns: int) -> tuple[int, int]:
         backups = [
             action("blockdev-backup", device=f"s{n}", target=f"t{n}", sync="full", job_id=f"j{n}") for n in (1, 2)
         ]
-        await COMMANDS["transaction"](bench, {"actions": backups})
+        await bench.command("transaction", {"actions": backups})
 
     tasks = [bench.scheduler.spawn(guest_writes(), "guest"), bench.scheduler.spawn(cut(), "cut")]
     for task in tasks:
