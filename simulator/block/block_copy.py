@@ -92,8 +92,8 @@ class BlockCopyState:
             self.free()
             raise QmpError(
                 f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different "
-                f"sizes (destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and can't "
-                "be merged"
+                f"sizes (destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and "
+                "can't be merged"
             )
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)

@@ -60,6 +60,6 @@ class JobTxn:
                 other.mark_cancelled(force=True)
         while self.jobs:
             other = self.jobs[0]
-            if not other.is_completed():
+            if not other.is_completed() and (other.started or other.jobs.rules.group_rollback_hangs):
                 await other.until_completed()
             await other.end()
