@@ -24,6 +24,8 @@ NEEDED = {
     "nbdkit": "nbdkit",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
 }
+# Where the specs run: the simulator in both its forms and dialects, and both programs of real QEMU.
+BACKENDS = ["sim:7.2", "sim:rfc-2013", "sim-process:7.2", "qemu", "storage-daemon"]
 # What apt is asked for; qemu-system-x86 brings qemu-system-common along.
 PACKAGES = ["qemu-system-x86", "qemu-utils", "libnbd-bin", "python3-libnbd", "nbdkit"]
 
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> int:
     checks = {
         "ruff": [str(binaries / "ruff"), "check", "--quiet", "."],
         "mypy": [str(binaries / "mypy")],
-        "pytest": [str(binaries / "pytest"), "-n", "2", "tests", "scenarios", *arguments],
+        "pytest": [str(binaries / "pytest"), "-n", "2", *on_backends(), "tests", "scenarios", *arguments],
     }
     environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
     outcomes: dict[str, int] = {}
@@ -50,6 +52,10 @@ def main(arguments: list[str]) -> int:
         if name != "pytest":
             print(f"== {words(name, outcomes[name])}, {time.monotonic() - begin:.1f} s", flush=True)
     return 1 if any(outcomes.values()) else 0
+
+
+def on_backends() -> list[str]:
+    return [word for name in BACKENDS for word in ("--backend", name)]
 
 
 def run(command: list[str], environment: dict[str, str]) -> int:

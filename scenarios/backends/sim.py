@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from errno import errorcode
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -166,7 +166,7 @@ class SimSession(Session):
         self._status = None
         self.nbd_server_running = False
         self.machine = machine = Machine(
-            self._version, self._process, seed=self._seed, scheduler=self._domain
+            self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
         machine.run_state = "prelaunch"
         machine.outbox.on_event = self._on_event

@@ -83,13 +83,17 @@ def find_conflict(clauses: Sequence[Clause], known_in: Choice, begin: int) -> Co
 
 
 def must_be_in(clauses: Sequence[Clause], begin: int) -> dict[Writer, Clause]:
-    """Requests that one clause alone shows to be in."""
+    """Requests that one clause alone shows to be in, and those that had returned before such a one began."""
     shown: dict[Writer, Clause] = {}
     for clause in clauses:
         choices = _choices(clause, begin)
         for writer in clause.in_flight:
             if writer not in shown and all(choice[writer] for choice in choices):
                 shown[writer] = clause
+    for writer, clause in list(shown.items()):
+        for each in (one for other in clauses for one in other.in_flight):
+            if each.end < writer.begin:
+                shown.setdefault(each, clause)
     return shown
 
 

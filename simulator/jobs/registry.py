@@ -80,8 +80,9 @@ class Jobs:
             self.changed.wake_all()
 
     async def main_loop_free(self) -> None:
-        """Until no job is being brought to its end. QEMU does that within one turn of its main loop, polling for what
-        it needs, so no command ever meets a job half finalized: wait for this before running one."""
+        """Until no job is being brought to its end. QEMU does that within one turn of its main loop,
+        polling for what it needs, so no command ever meets a job half finalized: wait for this before
+        running one."""
         while self._ending:
             await self.changed.wait()
 

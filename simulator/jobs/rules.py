@@ -11,16 +11,20 @@ _COMPLETION_MODE = "Action '{action}' does not support Transaction property comp
 class JobRules:
     """The defaults are 7.2's.
 
-    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and cleans
-    its actions in reverse of the order given. `completion_mode_text`: template of that refusal, with
-    {action} and {mode}. `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as a
-    success. `target_by_device`: drive-backup takes mode=drive, where `target` is the id of a drive.
+    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and
+    cleans its actions in reverse of the order given. `completion_mode_text`: template of that refusal,
+    with {action} and {mode}. `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as
+    a success. `target_by_device`: drive-backup takes mode=drive, where `target` is the id of a drive.
+    `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
+    never returns, because the job that is cancelled first waits for the end of the other, which has not
+    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more).
     """
 
     __slots__ = (
         "commit_newest_first",
         "complete_ends_fleecing",
         "completion_mode_text",
+        "group_rollback_hangs",
         "target_by_device",
         "verbs",
     )
@@ -32,12 +36,14 @@ class JobRules:
         completion_mode_text: str = _COMPLETION_MODE,
         complete_ends_fleecing: bool = False,
         target_by_device: bool = False,
+        group_rollback_hangs: bool = True,
     ) -> None:
         self.verbs = verbs
         self.commit_newest_first = commit_newest_first
         self.completion_mode_text = completion_mode_text
         self.complete_ends_fleecing = complete_ends_fleecing
         self.target_by_device = target_by_device
+        self.group_rollback_hangs = group_rollback_hangs
         if complete_ends_fleecing:
             # A job that fleeces is never ready: it takes the verb while it runs.
             self.verbs = {**verbs, "complete": ("running", "paused", *verbs["complete"])}

@@ -13,7 +13,7 @@ STATUSES = (
     "concluded", "null",
 )  # fmt: skip
 
-# Status -> those that may follow it. "aborting" may be entered again by a job that is already in it; no event then.
+# Status -> those that may follow it. A job that is "aborting" may enter that again; there is no event then.
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     "undefined": ("created",),
     "created": ("running", "aborting", "null"),

@@ -24,7 +24,8 @@ class Action:
     supports_grouped = False
 
     def __init__(self, kind: str, arguments: dict[str, Any], jobs: Jobs, txn: JobTxn | None) -> None:
-        """`arguments` are the action's own, checked against the schema; `txn` the group its jobs belong to."""
+        """`arguments` are the action's own, checked against the schema; `txn` the group its jobs belong
+        to."""
         self.kind = kind
         self.arguments = arguments
         self.jobs = jobs

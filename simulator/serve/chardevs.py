@@ -9,11 +9,33 @@ from simulator.block.errors import QmpError
 from simulator.qapi import qemu_opts
 from simulator.serve import network
 
+Settings = dict[str, str]
+
+_BOOLEANS = (
+    "abstract append clipboard delay ipv4 ipv6 logappend mouse mux nodelay server signal telnet tight tn3270 wait "
+    "websocket"
+)
+_STRINGS = "backend chardev fd host localaddr localport logfile name path port tls-authz tls-creds"
+# What a chardev may be told, and the kind of each value (qemu_chardev_opts).
+KINDS = {
+    **dict.fromkeys(_BOOLEANS.split(), "bool"),
+    **dict.fromkeys(_STRINGS.split(), "str"),
+    **dict.fromkeys("cols debug height reconnect rows to width".split(), "num"),
+    "size": "size",
+}
+_PLAIN = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
+_SILENT = ("null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "udp", "mux", "spicevmc", "spiceport")
+_TRUE = ("on", "yes", "true", "y")
+
+
+class NotADriver(Exception):
+    """The short form of a chardev that QEMU cannot make sense of: str() is what it says first, if anything."""
+
 
 class Chardev:
-    """One of: `listener` (clients connect, one at a time), `connected` (we connected), or descriptors to read and
-    write (stdio, pty, pipes); all None for null, which swallows everything. `wait`: the program does not go on
-    before the first client is there."""
+    """One of: `listener` (clients connect, one at a time), `connected` (a client that is there already), or
+    descriptors to read and write (stdio, pty, pipes); all None for one that swallows everything. `in_use` once a
+    monitor sits on it."""
 
     def __init__(self, identifier: str) -> None:
         self.identifier = identifier
@@ -21,90 +43,188 @@ class Chardev:
         self.connected: socket.socket | None = None
         self.read_fd: int | None = None
         self.write_fd: int | None = None
-        self.wait = False
+        self.terminal = False
+        self.in_use = False
 
 
-def from_option(text: str) -> Chardev:
-    """-chardev BACKEND,id=...,... Raises QmpError."""
-    try:
-        opts = qemu_opts.parse(text, "backend")
-    except qemu_opts.OptionError as error:
-        raise QmpError(error.desc) from None
-    given = opts.to_dict()
-    if "id" not in given:
-        raise QmpError("chardev: no id specified")
-    return _make(given["id"], given)
+class Chardevs:
+    """All of a program's. `daemonized`: the standard streams are not to be had. `tell` prints a line of information."""
 
+    def __init__(self, daemonized: bool = False) -> None:
+        self.by_id: dict[str, Chardev] = {}
+        self.daemonized = daemonized
+        self._stdio_in_use = False
 
-def from_legacy(text: str, identifier: str) -> Chardev:
-    """The short form of -qmp and -monitor: unix:PATH,server=on, tcp:HOST:PORT,..., stdio, pty, null. Raises QmpError."""
-    head, comma, rest = text.partition(",")
-    given: dict[str, str] = {}
-    if comma:
-        try:
-            given = qemu_opts.parse(rest).to_dict()
-        except qemu_opts.OptionError as error:
-            raise QmpError(error.desc) from None
-    if head.startswith("unix:"):
-        given.update(backend="socket", path=head[5:])
-    elif head.startswith("tcp:"):
-        host, _, port = head[4:].rpartition(":")
-        given.update(backend="socket", host=host, port=port)
-    elif head in ("stdio", "pty", "null"):
-        given["backend"] = head
-    elif head.startswith("chardev:"):
-        raise QmpError(f'chardev "{head[8:]}" not found')
-    else:
-        raise QmpError(f"'{head}' is not a valid char driver")
-    return _make(identifier, given)
+    def make(self, identifier: str, given: Settings, tell_waiting: str) -> Chardev:
+        """Open what the settings describe. With wait=on this returns when a client is there, and before it waits it
+        says so on standard error, behind `tell_waiting`. Raises QmpError."""
+        backend = given.get("backend")
+        if backend is None:
+            raise QmpError(f'chardev: "{identifier}" missing backend')
+        chardev = Chardev(identifier)
+        if backend == "socket":
+            _open_socket(chardev, given, tell_waiting)
+        elif backend == "stdio":
+            self._open_stdio(chardev)
+        elif backend == "pty":
+            _open_pty(chardev)
+        elif backend == "pipe":
+            _open_pipe(chardev, given)
+        elif backend == "file":
+            _open_file(chardev, given)
+        elif backend not in _SILENT:
+            raise QmpError(f"'{backend}' is not a valid char driver name")
+        if identifier in self.by_id:
+            raise QmpError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
+        self.by_id[identifier] = chardev
+        return chardev
 
-
-def _make(identifier: str, given: dict[str, str]) -> Chardev:
-    chardev = Chardev(identifier)
-    backend = given.get("backend", "")
-    if backend == "socket":
-        _open_socket(chardev, given)
-    elif backend == "stdio":
+    def _open_stdio(self, chardev: Chardev) -> None:
+        if self.daemonized:
+            raise QmpError("cannot use stdio with -daemonize")
+        if self._stdio_in_use:
+            raise QmpError("cannot use stdio by multiple character devices")
+        self._stdio_in_use = True
         chardev.read_fd, chardev.write_fd = 0, 1
-    elif backend == "pty":
-        master, slave = os.openpty()
-        os.write(2, f"char device redirected to {os.ttyname(slave)} (label {identifier})\n".encode())
-        chardev.read_fd = chardev.write_fd = master
-    elif backend == "file":
-        try:
-            chardev.write_fd = os.open(given.get("path", ""), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        except OSError as error:
-            raise QmpError(f"Could not open '{given.get('path', '')}': {error.strerror}") from None
-    elif backend not in ("null", "ringbuf"):
-        raise QmpError(f"'{backend}' is not a valid char driver name")
-    return chardev
+        chardev.terminal = True
+
+    def find(self, identifier: str) -> Chardev:
+        """The one for a monitor. Raises QmpError if there is none, or it has its user."""
+        chardev = self.by_id.get(identifier)
+        if chardev is None:
+            raise QmpError(f'chardev "{identifier}" not found')
+        if chardev.in_use:
+            raise QmpError(f"Device '{identifier}' is in use")
+        chardev.in_use = True
+        return chardev
 
 
-def _open_socket(chardev: Chardev, given: dict[str, str]) -> None:
-    if "path" in given:
-        address = {"type": "unix", "path": given["path"]}
-    elif "host" in given or "port" in given:
-        address = {"type": "inet", "host": given.get("host", ""), "port": given.get("port", "0")}
-    else:
-        address = {"type": "fd", "str": given.get("fd", "")}
-    if given.get("server", "off") == "on":
-        chardev.listener = network.listen(address, backlog=1)
-        chardev.wait = given.get("wait", "on") == "on"
-    elif address["type"] == "fd":
-        chardev.connected = network.listener_of_fd(address["str"]).socket
-    else:
-        chardev.connected = _connect(address)
+def from_option(text: str) -> qemu_opts.QemuOpts:
+    """-chardev BACKEND,id=...,... Raises OptionError."""
+    return qemu_opts.parse(text, "backend", KINDS)
 
 
-def _connect(address: dict[str, str]) -> socket.socket:
-    unix = address["type"] == "unix"
-    sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    place: str | tuple[str, int] = address["path"] if unix else (address["host"], int(address["port"] or 0))
+def from_legacy(text: str) -> Settings:
+    """The short form of -qmp and -monitor: unix:PATH,server=on, tcp:HOST:PORT,..., stdio, pty, null (without mux
+    they are the same as behind "mon:"). Raises NotADriver."""
+    shown, text = text, text.removeprefix("mon:")
+    if text in _PLAIN:
+        return {"backend": text}
+    kind, _, rest = text.partition(":")
+    if kind in ("file", "pipe") and ":" in text:
+        return {"backend": kind, "path": rest}
+    if text == "vc" or kind == "vc":
+        return {"backend": "vc"}
+    if kind == "unix" and ":" in text:
+        return _more(shown, rest, {"backend": "socket"}, "path")
+    if kind in ("tcp", "telnet", "websocket") and ":" in text:
+        address, comma, settings = rest.partition(",")
+        host, colon, port = address.partition(":")
+        if not colon or not port:
+            raise NotADriver("")
+        known = {"backend": "socket", "host": host, "port": port}
+        if kind != "tcp":
+            known[kind] = "on"
+        return _more(shown, settings, known, None) if comma else known
+    raise NotADriver(f"'{text}' is not a valid char driver")
+
+
+def _more(shown: str, text: str, known: Settings, first_name: str | None) -> Settings:
     try:
-        sock.connect(place)
+        return {**known, **qemu_opts.parse(text, first_name, KINDS).to_dict()}
+    except qemu_opts.OptionError as error:
+        raise NotADriver(error.desc + error.hint.rstrip("\n")) from None
+
+
+def _open_pty(chardev: Chardev) -> None:
+    master, slave = os.openpty()
+    label = f" (label {chardev.identifier})" if chardev.identifier else ""
+    os.write(2, f"char device redirected to {os.ttyname(slave)}{label}\n".encode())
+    # The other side stays open here, so that the line outlives those who use it.
+    import tty
+
+    tty.setraw(slave)
+    chardev.read_fd = chardev.write_fd = master
+
+
+def _open_pipe(chardev: Chardev, given: Settings) -> None:
+    path = given.get("path")
+    if path is None:
+        raise QmpError("chardev: pipe: no device path given")
+    try:
+        chardev.read_fd = os.open(path + ".in", os.O_RDWR | os.O_CLOEXEC)
+        chardev.write_fd = os.open(path + ".out", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        try:
+            chardev.read_fd = chardev.write_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise QmpError(f"Could not open '{path}': {error.strerror}") from None
+
+
+def _open_file(chardev: Chardev, given: Settings) -> None:
+    path = given.get("path")
+    if path is None:
+        raise QmpError("chardev: file: no filename given")
+    mode = os.O_APPEND if given.get("append") in _TRUE else os.O_TRUNC
+    try:
+        chardev.write_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode, 0o666)
     except OSError as error:
-        sock.close()
-        shown = address.get("path") or f"{address['host']}:{address['port']}"
-        raise QmpError(f"Failed to connect to '{shown}': {error.strerror}") from None
-    sock.setblocking(False)
-    return sock
+        raise QmpError(f"Could not open '{path}': {error.strerror}") from None
+
+
+def _open_socket(chardev: Chardev, given: Settings, tell_waiting: str) -> None:
+    if len([name for name in ("path", "fd", "host") if name in given]) > 1:
+        raise QmpError("None or one of 'path', 'fd' or 'host' option required.")
+    if "host" in given and "port" not in given:
+        raise QmpError("chardev: socket: no port given")
+    if "delay" in given and "nodelay" in given:
+        raise QmpError("'delay' and 'nodelay' are mutually exclusive")
+    address = _address(given)
+    server = given.get("server") in _TRUE
+    _check_socket(given, address, server)
+    if server:
+        chardev.listener = network.listen(address, backlog=1)
+        if given.get("wait", "on") in _TRUE:
+            chardev.connected = _first_client(chardev.listener, address, tell_waiting)
+    elif address["type"] == "fd":
+        chardev.connected = network.socket_of_fd(address["str"])
+        chardev.connected.setblocking(False)
+    else:
+        chardev.connected = network.connect(address)
+
+
+def _address(given: Settings) -> Settings:
+    if "path" in given:
+        abstract = given.get("abstract") in _TRUE
+        return {"type": "unix", "path": ("\0" if abstract else "") + given["path"]}
+    if "host" in given:
+        more = {"to": given["to"]} if "to" in given else {}
+        return {"type": "inet", "host": given["host"], "port": given["port"], **more}
+    if "fd" in given:
+        return {"type": "fd", "str": given["fd"]}
+    # Neither of them: a unix socket's path is asked for first.
+    return {"type": "unix", "path": ""}
+
+
+def _check_socket(given: Settings, address: Settings, server: bool) -> None:
+    if address["type"] == "unix" and "path" not in given:
+        raise QmpError("chardev: socket: no address given")
+    if "tls-creds" in given:
+        raise QmpError(f"No TLS credentials with id '{given['tls-creds']}'")
+    for name in ("telnet", "tn3270", "websocket"):
+        if given.get(name) in _TRUE:
+            raise QmpError(f"'{name}' is not simulated")
+    if server and "reconnect" in given:
+        raise QmpError("'reconnect' option is incompatible with socket in server listen mode")
+    if not server and "wait" in given:
+        raise QmpError("'wait' option is incompatible with socket in client connect mode")
+
+
+def _first_client(listener: network.Listener, address: Settings, tell_waiting: str) -> socket.socket:
+    shown = network.description(address)
+    os.write(2, f"{tell_waiting}info: QEMU waiting for connection on: disconnected:{shown},server=on\n".encode())
+    listener.socket.setblocking(True)
+    client, _ = listener.socket.accept()
+    listener.socket.setblocking(False)
+    client.setblocking(False)
+    return client

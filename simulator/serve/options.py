@@ -23,10 +23,18 @@ _WITHOUT_ARGUMENT = frozenset(
 )
 _DAEMON_WITH_ARGUMENT = ("blockdev", "chardev", "export", "monitor", "nbd-server", "object", "pidfile", "trace")
 _DAEMON_WITHOUT_ARGUMENT = ("daemonize", "help", "version")
+_DAEMON_LETTERS = {"h": "help", "V": "version", "T": "trace"}
 
 
 class StartError(Exception):
-    """The program cannot start: str() is what it prints, without the program's name in front."""
+    """The program cannot start: str() is what it prints, without the program's name in front.
+
+    `by_path`: the C library's own complaint, which begins with the program as it was called.
+    """
+
+    def __init__(self, message: str, by_path: bool = False) -> None:
+        super().__init__(message)
+        self.by_path = by_path
 
 
 def split_system(argv: list[str]) -> list[Option]:
@@ -52,32 +60,62 @@ def split_system(argv: list[str]) -> list[Option]:
     return options
 
 
-def split_daemon(argv: list[str]) -> list[Option]:
-    """qemu-storage-daemon's options, as getopt_long takes them. Raises StartError."""
+def split_daemon(argv: list[str]) -> tuple[list[Option], StartError | None]:
+    """qemu-storage-daemon's options as getopt_long takes them, up to the first that it cannot take, and what it
+    says of that one. A bare word is an option called "unexpected"."""
     options: list[Option] = []
-    position = 0
-    while position < len(argv):
-        word = argv[position]
-        position += 1
-        if word in ("-h", "-V"):
-            options.append(("help" if word == "-h" else "version", "", word))
+    words = list(argv)
+    try:
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                options += [("unexpected", rest, rest) for rest in words]
+                break
+            if word.startswith("--"):
+                options.append(_long_option(word, words))
+            elif word.startswith("-") and word != "-":
+                options += _letters(word, words)
+            else:
+                options.append(("unexpected", word, word))
+    except StartError as error:
+        return options, error
+    return options, None
+
+
+def _long_option(word: str, rest: list[str]) -> Option:
+    typed, separator, value = word[2:].partition("=")
+    name = _unabbreviated(typed, word)
+    if name in _DAEMON_WITHOUT_ARGUMENT:
+        if separator:
+            raise StartError(f"option '--{name}' doesn't allow an argument", by_path=True)
+        return name, "", word
+    if separator:
+        return name, value, word
+    if not rest:
+        raise StartError(f"option '--{name}' requires an argument", by_path=True)
+    value = rest.pop(0)
+    return name, value, f"{word} {value}"
+
+
+def _letters(word: str, rest: list[str]) -> list[Option]:
+    """Options of one letter, several in a word; -T takes an argument."""
+    found: list[Option] = []
+    for position, letter in enumerate(word[1:], 2):
+        name = _DAEMON_LETTERS.get(letter)
+        if name is None:
+            raise StartError(f"invalid option -- '{letter}'", by_path=True)
+        if name != "trace":
+            found.append((name, "", word))
             continue
-        if word.startswith("-T"):
-            word = "--trace=" + word[2:] if len(word) > 2 else "--trace"
-        if not word.startswith("--"):
-            raise StartError(f"{word}: Unexpected argument")
-        name, separator, value = word[2:].partition("=")
-        name = _unabbreviated(name, word)
-        if name in _DAEMON_WITHOUT_ARGUMENT:
-            options.append((name, "", word))
-            continue
-        if not separator:
-            if position == len(argv):
-                raise StartError(f"option '--{name}' requires an argument")
-            value = argv[position]
-            position += 1
-        options.append((name, value, f"--{name} {value}"))
-    return options
+        value = word[position:]
+        if not value and not rest:
+            raise StartError(f"option requires an argument -- '{letter}'", by_path=True)
+        shown = word
+        if not value:
+            value = rest.pop(0)
+            shown = f"{word} {value}"
+        return [*found, (name, value, shown)]
+    return found
 
 
 def _unabbreviated(name: str, word: str) -> str:
@@ -85,8 +123,11 @@ def _unabbreviated(name: str, word: str) -> str:
     known = (*_DAEMON_WITH_ARGUMENT, *_DAEMON_WITHOUT_ARGUMENT)
     if name in known:
         return name
-    found = [candidate for candidate in known if candidate.startswith(name)]
-    if len(found) != 1:
-        how = "ambiguous" if found else "unrecognized"
-        raise StartError(f"{how} option '{word.partition('=')[0]}'" if not found else f"option '{word}' is ambiguous")
-    return found[0]
+    found = sorted(candidate for candidate in known if candidate.startswith(name))
+    if len(found) == 1:
+        return found[0]
+    typed = word.partition("=")[0]
+    if not found:
+        raise StartError(f"unrecognized option '{typed}'", by_path=True)
+    choices = " ".join(f"'--{candidate}'" for candidate in found)
+    raise StartError(f"option '{typed}' is ambiguous; possibilities: {choices}", by_path=True)

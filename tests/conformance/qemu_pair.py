@@ -83,10 +83,10 @@ class RealQemu:
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def run(self, command: str, arguments: dict[str, Any]) -> Any:
+    def run(self, command: str, arguments: dict[str, Any], timeout_s: float = DEADLINE_S) -> Any:
         self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         while True:
-            message = self._message(DEADLINE_S, f"the reply to {command}")
+            message = self._message(timeout_s, f"the reply to {command}")
             if "event" in message:
                 self._events.append(event_text(message["event"], message["data"]))
             else:
@@ -179,7 +179,8 @@ def pattern_holds(printed: str, reply: Any) -> str:
 
 
 def compare(steps: list[Step], directory: Path) -> None:
-    """Run all steps on both; replies and events must be the same, whichever order they come in to each other."""
+    """Run all steps on both; replies and events must be the same, whichever order they come in to each
+    other."""
     if shutil.which(BINARY) is None:
         pytest.skip(f"{BINARY} is not installed: apt install qemu-system-x86")
     simulated, real = Simulated(directory), RealQemu(directory)

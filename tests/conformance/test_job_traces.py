@@ -1,12 +1,14 @@
-"""Jobs, transactions and bitmaps: events in their order, replies and error texts, beside the real QEMU 7.2."""
+"""Jobs, transactions and bitmaps: events in their order, replies and error texts, beside the real QEMU
+7.2."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qemu_pair import Step, compare
+from qemu_pair import BINARY, RealQemu, Simulated, Step, compare
 
 MIB = 1 << 20
 JOBS: Step = ("query-jobs", {})
@@ -145,6 +147,24 @@ def test_a_trace_is_qemus(name: str, tmp_path: Path) -> None:
     compare(TRACES[name], tmp_path)
 
 
+def test_a_group_of_two_that_is_taken_back_hangs_as_in_qemu(tmp_path: Path) -> None:
+    """Not what anybody wants: the reply never comes, from neither."""
+    if shutil.which(BINARY) is None:
+        pytest.skip(f"{BINARY} is not installed: apt install qemu-system-x86")
+    fatal = transaction(backup_action(1), backup_action(2), action("abort"), grouped=True)
+    simulated, real = Simulated(tmp_path), RealQemu(tmp_path)
+    try:
+        for command, arguments in TWO_PAIRS:
+            assert simulated.run(command, arguments) == real.run(command, arguments) == {}
+        assert simulated.run(*fatal) is None
+        with pytest.raises(AssertionError, match="QEMU has not sent the reply to transaction"):
+            real.run(*fatal, timeout_s=1.5)
+        told = ["j1 created", "j2 created", "j2 aborting", "j2 concluded", "j2 null"]
+        assert simulated.events() == real.events(len(told)) == told
+    finally:
+        real.close()
+
+
 REFUSED_BACKUPS: list[dict[str, Any]] = [
     {"device": "nope"}, {"target": "nope"}, {"target": "s"}, {"target": "small"}, {"job_id": ""},
     {"job_id": "1 x"},
@@ -217,7 +237,7 @@ def test_bitmaps_in_transactions_are_qemus(tmp_path: Path) -> None:
             transaction(of("remove", "b"), abort), digest("b"), transaction(of("remove", "b"), of("add",
             "b"), abort),
             digest("b"), transaction(of("remove", "b")), digest("b"), transaction(of("disable", "nope")),
-            # Not "enable" of an unknown bitmap: undoing that is a null pointer in 7.2 (blockdev.c:2096), and crashes.
+            # Not "enable" of an unknown bitmap: undoing that crashes 7.2 (null pointer, blockdev.c:2096).
         ],
         tmp_path,
     )  # fmt: skip
@@ -233,7 +253,8 @@ def create(driver: str, **options: Any) -> Step:
 
 
 def qcow2(name: str, directory: Path, backing: str | None = None) -> list[Step]:
-    """An image of 4 MiB that ends up as node `name`, above node `backing`, which is an image of the same directory."""
+    """An image of 4 MiB that ends up as node `name`, above node `backing`, which is an image of the same
+    directory."""
     path = str(directory / name)
     header = {}
     if backing is not None:

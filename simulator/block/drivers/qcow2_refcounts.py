@@ -74,8 +74,10 @@ class Refcounts:
             raw = await self._file.read(
                 header.reftable_offset, header.reftable_clusters * header.cluster_bytes
             )
-            self._table = [entry & _OFFSET_MASK for entry in words(raw)]
-            for number, offset in enumerate(self._table):
+            self._table = list(words(raw))
+            # Looking at every entry of a table that is mostly empty would be most of the work.
+            for number in range(-(-len(raw.rstrip(b"\0")) // 8)):
+                offset = self._table[number] & _OFFSET_MASK
                 if offset:
                     if offset % header.cluster_bytes:
                         raise OSError(EIO, strerror(EIO))
@@ -94,7 +96,10 @@ class Refcounts:
         found = []
         for number in sorted(self._blocks):
             first = number * self.per_block
-            found += [(first + at, count) for at, count in enumerate(self._blocks[number].entries) if count]
+            entries = self._blocks[number].entries
+            # Most blocks are empty towards their end, and a strip is much faster than a look at each.
+            end = -(-len(entries.tobytes().rstrip(b"\0")) // entries.itemsize)
+            found += [(first + at, count) for at, count in enumerate(entries[:end]) if count]
         return found
 
     def table_clusters(self) -> list[int]:

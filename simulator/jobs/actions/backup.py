@@ -52,7 +52,8 @@ class BlockdevBackup(Action):
         self._job.start()
 
     async def abort(self) -> None:
-        if self._job is not None:
+        # A member of a group that was taken back before has taken this one with it.
+        if self._job is not None and self._job.status != "null":
             await self._job.cancel_and_wait()
 
     async def clean(self) -> None:

@@ -231,7 +231,7 @@ def test_a_process_killed_in_the_middle_of_requests(shape, seed, chosen, turns):
         if bench.scheduler._ready:
             task = bench.scheduler._ready.popleft()
             task.step()
-    for task in bench.scheduler._ready:
+    for task in list(bench.scheduler._ready):
         task.kill()
     bench.kill()
     bench = Bench(host)

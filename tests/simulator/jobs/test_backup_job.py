@@ -31,7 +31,9 @@ def content(bench: Bench, node: Node) -> bytes:
 
 def patterned(bench: Bench, name: str, size_bytes: int = SIZE) -> tuple[Node, bytes]:
     """A raw node each of whose clusters holds its own number, and what it holds."""
-    payload = b"".join(bytes([number % 251 + 1]) * CLUSTER for number in range(-(-size_bytes // CLUSTER)))[:size_bytes]
+    payload = b"".join(bytes([number % 251 + 1]) * CLUSTER for number in range(-(-size_bytes // CLUSTER)))[
+        :size_bytes
+    ]
     node = bench.raw(name, size_bytes)
     bench.run(node.write(0, payload))
     return node, payload
@@ -104,7 +106,9 @@ def test_an_incremental_backup_copies_the_dirty_clusters_and_the_next_one_what_c
     target = bench.raw("t", SIZE)
     bench.call("block-dirty-bitmap-add", node="s", name="b", granularity=CLUSTER)
     bench.run(source.write(3 * CLUSTER, b"\x77" * CLUSTER))
-    bench.call("blockdev-backup", device="s", target="t", sync="bitmap", bitmap="b", bitmap_mode=mode, job_id="j")
+    bench.call(
+        "blockdev-backup", device="s", target="t", sync="bitmap", bitmap="b", bitmap_mode=mode, job_id="j"
+    )
     expected = bytearray(SIZE)
     expected[3 * CLUSTER : 4 * CLUSTER] = b"\x77" * CLUSTER
     assert content(bench, target) == bytes(expected)
@@ -161,7 +165,13 @@ def test_block_job_complete_ends_fleecing_in_the_dialect_of_the_rfc_only() -> No
 
 
 def test_drive_backup_to_a_drive_is_of_the_rfc_only() -> None:
-    arguments: dict[str, Any] = {"device": "s", "target": "target0", "mode": "drive", "sync": "none", "job_id": "j"}
+    arguments: dict[str, Any] = {
+        "device": "s",
+        "target": "target0",
+        "mode": "drive",
+        "sync": "none",
+        "job_id": "j",
+    }
     bench = Bench(JobRules(target_by_device=True))
     target, guest, payload = fleece(bench)
     drive = BlockBackend(bench.graph, "target0", permissions.CONSISTENT_READ, permissions.ALL)
@@ -170,4 +180,6 @@ def test_drive_backup_to_a_drive_is_of_the_rfc_only() -> None:
     bench.call("drive-backup", **arguments)
     bench.run(guest.write(0, b"\xee" * 512))
     assert content(bench, target) == payload
-    assert bench.error("drive-backup", **{**arguments, "target": "zork"}).startswith("Cannot find device='zork'")
+    assert bench.error("drive-backup", **{**arguments, "target": "zork"}).startswith(
+        "Cannot find device='zork'"
+    )

@@ -1,4 +1,5 @@
-"""A transaction that fails anywhere changes nothing that can be seen; one that succeeds has one point in time."""
+"""A transaction that fails anywhere changes nothing that can be seen; one that succeeds has one point in
+time."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ CLUSTER = 65536
 
 
 def bench_with_disks() -> Bench:
-    bench = Bench()
+    bench = Bench(JobRules(group_rollback_hangs=False))
     for name in ("s1", "s2"):
         node = bench.raw(name)
         bench.run(node.write(0, b"\x11" * 4 * CLUSTER))
@@ -44,7 +45,10 @@ def seen(bench: Bench) -> Any:
             [(edge.name, edge.perm, edge.shared) for edge in node.parents],
             list(node.children),
             node.op_blockers,
-            [(bitmap.name, bitmap.info(), list(bitmap.dirty_areas()), bitmap.skip_store) for bitmap in node.bitmaps],
+            [
+                (bitmap.name, bitmap.info(), list(bitmap.dirty_areas()), bitmap.skip_store)
+                for bitmap in node.bitmaps
+            ],
         )
         for node in bench.graph.nodes.values()
     ]
@@ -132,8 +136,8 @@ def test_jobs_start_in_the_versions_order(newest_first: bool) -> None:
 
 
 def cut_while_the_guest_writes(seed: int, turns: int) -> tuple[int, int]:
-    """What the copies of two disks hold of a guest that counts up on the first, then on the second. The transaction
-    comes after so many turns; the seed decides who runs when."""
+    """What the copies of two disks hold of a guest that counts up on the first, then on the second. The
+    transaction comes after so many turns; the seed decides who runs when."""
     bench = bench_with_disks()
     bench.scheduler.chance = Chance(seed)
     guests = []
@@ -151,7 +155,8 @@ def cut_while_the_guest_writes(seed: int, turns: int) -> tuple[int, int]:
         for _ in range(turns):
             await interleave()
         backups = [
-            action("blockdev-backup", device=f"s{n}", target=f"t{n}", sync="full", job_id=f"j{n}") for n in (1, 2)
+            action("blockdev-backup", device=f"s{n}", target=f"t{n}", sync="full", job_id=f"j{n}")
+            for n in (1, 2)
         ]
         await bench.command("transaction", {"actions": backups})
 
@@ -166,7 +171,8 @@ def cut_while_the_guest_writes(seed: int, turns: int) -> tuple[int, int]:
 
 
 def test_two_disks_share_one_point_in_time() -> None:
-    """The guest writes to the first disk first, so its copy may be one ahead of the other, and never behind."""
+    """The guest writes to the first disk first, so its copy may be one ahead of the other, and never
+    behind."""
     cuts = [cut_while_the_guest_writes(seed, turns) for seed in range(12) for turns in (5, 20, 60)]
     assert all(first - second in (0, 1) for first, second in cuts), cuts
     assert len(set(cuts)) > 10

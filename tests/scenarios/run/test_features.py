@@ -1,0 +1,61 @@
+"""Feature words, on a schema made by hand and on the recorded one of 7.2."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from scenarios.language.steps import Copy, Disk, Fleece, Hmp, Qmp, Scenario, Step
+from scenarios.run.features import Features, known, needs
+
+RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/schema.json.gz"
+
+
+@pytest.mark.parametrize("word", [
+    "hmp", "machine", "processes", "real", "simulator", "command:blockdev-add", "event:JOB_STATUS_CHANGE",
+    "driver:snapshot-access", "action:blockdev-backup", "argument:block-export-add.allocation-depth",
+    "value:drive-backup.mode=drive", "argument:blockdev-add.server.path",
+])  # fmt: skip
+def test_words(word):
+    assert known(word)
+
+
+@pytest.mark.parametrize("word", ["", "hmpp", "command:", "command:a b", "argument:x", "value:a.b", "value:a=b", "version:7.2"])
+def test_no_words(word):
+    assert not known(word)
+
+
+@pytest.fixture(scope="module")
+def features():
+    schema = json.loads(gzip.decompress(RECORDED.read_bytes()))
+    return Features(("hmp", "machine"), schema["return"] if isinstance(schema, dict) else schema)
+
+
+@pytest.mark.parametrize(("word", "has"), [
+    ("hmp", True), ("processes", False), ("command:blockdev-backup", True), ("command:x-no-such", False),
+    ("command:JOB_STATUS_CHANGE", False), ("event:JOB_STATUS_CHANGE", True), ("event:blockdev-add", False),
+    ("driver:snapshot-access", True), ("driver:no-such", False), ("action:abort", True), ("action:qom-set", False),
+    ("argument:block-export-add.allocation-depth", True), ("argument:block-export-add.fixed-iothread", True),
+    ("argument:block-export-add.no-such", False), ("argument:blockdev-add.server.path", True),
+    ("argument:transaction.actions.data.job-id", True), ("argument:blockdev-backup.discard-source", False),
+    ("value:blockdev-backup.sync=none", True), ("value:drive-backup.mode=drive", False),
+    ("value:blockdev-add.on-cbw-error=break-snapshot", True), ("value:blockdev-add.on-cbw-error=ignore", False),
+])  # fmt: skip
+def test_of_qemu_7_2(features, word, has):
+    assert features.has(word) is has
+
+
+def test_what_steps_and_methods_imply():
+    steps = [
+        Step(fleece=Fleece(id="monday", disks=["vda"], bitmap="b0")),
+        Step(together=[Step(hmp=Hmp(line="info block")), [Step(copy=Copy(source="monday", client="nbdcopy"))]]),
+        Step(qmp=Qmp(execute="query-jobs")),
+    ]
+    scenario = Scenario(name="x", disks={"vda": Disk(size=512)}, needs=["real"], steps=steps)
+    wanted = needs(scenario, "overlay")
+    assert wanted[0] == "real"
+    assert {"hmp", "processes", "command:query-jobs", "action:block-dirty-bitmap-merge", "driver:qcow2"} <= set(wanted)
+    assert all(known(word) for word in wanted)
