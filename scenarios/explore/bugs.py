@@ -23,9 +23,13 @@ from simulator.jobs.block_job import BlockJob
 from simulator.jobs.job import Job
 
 
+# Which scenarios to draw to find a bug: those of a method, of a cut over several disks, of failing transactions.
+SEARCHES = ("overlay", "snapshot-access", "cut", "transaction")
+
+
 class Bug(NamedTuple):
-    """`make(original)` is the method with the bug in it. `shows` says where to look: what a scenario needs for the
-    bug to do any harm."""
+    """`make(original)` is the method with the bug in it. `shows` says what a scenario needs for the bug to do any
+    harm; so do, for strategies that draw scenarios, `search` (SEARCHES) and `features` (intents.FEATURES)."""
 
     name: str
     what: str
@@ -33,6 +37,8 @@ class Bug(NamedTuple):
     owner: type
     method: str
     make: Callable[[Any], Callable[..., Any]]
+    search: str = "overlay"
+    features: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- copy before write
@@ -242,6 +248,7 @@ CATALOGUE = {
             CopyBeforeWrite,
             "discard",
             _discards_at_once,
+            features=("discard",),
         ),
         Bug(
             "cbw-zeroes-at-once",
@@ -250,6 +257,7 @@ CATALOGUE = {
             CopyBeforeWrite,
             "write_zeroes",
             _zeroes_at_once,
+            features=("zero",),
         ),
         Bug(
             "access-ignores-what-is-copied",
@@ -258,6 +266,7 @@ CATALOGUE = {
             CopyBeforeWrite,
             "_lock",
             _ignores_what_is_copied,
+            search="snapshot-access",
         ),
         Bug(
             "access-does-not-freeze",
@@ -266,6 +275,8 @@ CATALOGUE = {
             CopyBeforeWrite,
             "_lock",
             _does_not_freeze,
+            search="snapshot-access",
+            features=("race",),
         ),
         Bug(
             "overlay-copies-without-serialising",
@@ -274,6 +285,7 @@ CATALOGUE = {
             BlockCopyState,
             "__init__",
             _copies_without_serialising,
+            features=("race",),
         ),
         Bug(
             "requests-do-not-wait",
@@ -282,6 +294,7 @@ CATALOGUE = {
             Node,
             "_wait_for_overlapping",
             _does_not_wait,
+            features=("race",),
         ),
         Bug(
             "zeroes-leave-no-mark",
@@ -290,6 +303,7 @@ CATALOGUE = {
             Node,
             "write_zeroes",
             _zeroes_leave_no_mark,
+            features=("bitmap", "map", "zero"),
         ),
         Bug(
             "qcow2-writes-short",
@@ -306,6 +320,7 @@ CATALOGUE = {
             BlockdevBackup,
             "abort",
             _abort_leaves_the_job,
+            search="transaction",
         ),
         Bug(
             "abort-forgets-the-clear",
@@ -314,6 +329,7 @@ CATALOGUE = {
             BitmapClear,
             "abort",
             _abort_forgets,
+            search="transaction",
         ),
         Bug(
             "abort-leaves-the-bitmap",
@@ -322,6 +338,7 @@ CATALOGUE = {
             BitmapAdd,
             "abort",
             _abort_forgets,
+            search="transaction",
         ),
         Bug(
             "disks-have-times-of-their-own",
@@ -330,6 +347,7 @@ CATALOGUE = {
             BlockdevBackup,
             "prepare",
             _lets_go_early,
+            search="cut",
         ),
         Bug(
             "cancel-leaves-the-filter",
@@ -362,6 +380,7 @@ CATALOGUE = {
             Job,
             "job_info",
             _progress_as_text,
+            features=("query",),
         ),
         Bug(
             "vanished-client-holds-its-export",
@@ -370,6 +389,7 @@ CATALOGUE = {
             NbdConnection,
             "receive_eof",
             _does_not_see_it_go,
+            features=("leave",),
         ),
     )
 }

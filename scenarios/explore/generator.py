@@ -56,6 +56,21 @@ def scenarios(draw: st.DrawFn, method: str, limits: Limits | None = None) -> ste
     return scenario_of(named, [*first, *drawn], method, limits, aligned="bytes" not in features)
 
 
+@st.composite
+def cuts(draw: st.DrawFn, method: str) -> steps.Scenario:
+    """A guest that writes to several disks in turn while one point in time is taken over all of them; then each disk
+    is overwritten and the point in time copied."""
+    named = dict(zip(DISK_NAMES, draw(st.lists(places.disks, min_size=2, max_size=3)), strict=False))
+    write = st.builds(
+        i.GuestDoes, st.just("write"), st.integers(0, len(named) - 1), places.spots, st.just(False)
+    )
+    writes = draw(st.lists(write, min_size=2, max_size=4))
+    guest = writes * draw(st.integers(1, 30))
+    take = i.Take("a", 0, 0, False, False)
+    drawn: list[i.Intent] = [i.Beside([list(guest), [take]]), *writes, i.CopyAll(0, -1, 1, 1)]
+    return scenario_of(named, drawn, method, limits_for(method), name="one point in time for several disks")
+
+
 @lru_cache(maxsize=256)
 def _lists(features: frozenset[str], least: int, most: int) -> st.SearchStrategy[list[i.Intent]]:
     return st.lists(i.intents(features), min_size=least, max_size=most)
@@ -227,7 +242,7 @@ class Maker:
         for wanted in intent.lanes:
             world = self.world.lane(taken)
             maker = Maker(world, self.method, self.limits, self.aligned)
-            lane = [step for each in wanted for step in maker.steps(each)]
+            lane = [step for each in wanted for step in maker.steps(i.focused(each, intent.focus))]
             worlds.append(world)
             if lane:
                 lanes.append(lane)

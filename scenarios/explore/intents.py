@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from scenarios.explore.places import CLUSTER_BYTES, Spot, spots
+from scenarios.explore.places import CLUSTER_BYTES, Spot, edges, spots
 
 IDS = ("a", "b", "c")
 ENDINGS = ("cancel", "remove-export-hard", "remove-export", "stop-server")
@@ -89,7 +89,10 @@ class Finish(NamedTuple):
 
 
 class Beside(NamedTuple):
+    """`focus`: (disk, edge) where all of it happens, so that requests meet; None: each where it was drawn."""
+
     lanes: list[list[Intent]]
+    focus: tuple[int, int] | None = None
 
 
 class Other(NamedTuple):
@@ -176,4 +179,13 @@ def _races(features: frozenset[str]) -> st.SearchStrategy[Intent]:
     if "race-points" in features:
         inside.append(_takes(features))
     lane = st.lists(st.one_of(inside), min_size=1, max_size=4)
-    return st.builds(Beside, st.lists(lane, min_size=2, max_size=3))
+    focus = st.one_of(st.tuples(_number, edges), st.none())
+    return st.builds(Beside, st.lists(lane, min_size=2, max_size=3), focus)
+
+
+def focused(intent: Intent, focus: tuple[int, int] | None) -> Intent:
+    """The same at that place, where it has one."""
+    if focus is None or not isinstance(intent, GuestDoes | ReadSome):
+        return intent
+    disk, edge = focus
+    return intent._replace(disk=disk, spot=intent.spot._replace(edge=edge))

@@ -67,9 +67,10 @@ class Spot(NamedTuple):
         return at, min(length, within - at % within) if within else length
 
 
+edges = st.integers(-1, _LAST_EDGE)
 spots = st.builds(
     Spot,
-    st.integers(-1, _LAST_EDGE),
+    edges,
     st.sampled_from(_DELTAS),
     st.sampled_from(_LENGTHS),
 )

@@ -7,116 +7,291 @@ from typing import TYPE_CHECKING, Any
 from simulator.block import opening, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
 from simulator.qapi import qemu_opts
 from simulator.qapi.errors import ArgumentError
 
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
+    from simulator.qapi.qemu_opts import QemuOpts
     from simulator.qapi.schema import Schema
 
-# Options that are the drive's own and not its node's.
-_OWN = ("if", "id", "index", "bus", "unit", "media", "serial", "werror", "rerror", "file", "format", "readonly", "aio")
-_INTERFACES = ("ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen", "none")
-_CACHE_MODES = {
-    "none": {"direct": True, "no-flush": False},
-    "writeback": {"direct": False, "no-flush": False},
-    "writethrough": {"direct": False, "no-flush": False},
-    "directsync": {"direct": True, "no-flush": False},
-    "unsafe": {"direct": False, "no-flush": True},
+INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")  # BlockInterfaceType
+_UNITS_PER_BUS = {"ide": 2, "scsi": 7}  # if_max_devs
+_OLD_NAMES = {"readonly": "read-only", "group": "throttling.group"}
+# The drive's own options, which its node never sees, and the kind of each value (qemu_legacy_drive_opts,
+# qemu_common_drive_opts).
+_LEGACY = {
+    "bus": "num",
+    "unit": "num",
+    "index": "num",
+    "media": "str",
+    "if": "str",
+    "file": "str",
+    "read-only": "bool",
+    "rerror": "str",
+    "werror": "str",
+    "copy-on-read": "bool",
 }
+_DRIVE_ONLY = {
+    "id": "str",
+    "snapshot": "bool",
+    "aio": "str",
+    "cache.writeback": "bool",
+    "format": "str",
+    "detect-zeroes": "str",
+    "stats-account-invalid": "bool",
+    "stats-account-failed": "bool",
+}
+# mode: direct, no-flush, writeback
+_CACHE_MODES = {
+    "none": ("on", "off", "on"),
+    "off": ("on", "off", "on"),
+    "writeback": ("off", "off", "on"),
+    "unsafe": ("off", "on", "on"),
+    "writethrough": ("off", "off", "off"),
+    "directsync": ("on", "off", "off"),
+}
+_ON_ERROR = ("ignore", "enospc", "stop", "report")
+_TRUE = ("on", "yes", "true", "y")
+_PROTOCOLS = ("file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "blklogwrites", "blkverify")
+_PROBED_RAW = (
+    "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
+    "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be"
+    " restricted.\n"
+    "         Specify the 'raw' format explicitly to remove the restrictions."
+)
 
 
-async def add_drive(graph: Graph, schema: Schema, text: str, default_interface: str = "ide") -> tuple[str, str]:
-    """Make the drive that `text` describes: (interface, its id). Raises QmpError."""
-    try:
-        given = qemu_opts.parse(text).to_dict()
-    except qemu_opts.OptionError as error:
-        raise QmpError(error.desc) from None
-    interface = given.get("if", default_interface)
-    if interface not in _INTERFACES:
-        raise QmpError(f"unsupported bus type '{interface}'")
-    identifier = given.get("id") or _default_id(graph, interface, given)
-    if not well_formed_id(identifier):
-        raise QmpError("Parameter 'id' expects an identifier")
-    if identifier in graph.backends:
-        raise QmpError(f"Device with id '{identifier}' already exists")
-    if identifier in graph.nodes:
-        raise QmpError(f"Device name '{identifier}' conflicts with an existing node name")
-    options = node_options(graph, schema, given)
-    node = await graph.open(options)
-    perm = permissions.CONSISTENT_READ | (0 if node.read_only else permissions.WRITE)
-    backend = BlockBackend(graph, identifier, perm, permissions.ALL)
-    try:
-        backend.insert(node)
-    except QmpError:
-        await graph.release(node)
-        raise
-    graph.backends[identifier] = backend
-    return interface, identifier
+class Drives:
+    """The drives of a machine: where each stands, and which ids are taken by options that were given one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._given_ids: list[str] = []
+        self.places: dict[str, tuple[str, int, int]] = {}  # id: (interface, bus, unit)
+
+    def parse(self, text: str) -> QemuOpts:
+        """The options of one drive; an id that they give is taken from now on, until `forget`. Raises OptionError."""
+        opts = qemu_opts.parse(text)
+        if opts.id is not None:
+            if opts.id in self._given_ids:
+                raise qemu_opts.OptionError(f"Duplicate ID '{opts.id}' for drive")
+            self._given_ids.append(opts.id)
+        return opts
+
+    def forget(self, identifier: str | None) -> None:
+        """The drive has gone, or was never made."""
+        if identifier in self._given_ids:
+            self._given_ids.remove(identifier)
+        if identifier is not None:
+            self.places.pop(identifier, None)
+
+    async def add(self, schema: Schema, opts: QemuOpts, default_interface: str = "ide") -> tuple[str, str]:
+        """Make the drive: (interface, its id). Raises QmpError; the id is free again then."""
+        try:
+            return await self._add(schema, opts, default_interface)
+        except QmpError:
+            self.forget(opts.id)
+            raise
+
+    async def _add(self, schema: Schema, opts: QemuOpts, default_interface: str) -> tuple[str, str]:
+        graph = self._graph
+        given = _renamed(opts)
+        _check(given, _LEGACY)
+        if given.get("media", "disk") not in ("disk", "cdrom"):
+            raise QmpError(f"'{given['media']}' invalid media")
+        interface = given.get("if", default_interface)
+        if interface not in INTERFACES:
+            raise QmpError(f"unsupported bus type '{interface}'")
+        bus, unit = self._place(interface, given)
+        identifier = given.get("id") or _made_up_id(interface, bus, unit, given.get("media") == "cdrom")
+        _check(given, _DRIVE_ONLY)
+        _check_values(given)
+        backend = await self._backend(identifier, node_options(graph, schema, given))
+        if problem := self._name_conflict(identifier):
+            await backend.remove()
+            raise QmpError(problem)
+        graph.backends[identifier] = backend
+        self.places[identifier] = interface, bus, unit
+        return interface, identifier
+
+    def _name_conflict(self, identifier: str) -> str:
+        if identifier in self._graph.backends:
+            return f"Device with id '{identifier}' already exists"
+        if identifier in self._graph.nodes:
+            return f"Device name '{identifier}' conflicts with an existing node name"
+        return ""
+
+    async def _backend(self, identifier: str, options: dict[str, Any] | None) -> BlockBackend:
+        graph = self._graph
+        backend = BlockBackend(graph, identifier, 0, permissions.ALL)
+        if options is not None:
+            node = await graph.open(options)
+            # Nothing more: a device that writes says so itself (blk_new_open, block/block-backend.c, 7.2).
+            backend.perm = permissions.CONSISTENT_READ
+            try:
+                backend.insert(node)
+            except QmpError:
+                await graph.release(node)
+                raise
+        return backend
+
+    def _place(self, interface: str, given: dict[str, str]) -> tuple[int, int]:
+        """(bus, unit), as given or the first that is free. Raises QmpError."""
+        most = _UNITS_PER_BUS.get(interface, 0)
+        bus, unit, index = (int(given.get(name, default), 0) for name, default in _PLACE_DEFAULTS)
+        if index != -1:
+            if bus != 0 or unit != -1:
+                raise QmpError("index cannot be used with bus and unit")
+            bus, unit = divmod(index, most) if most else (0, index)
+        taken = list(self.places.values())
+        if unit == -1:
+            unit = 0
+            while (interface, bus, unit) in taken:
+                unit += 1
+                if most and unit >= most:
+                    bus, unit = bus + 1, unit - most
+        if most and unit >= most:
+            raise QmpError(f"unit {unit} too big (max is {most - 1})")
+        if (interface, bus, unit) in taken:
+            raise QmpError(f"drive with bus={bus}, unit={unit} (index={index}) exists")
+        return bus, unit
 
 
-def _default_id(graph: Graph, interface: str, given: dict[str, str]) -> str:
-    """ide0-hd0, ide0-cd1, virtio0, none0 ..., as blockdev_init names a drive without an id."""
-    index = int(given["index"]) if given.get("index", "").isdigit() else -1
-    kind = "cd" if given.get("media") == "cdrom" else "hd"
-    number = max(index, 0)
-    while True:
-        name = f"ide{number // 2}-{kind}{number % 2}" if interface == "ide" else f"{interface}{number}"
-        if name not in graph.backends or index >= 0:
-            return name
-        number += 1
+_PLACE_DEFAULTS = ("bus", "0"), ("unit", "-1"), ("index", "-1")
 
 
-def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[str, Any]:
-    """What blockdev-add would be told for the same node. Raises QmpError."""
+def _renamed(opts: QemuOpts) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name, value in opts.to_dict().items():
+        given[_OLD_NAMES.get(name, name)] = value
+    mode = given.pop("cache", None)
+    if mode is not None:
+        if mode not in _CACHE_MODES:
+            raise QmpError("invalid cache option")
+        for name, value in zip(("direct", "no-flush", "writeback"), _CACHE_MODES[mode], strict=True):
+            given.setdefault(f"cache.{name}", value)
+    return given
+
+
+def _check(given: dict[str, str], kinds: dict[str, str]) -> None:
+    for name, value in given.items():
+        if name in kinds:
+            try:
+                qemu_opts.check(name, value, kinds)
+            except qemu_opts.OptionError as error:
+                raise QmpError(error.desc) from None
+
+
+def _check_values(given: dict[str, str]) -> None:
+    """What blockdev_init looks at itself, in its order."""
+    if given.get("discard", "off") not in ("ignore", "off", "unmap", "on"):
+        raise QmpError("Invalid discard option")
+    if given.get("aio", "threads") not in ("threads", "native", "io_uring"):
+        raise QmpError("invalid aio option")
+    if given.get("detect-zeroes", "off") not in ("off", "on", "unmap"):
+        raise QmpError(f"Parameter 'detect-zeroes' does not accept value '{given['detect-zeroes']}'")
+    if "format" in given and "driver" in given:
+        raise QmpError("Cannot specify both 'driver' and 'format'")
+    for name, what, allowed in (("werror", "write", _ON_ERROR), ("rerror", "read", _ON_ERROR)):
+        value = given.get(name, "report")
+        if value not in allowed or (name == "rerror" and value == "enospc"):
+            raise QmpError(f"'{value}' invalid {what} error action")
+    for name in given:
+        unsupported = name.startswith(("throttling.", "bps", "iops", "stats-intervals."))
+        if unsupported or (name in ("snapshot", "copy-on-read") and given[name] in _TRUE):
+            raise QmpError(f"'{name}' of a drive is not simulated")
+
+
+def _made_up_id(interface: str, bus: int, unit: int, is_cd: bool) -> str:
+    """ide0-hd0, ide0-cd1, virtio0, none0 ..."""
+    media = ("-cd" if is_cd else "-hd") if interface in ("ide", "scsi") else ""
+    return f"{interface}{bus}{media}{unit}" if interface in _UNITS_PER_BUS else f"{interface}{media}{unit}"
+
+
+def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[str, Any] | None:
+    """What blockdev-add would be told for the same node; None for a drive without a medium. Raises QmpError."""
     tree: dict[str, Any] = {}
     for key, value in given.items():
-        if key in _OWN or key == "cache":
-            continue
-        place = tree
-        *path, last = key.split(".")
-        for step in path:
-            branch = place.setdefault(step, {})
-            if not isinstance(branch, dict):
-                raise QmpError(f"Cannot mix dotted and plain keys at '{step}'")
-            place = branch
-        place[last] = value
-    if "format" in given and "driver" not in tree:
+        if key not in _LEGACY and key not in _DRIVE_ONLY:
+            _store(tree, key, value)
+    if "format" in given:
         tree["driver"] = given["format"]
-    if "file" in given:
-        _add_file(graph, tree, given)
+    if not given.get("file") and not tree:
+        return None
+    _add_file(graph, tree, given)
     if "driver" not in tree:
         raise QmpError("Must specify either driver or file")
+    if "detect-zeroes" in given:
+        tree["detect-zeroes"] = given["detect-zeroes"]
+    if tree.get("discard") in ("on", "off"):
+        tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
     options = _converted(schema, tree)
-    read_only = given.get("readonly", "off") == "on"
-    if read_only:
+    if given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE:
         options["read-only"] = True
     else:
         options.setdefault("auto-read-only", True)
-    if "cache" in given:
-        if given["cache"] not in _CACHE_MODES:
-            raise QmpError("invalid cache option")
-        options["cache"] = dict(_CACHE_MODES[given["cache"]])
     return options
 
 
+def _store(tree: dict[str, Any], key: str, value: str) -> None:
+    *path, last = key.split(".")
+    for step in path:
+        tree = tree.setdefault(step, {})
+        if not isinstance(tree, dict):
+            raise QmpError(f"Cannot mix dotted and plain keys at '{step}'")
+    tree[last] = value
+
+
 def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None:
-    filename = given["file"]
-    if "driver" not in tree:
-        tree["driver"] = opening.probe(graph, filename)
-    protocol = tree.setdefault("file", {})
-    protocol.setdefault("driver", "file")
-    protocol.setdefault("filename", filename)
+    filename = given.get("file", "")
+    if tree.get("driver") in _PROTOCOLS:
+        if filename:
+            tree.setdefault("filename", filename)
+        return
+    protocol = tree.get("file")
+    if filename:
+        protocol = tree.setdefault("file", {})
+        protocol.setdefault("filename", filename)
+    if not isinstance(protocol, dict):
+        return
+    path = protocol.get("filename")
+    if path is not None:
+        protocol.setdefault("driver", "file")
+        if "driver" not in tree and protocol["driver"] == "file":
+            tree["driver"] = opening.probe(graph, path)
+            if tree["driver"] == "raw":
+                graph.warnings.append(_PROBED_RAW.format(path))
     if "aio" in given:
-        protocol["aio"] = given["aio"]
+        protocol.setdefault("aio", given["aio"])
 
 
 def _converted(schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
+    """The strings as what they mean. A drive's options are not checked by QAPI, so what is wrong is told in the block
+    layer's words."""
     command = schema.command("blockdev-add")
-    if command is None:
-        raise AssertionError("introspection without blockdev-add")
+    assert command is not None, "introspection without blockdev-add"
     try:
         return schema.convert_keyval(command["arg-type"], tree)
     except ArgumentError as error:
-        raise QmpError(error.desc) from None
+        raise QmpError(_in_block_layers_words(tree, error.desc)) from None
+
+
+def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:
+    parts = problem.split("'")
+    if len(parts) < 3:
+        return problem
+    *path, name = parts[1].split(".")
+    owner = tree
+    for step in path:
+        owner = owner.get(step, {})
+    driver = owner.get("driver", "")
+    if problem.endswith("is unexpected") and driver in _PROTOCOLS:
+        return f"Block protocol '{driver}' doesn't support the option '{name}'"
+    if problem.endswith("is unexpected"):
+        return f"Block format '{driver}' does not support the option '{name}'"
+    if name == "driver" and "does not accept value" in problem:
+        return f"Unknown driver '{parts[3]}'"
+    if name == "file" and problem.endswith("is missing"):
+        return f'A block device must be specified for "{name}"'
+    return problem

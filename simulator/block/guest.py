@@ -11,13 +11,14 @@ from simulator.block.errors import QmpError
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
 
-# Device type -> (part below the device that the backend hangs on, whether the guest can be told of a new size)
+# Device type -> (part below the device that the backend hangs on, that part's type, the bus it needs)
 DEVICE_TYPES = {
-    "virtio-blk-pci": ("virtio-backend", True),
-    "virtio-blk": ("virtio-backend", True),
-    "scsi-hd": ("", True),
-    "ide-hd": ("", True),
+    "virtio-blk-pci": ("virtio-backend", "virtio-blk-device", "PCI"),
+    "virtio-blk": ("virtio-backend", "virtio-blk-device", "PCI"),
+    "scsi-hd": ("", "scsi-hd", "SCSI"),
+    "ide-hd": ("", "ide-hd", "IDE"),
 }
+_ALIASES = {"virtio-blk": "virtio-blk-pci"}
 
 
 class GuestDevice:
@@ -60,20 +61,39 @@ class GuestDevices:
         """Whether it is a device that stands on a drive."""
         return type_name in DEVICE_TYPES
 
-    def add(self, type_name: str, device_id: str, drive: str, share_rw: bool = False, read_only: bool = False) -> GuestDevice:
+    @staticmethod
+    def bus_of(type_name: str) -> str:
+        """The kind of bus that a disk device needs: PCI, SCSI or IDE."""
+        return DEVICE_TYPES[type_name][2]
+
+    def add(self, type_name: str, device_id: str, drive: str | None, share_rw: bool = False) -> GuestDevice:
         """-device TYPE,drive=...,id=... Raises QmpError."""
         if type_name not in DEVICE_TYPES:
             raise QmpError(f"'{type_name}' is not a valid device model name")
+        type_name = _ALIASES.get(type_name, type_name)
         if device_id:
             path = f"/machine/peripheral/{device_id}"
             if path in self.by_path:
                 raise QmpError(f"Duplicate device ID '{device_id}'")
         else:
             path = f"/machine/peripheral-anon/device[{self._anonymous}]"
+        if drive is None:
+            raise QmpError("No drive specified" if type_name == "ide-hd" else "drive property not set")
         backend = self._backend_for(type_name, drive)
+        if backend.node is None:
+            raise QmpError("Device needs media, but drive is empty")
         device = GuestDevice(type_name, device_id, path, backend)
         backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
-        self._take_permissions(device, share_rw, read_only)
+        try:
+            self._take_permissions(device, share_rw)
+        except QmpError:
+            # A backend of ours alone goes with the device that could not be made; a drive stays.
+            backend.device_id = ""
+            if not backend.name and backend.root is not None:
+                edge, backend.root = backend.root, None
+                self._graph.unlink(edge)
+                permissions.refresh([edge.node])
+            raise
         if not device_id:
             self._anonymous += 1
         self.by_path[path] = device
@@ -84,22 +104,23 @@ class GuestDevices:
         if backend is None:
             node = self._graph.nodes.get(drive)
             if node is None:
-                raise QmpError(f"Property '{type_name}.drive' can't find value '{drive}'")
+                raise QmpError(f"Property '{DEVICE_TYPES[type_name][1]}.drive' can't find value '{drive}'")
             backend = BlockBackend(self._graph, "", 0, permissions.ALL)
             backend.insert(node)
         elif backend.device_id:
             raise QmpError(f"Drive '{drive}' is already in use by another device")
         return backend
 
-    def _take_permissions(self, device: GuestDevice, share_rw: bool, read_only: bool) -> None:
+    def _take_permissions(self, device: GuestDevice, share_rw: bool) -> None:
         """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
         perm = permissions.CONSISTENT_READ
-        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+        # Every one of these devices can tell its guest of a new size.
+        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.RESIZE
         node = device.backend.node
-        if not read_only and node is not None and not node.read_only:
+        if node is not None and not node.read_only:
             perm |= permissions.WRITE
-        if DEVICE_TYPES[device.type_name][1]:
-            shared |= permissions.RESIZE
+        elif device.type_name == "ide-hd":
+            raise QmpError("Block node is read-only")
         if share_rw:
             shared |= permissions.WRITE
         device.backend.set_permissions(perm, shared)

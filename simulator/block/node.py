@@ -75,6 +75,8 @@ class Node:
         self.parents: list[Edge] = []  # oldest first
         self.size_bytes = 0
         self.read_only = False
+        # What the driver last took: (permissions, shared, read_only, auto_read_only).
+        self.held: tuple[int, int, bool, bool] | None = None
         self.auto_read_only = False
         self.detect_zeroes = "off"
         self.discard_unmap = False

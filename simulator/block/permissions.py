@@ -105,6 +105,8 @@ def refresh(roots: Iterable[Node]) -> None:
         raise
     for node in changed:
         node.driver.commit_permissions()
+        perm, shared = cumulative(node)
+        node.held = (perm, shared, node.read_only, node.auto_read_only)
 
 
 def _refresh_node(node: Node, before: list[tuple[Edge, int, int]], changed: list[Node]) -> None:
@@ -112,8 +114,10 @@ def _refresh_node(node: Node, before: list[tuple[Edge, int, int]], changed: list
     perm, shared = cumulative(node)
     if perm & (WRITE | WRITE_UNCHANGED) and not node.is_writable():
         raise QmpError("Block node is read-only")
-    changed.append(node)
-    node.driver.check_permissions(perm, shared)
+    if node.held != (perm, shared, node.read_only, node.auto_read_only):
+        # Only what is new is asked of the driver, which may have to go to the host for it.
+        changed.append(node)
+        node.driver.check_permissions(perm, shared)
     for edge in node.children.values():
         before.append((edge, edge.perm, edge.shared))
         edge.perm, edge.shared = node.driver.child_permissions(edge.name, edge.role, perm, shared)

@@ -115,7 +115,7 @@ def _read(
         if name == "id":
             continue
         if kinds is not None:
-            _check(name, value, kinds)
+            check(name, value, kinds)
         opts.pairs.append((name, value))
 
 
@@ -159,7 +159,8 @@ def id_is_well_formed(name: str) -> bool:
     return name[:1].isascii() and name[:1].isalpha() and _ID_CHARACTERS.issuperset(name)
 
 
-def _check(name: str, value: str, kinds: Mapping[str, str]) -> None:
+def check(name: str, value: str, kinds: Mapping[str, str]) -> None:
+    """One setting against the kinds that `parse` takes. Raises OptionError."""
     kind = kinds.get(name)
     if kind is None:
         raise OptionError(f"Invalid parameter '{name}'")

@@ -1,7 +1,7 @@
 """Histories written by hand, for tests of judges: each method adds one record; the clock ticks by itself.
 
-A request, a point in time or a read returns before the next begins, unless it is given `end=None` and ended later
-by `returns`.
+A request, a point in time or a read returns before the next begins, unless it is given `end=None`
+and ended later by `returns`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,13 @@ class Made:
     def guest_reads(self, *pieces: tuple[int, int, int], disk: str = "vda", **members: Any) -> Any:
         start, end = pieces[0][0], pieces[-1][1]
         return self.add(
-            GuestOp, disk=disk, kind="read", offset=start, length=end - start, content=runs(*pieces), **members
+            GuestOp,
+            disk=disk,
+            kind="read",
+            offset=start,
+            length=end - start,
+            content=runs(*pieces),
+            **members,
         )
 
     def flush(self, disk: str = "vda") -> Any:
@@ -76,7 +82,9 @@ class Made:
     def ends(self, fleece_id: str = "monday", **members: Any) -> Any:
         return self.add(PointEnded, fleece_id=fleece_id, **members)
 
-    def reads(self, *pieces: tuple[int, int, int], of: str = "monday", disk: str = "vda", **members: Any) -> Any:
+    def reads(
+        self, *pieces: tuple[int, int, int], of: str = "monday", disk: str = "vda", **members: Any
+    ) -> Any:
         start, end = pieces[0][0], pieces[-1][1]
         content = runs(*pieces)
         return self.add(

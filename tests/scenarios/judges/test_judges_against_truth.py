@@ -1,8 +1,8 @@
 """The oracle's judges against something plainer still.
 
-`truth` runs a little world where every request takes effect at one moment between its begin and its end: whatever is
-seen in it must be valid. `exists_a_cut` tries all possible cuts of a history one after the other: on histories whose
-reads are made up, the judge must say the same.
+`truth` runs a little world where every request takes effect at one moment between its begin and its
+end: whatever is seen in it must be valid. `exists_a_cut` tries all possible cuts of a history one
+after the other: on histories whose reads are made up, the judge must say the same.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class World:
             read_into(self.made.reads((0, UNITS, 0), of=name, disk=disk), self.taken[name][disk])
 
     def done_points(self):
-        return [each for each in self.made.history.records if hasattr(each, "method") and each.end is not None]
+        return [
+            each for each in self.made.history.records if hasattr(each, "method") and each.end is not None
+        ]
 
     def finish(self):
         for record, act in self.waiting:
@@ -166,8 +168,11 @@ def fits(writes, held, disks_seen):
 
 
 def exists_a_cut(writes, points, seen):
-    """Whether each point in time can be a cut that shows what was seen, a later one holding all of an earlier."""
-    possible = [[held for held in cuts(writes, each) if fits(writes, held, seen[each.fleece_id])] for each in points]
+    """Whether each point in time can be a cut that shows what was seen, a later one holding all of
+    an earlier."""
+    possible = [
+        [held for held in cuts(writes, each) if fits(writes, held, seen[each.fleece_id])] for each in points
+    ]
     return any(
         all(
             not one.end < other.begin or all(not a or b for a, b in zip(held, other_held, strict=True))
@@ -198,7 +203,9 @@ def lanes(draw, most_points):
         elif number < 6:
             number += 1
             start = draw(st.integers(0, 1))
-            lanes_now[choice] = made.write(start, draw(st.integers(start + 1, 2)), number, disk=choice, in_flight=True)
+            lanes_now[choice] = made.write(
+                start, draw(st.integers(start + 1, 2)), number, disk=choice, in_flight=True
+            )
     for record in (*lanes_now.values(), *open_points):
         made.returns(record)
     return made, points

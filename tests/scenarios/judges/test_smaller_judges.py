@@ -21,7 +21,9 @@ def explanations(judge, made):
 
 
 def test_every_judge_is_found_and_names_itself_as_its_file():
-    assert {"point_in_time", "guest_intact", "nothing_left", "maps", "expectations", "job_lifecycle"} <= set(judges())
+    assert {"point_in_time", "guest_intact", "nothing_left", "maps", "expectations", "job_lifecycle"} <= set(
+        judges()
+    )
     made = Made()
     assert [verdict.judge for verdict in judge_all(made.history)] == list(judges())
 
@@ -43,7 +45,9 @@ def test_a_leftover_of_each_kind(kind):
 def test_an_expectation_that_did_not_hold():
     made = Made()
     made.add(Unexpected, verb="qmp", line=7, step="3", wanted="success", got="GenericError: no")
-    assert explanations(expectations.judge, made) == ["step 3 (qmp, line 7): wanted success, got GenericError: no"]
+    assert explanations(expectations.judge, made) == [
+        "step 3 (qmp, line 7): wanted success, got GenericError: no"
+    ]
 
 
 def test_a_deadline_that_passed():
@@ -101,7 +105,9 @@ def test_a_bitmap_that_misses_a_write():
     made = with_bitmap()
     made.point()
     made.maps(*CLEAN, context="b0")
-    assert explanations(maps.judge, made) == ["bitmap b0 calls 8192 to 9216 of vda clean, which the guest wrote"]
+    assert explanations(maps.judge, made) == [
+        "bitmap b0 calls 8192 to 9216 of vda clean, which the guest wrote"
+    ]
 
 
 def test_a_bitmap_that_misses_the_end_of_a_write():
@@ -157,7 +163,7 @@ def test_whole_lives():
 
 def test_the_table_is_qemus():
     """As a matrix, in the order of QAPI's JobStatus: rows and columns of JobSTT."""
-    order = "undefined created running paused ready standby waiting pending aborting concluded null".split()
+    order = ["undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending", "aborting", "concluded", "null"]
     moves = ["".join("1" if other in job_lifecycle.NEXT[one] else "0" for other in order) for one in order]
     assert moves == [
         "01000000000",
@@ -178,7 +184,8 @@ STATUSES = tuple(job_lifecycle.NEXT)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(one, other) for one in STATUSES for other in STATUSES if one not in ("undefined", "null")]
+    ("one", "other"),
+    [(one, other) for one in STATUSES for other in STATUSES if one not in ("undefined", "null")],
 )
 def test_every_move_is_judged_by_the_table(one, other):
     made = Made()
@@ -225,7 +232,9 @@ def test_a_job_that_is_still_there_at_the_end():
     made.job(*WHOLE_LIFE)
     made.command("quit")
     made.machine_ends()
-    assert explanations(job_lifecycle.judge, made) == ["job j0 is still running when the machine was told to quit"]
+    assert explanations(job_lifecycle.judge, made) == [
+        "job j0 is still running when the machine was told to quit"
+    ]
     made.history.leaves = ["job:j0"]
     assert explanations(job_lifecycle.judge, made) == []
 

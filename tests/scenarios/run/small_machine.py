@@ -15,9 +15,7 @@ from scenarios.backends.interface import (
     Session,
 )
 
-COMMANDS = """blockdev-create blockdev-add blockdev-del blockdev-reopen blockdev-backup block-export-add block-export-del
-    nbd-server-start nbd-server-stop transaction job-cancel job-dismiss query-jobs query-block-jobs query-block-exports
-    query-named-block-nodes query-status qom-set quit stop cont""".split()
+COMMANDS = ["blockdev-create", "blockdev-add", "blockdev-del", "blockdev-reopen", "blockdev-backup", "block-export-add", "block-export-del", "nbd-server-start", "nbd-server-stop", "transaction", "job-cancel", "job-dismiss", "query-jobs", "query-block-jobs", "query-block-exports", "query-named-block-nodes", "query-status", "qom-set", "quit", "stop", "cont"]
 
 
 def introspection():
@@ -28,7 +26,8 @@ def introspection():
         "blockdev-backup": [("filter-node-name", "str")],
     }
     entries = [
-        {"name": name, "meta-type": "command", "arg-type": f"{name}-arg", "ret-type": "any"} for name in COMMANDS
+        {"name": name, "meta-type": "command", "arg-type": f"{name}-arg", "ret-type": "any"}
+        for name in COMMANDS
     ]
     entries += [
         {
@@ -44,7 +43,7 @@ def introspection():
         {"name": "actions", "meta-type": "array", "element-type": "action"},
         {"name": "action", "meta-type": "object", "members": [{"name": "type", "type": "kinds"}]},
         {"name": "kinds", "meta-type": "enum", "values": ["blockdev-backup"]},
-        {"name": "JOB_STATUS_CHANGE", "meta-type": "event", "arg-type": "str"},
+        {"name": "BLOCK_EXPORT_DELETED", "meta-type": "event", "arg-type": "str"},
     ]
     return entries
 
@@ -202,13 +201,15 @@ class SmallSession(Session):
             self.status = -6
             raise MachineGone("it aborted")
         act = getattr(self, "_" + command.replace("-", "_"), None)
-        return (act(**{key.replace("-", "_"): value for key, value in (arguments or {}).items()}) if act else None) or {}
+        return (
+            act(**{key.replace("-", "_"): value for key, value in (arguments or {}).items()}) if act else None
+        ) or {}
 
     def _blockdev_create(self, job_id, options):
         for status in ("created", "running", "waiting", "pending", "concluded"):
             self.job_is(job_id, status)
 
-    def _job_dismiss(self, id):  # noqa: A002
+    def _job_dismiss(self, id):
         self.job_is(id, "null")
 
     def _blockdev_add(self, node_name, backing=None, **_):
@@ -227,7 +228,7 @@ class SmallSession(Session):
             for status in ("created", "running", "paused", "running"):
                 self.job_is(data["job-id"], status)
 
-    def _job_cancel(self, id):  # noqa: A002
+    def _job_cancel(self, id):
         self.job_is(id, "aborting")
         self.raise_event("BLOCK_JOB_CANCELLED", device=id)
         if self.fault == "job-left":
@@ -245,10 +246,10 @@ class SmallSession(Session):
         for export in list(self.exports):
             self._block_export_del(export)
 
-    def _block_export_add(self, id, node_name, **_):  # noqa: A002
+    def _block_export_add(self, id, node_name, **_):
         self.exports[id] = node_name
 
-    def _block_export_del(self, id, mode="safe"):  # noqa: A002
+    def _block_export_del(self, id, mode="safe"):
         del self.exports[id]
         self.raise_event("BLOCK_EXPORT_DELETED", id=id)
 

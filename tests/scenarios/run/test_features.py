@@ -23,7 +23,9 @@ def test_words(word):
     assert known(word)
 
 
-@pytest.mark.parametrize("word", ["", "hmpp", "command:", "command:a b", "argument:x", "value:a.b", "value:a=b", "version:7.2"])
+@pytest.mark.parametrize(
+    "word", ["", "hmpp", "command:", "command:a b", "argument:x", "value:a.b", "value:a=b", "version:7.2"]
+)
 def test_no_words(word):
     assert not known(word)
 
@@ -51,11 +53,19 @@ def test_of_qemu_7_2(features, word, has):
 def test_what_steps_and_methods_imply():
     steps = [
         Step(fleece=Fleece(id="monday", disks=["vda"], bitmap="b0")),
-        Step(together=[Step(hmp=Hmp(line="info block")), [Step(copy=Copy(source="monday", client="nbdcopy"))]]),
+        Step(
+            together=[Step(hmp=Hmp(line="info block")), [Step(copy=Copy(source="monday", client="nbdcopy"))]]
+        ),
         Step(qmp=Qmp(execute="query-jobs")),
     ]
     scenario = Scenario(name="x", disks={"vda": Disk(size=512)}, needs=["real"], steps=steps)
     wanted = needs(scenario, "overlay")
     assert wanted[0] == "real"
-    assert {"hmp", "processes", "command:query-jobs", "action:block-dirty-bitmap-merge", "driver:qcow2"} <= set(wanted)
+    assert {
+        "hmp",
+        "processes",
+        "command:query-jobs",
+        "action:block-dirty-bitmap-merge",
+        "driver:qcow2",
+    } <= set(wanted)
     assert all(known(word) for word in wanted)
