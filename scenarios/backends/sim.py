@@ -1,6 +1,7 @@
 """`sim:VERSION`: the simulator in this process, in virtual time, with files in memory and no sockets.
 
-The runner's coroutines, the clients and the machine share one scheduler, so a seed is an interleaving of them all.
+The runner's coroutines, the clients and the machine share one scheduler, so a seed is an interleaving of
+them all.
 """
 
 from __future__ import annotations
@@ -315,7 +316,8 @@ class SimSession(Session):
         return Future(what)
 
     async def within(self, future: Future, what: str, timeout_ns: int) -> Any:
-        """Wait for a future, in virtual time. Raises DeadlinePassed; a wait that nothing can end passes at once."""
+        """Wait for a future, in virtual time. Raises DeadlinePassed; a wait that nothing can end passes at
+        once."""
         if future.done():
             return future.result()
 

@@ -1,5 +1,6 @@
-"""External programs beside the in-process simulator: qemu-img on files in memory is answered by the simulator's own;
-anything else is the real program, for which the machine's NBD server and files are put on the host while it runs."""
+"""External programs beside the in-process simulator: qemu-img on files in memory is answered by the
+simulator's own; anything else is the real program, for which the machine's NBD server and files are put on
+the host while it runs."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ def _child(argv: list[str], directory: Path, out: Any, err: Any) -> Iterator[sub
 
 
 class _Bridge:
-    """The machine's NBD server on a real unix socket. `pump` moves what bytes there are and never waits long."""
+    """The machine's NBD server on a real unix socket. `pump` moves what bytes there are and never waits
+    long."""
 
     def __init__(self, session: SimSession, path: Path) -> None:
         self._session = session

@@ -44,7 +44,8 @@ def limits_for(method: str, **changes: Any) -> Limits:
 
 @st.composite
 def scenarios(draw: st.DrawFn, method: str, limits: Limits | None = None) -> steps.Scenario:
-    """A valid scenario for that method. It ends with what it has made still there: ending that is the runner's."""
+    """A valid scenario for that method. In the end every point in time is copied once more; taking away what is
+    still there is the runner's."""
     limits = limits if limits is not None else limits_for(method)
     optional = [each for each in i.FEATURES if each not in limits.always | limits.never]
     features = limits.always | draw(st.frozensets(st.sampled_from(optional)))
@@ -93,7 +94,8 @@ def scenario_of(
     maker = Maker(World(disks), method, limits, aligned)
     made = [step for intent in drawn for step in maker.steps(intent)]
     if not maker.world.gone:
-        made += [_remove_bitmap(disk) for disk in maker.world.dirty]
+        made += [maker.whole(name) for name, point in maker.world.alive.items() if not point.deaf]
+        made += [_bitmap_step("remove", disk) for disk in maker.world.dirty]
     methods: list[Any] = [method]
     return steps.Scenario(
         name=name, disks=disks, methods=methods, steps=made or [steps.Step(sleep=steps.Sleep(ns=_SLEEP_NS))]
@@ -185,14 +187,21 @@ class Maker:
         name = self._point(intent.point, hearing=False)
         if name is None:
             return []
-        by: Any = intent.by
-        if by == "stop-server" and (self.world.racing or self.world.alive[name].deaf):
+        point, by = self.world.alive[name], intent.by
+        looks = intent.look and not point.deaf and not self.world.racing
+        if by == "stop-server" and (self.world.racing or point.deaf):
             by = "remove-export-hard"
         del self.world.alive[name]
         if by == "stop-server":
             for other in self.world.alive.values():
                 other.deaf = True
-        return [steps.Step(end=steps.End(id=name, by=by))]
+        ending: Any = by
+        end = steps.Step(end=steps.End(id=name, by=ending))
+        return [self.whole(name), end] if looks else [end]
+
+    def whole(self, name: str) -> steps.Step:
+        """A copy of all of a point in time."""
+        return steps.Step(copy=steps.Copy(source=name, chunk=self.limits.within or i.CHUNKS[0]))
 
     # -- clients
     def _read(self, intent: i.ReadSome) -> list[steps.Step]:
@@ -293,7 +302,3 @@ def _refused(fleece: steps.Fleece) -> steps.Fleece:
 def _bitmap_step(verb: str, disk: str, **more: Any) -> steps.Step:
     arguments = {"node": f"${{{disk}.node}}", "name": BITMAP, **more}
     return steps.Step(qmp=steps.Qmp(execute=f"block-dirty-bitmap-{verb}", arguments=arguments))
-
-
-def _remove_bitmap(disk: str) -> steps.Step:
-    return _bitmap_step("remove", disk)

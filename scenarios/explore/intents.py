@@ -84,8 +84,11 @@ class Ask(NamedTuple):
 
 
 class Finish(NamedTuple):
+    """`look`: the whole of it is copied before."""
+
     point: int
     by: str
+    look: bool = False
 
 
 class Beside(NamedTuple):
@@ -165,7 +168,7 @@ def _takes(features: frozenset[str]) -> st.SearchStrategy[Intent]:
 
 def _ends(features: frozenset[str]) -> list[st.SearchStrategy[Intent]]:
     endings = [by for by in ENDINGS if by != "stop-server" or "stop-server" in features]
-    return [st.builds(Finish, _number, st.sampled_from(endings))]
+    return [st.builds(Finish, _number, st.sampled_from(endings), st.booleans())]
 
 
 def _others(features: frozenset[str]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Findings that are known defects of certain versions of QEMU (ci/known_differences.toml): told, and no failure."""
+"""Findings that are known defects of certain versions of QEMU (ci/known_differences.toml): told, and no
+failure."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ PATH = Path(__file__).resolve().parents[2] / "ci" / "known_differences.toml"
 
 
 class Known(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One defect: on these `versions` (major.minor) these `specs` (labels) show a finding of `judge` with `method`."""
+    """One defect: on these `versions` (major.minor) these `specs` (labels) show a finding of `judge` with
+    `method`."""
 
     id: str
     versions: list[str]

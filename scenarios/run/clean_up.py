@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, get_args
 
 from scenarios.backends.interface import DeadlinePassed, MachineGone, NbdFailed, QmpRefused
@@ -77,7 +78,7 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
 async def _end_points(x: Execution) -> None:
     for point in reversed(list(x.points.values())):
         if point.alive and not x.hung:
-            await _guarded(x, lambda point=point: end_point(x, point, "cancel", Where()))  # type: ignore[misc]
+            await _guarded(x, partial(end_point, x, point, "cancel", Where()))
     if x.server_is_ours and x.session.nbd_server_running and not x.hung:
         await stop_server(x, Where())
 

@@ -121,10 +121,14 @@ def record(
 async def run_steps(x: Execution, steps: Sequence[Step], prefix: str, racing: bool = False) -> None:
     """Steps in their order, until one goes wrong anywhere. Paths count from 1, as people do."""
     for index, step in enumerate(steps, 1):
-        if x.stopped:
-            return
+        await run_step(x, step, f"{prefix}.{index}" if prefix else str(index), racing)
+
+
+async def run_step(x: Execution, step: Step, path: str, racing: bool = False) -> None:
+    """One step, unless something has gone wrong before."""
+    if not x.stopped:
         verb = step.verb
-        where = Where(f"{prefix}.{index}" if prefix else str(index), step.line, verb, racing)
+        where = Where(path, step.line, verb, racing)
         await guarded(x, where, _VERBS[verb](x, getattr(step, verb), where))
 
 

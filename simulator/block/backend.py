@@ -22,8 +22,18 @@ class BlockBackend(Parent):
     """
 
     __slots__ = (
-        "_queue", "device_id", "graph", "in_flight", "name", "on_eject", "on_resize", "perm", "quiesce_count", "root", "shared",
-    )  # fmt: skip
+        "_queue",
+        "device_id",
+        "graph",
+        "in_flight",
+        "name",
+        "on_eject",
+        "on_resize",
+        "perm",
+        "quiesce_count",
+        "root",
+        "shared",
+    )
 
     # Whether a request waits for a drained section to end; if not, its sender sees to that (an export).
     queues_while_drained = True
@@ -70,14 +80,17 @@ class BlockBackend(Parent):
 
     def insert(self, node: Node) -> None:
         """Stand on `node`. Raises QmpError on a permission conflict and stays empty."""
-        self.root = self.graph.attach(self, "root", permissions.FILTERED | permissions.PRIMARY, node, self.perm, self.shared)
+        self.root = self.graph.attach(
+            self, "root", permissions.FILTERED | permissions.PRIMARY, node, self.perm, self.shared
+        )
 
     async def remove(self) -> None:
         """Let go of the node; it goes away if nobody else uses it."""
         if self.root is not None:
             for ejected in list(self.on_eject):
                 ejected()
-            # blk_drain, block-backend.c:892, and once more on the way: jobs on the node show two pauses (observed).
+            # blk_drain, block-backend.c:892, and once more on the way: jobs on the node show two pauses
+            # (observed).
             for _ in range(2):
                 async with self.graph.drained(self.root.node):
                     pass

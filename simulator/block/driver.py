@@ -26,8 +26,9 @@ DriverStatus = tuple[int, int, "Edge | None", int]
 class Driver:
     """Base of all drivers: a filter that passes everything to its `file` child.
 
-    A driver is made with its node; `open` is called once the children named in `children` are attached. Requests are
-    inside the node's size, and offsets and lengths are bytes. Failures are OSError with an errno.
+    A driver is made with its node; `open` is called once the children named in `children` are attached.
+    Requests are inside the node's size, and offsets and lengths are bytes. Failures are OSError with an
+    errno.
     """
 
     format_name = ""
@@ -35,11 +36,14 @@ class Driver:
     is_protocol = False  # reaches the host itself, has no `file` child
     supports_backing = False
     # Options that hold a child: (name, role, required), opened in this order before `open`.
-    children: tuple[tuple[str, int, bool], ...] = (("file", permissions.FILTERED | permissions.PRIMARY, True),)
+    children: tuple[tuple[str, int, bool], ...] = (
+        ("file", permissions.FILTERED | permissions.PRIMARY, True),
+    )
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
-    # blockdev-reopen: whether the driver can; which of its options may be left out then, and which may have new values.
+    # blockdev-reopen: whether the driver can; which of its options may be left out then, and which may have
+    # new values.
     can_reopen = True
     resettable_options: tuple[str, ...] = ()
     changeable_options: tuple[str, ...] = ()
@@ -51,14 +55,16 @@ class Driver:
 
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
-        """Set node.size_bytes. `options` are the driver's own, checked against the schema. Raises QmpError."""
+        """Set node.size_bytes. `options` are the driver's own, checked against the schema. Raises
+        QmpError."""
         self.node.size_bytes = self.file.node.size_bytes
 
     async def close(self) -> None:
         """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
 
     async def reopen_prepare(self, options: dict[str, Any]) -> None:
-        """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is called."""
+        """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is
+        called."""
 
     def reopen_commit(self) -> None: ...
 
@@ -74,7 +80,8 @@ class Driver:
         return permissions.default_permissions(self.node, role, perm, shared)
 
     def check_permissions(self, perm: int, shared: int) -> None:
-        """Take the locks that these need; raise QmpError if that is not possible. Then commit or abort is called."""
+        """Take the locks that these need; raise QmpError if that is not possible. Then commit or abort is
+        called."""
 
     def commit_permissions(self) -> None: ...
 
@@ -104,7 +111,8 @@ class Driver:
 
     def drained_end(self) -> None: ...
 
-    # -- a point in time that this node keeps, for snapshot-access. Filters do not pass these on (block/io.c:3628, 7.2).
+    # -- a point in time that this node keeps, for snapshot-access. Filters do not pass these on
+    # (block/io.c:3628, 7.2).
     async def snapshot_read(self, offset: int, length: int) -> bytes:
         raise OSError(ENOTSUP, strerror(ENOTSUP))
 
@@ -122,7 +130,8 @@ class Driver:
     # -- what others may ask
     @property
     def cluster_bytes(self) -> int | None:
-        """Allocation unit (BlockDriverInfo.cluster_size); None where QEMU's driver has no such information."""
+        """Allocation unit (BlockDriverInfo.cluster_size); None where QEMU's driver has no such
+        information."""
         return None
 
     def image_info(self) -> dict[str, Any]:

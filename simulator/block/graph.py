@@ -95,8 +95,9 @@ class Graph:
 
     # -- opening and closing
     async def open(self, options: dict[str, Any], read_only: bool = False) -> Node:
-        """Open a node and all below it that its options describe. The caller is its first user: it must attach an
-        edge, mark it monitor_owned, or call `release`. Raises QmpError; nothing is left of a failed attempt."""
+        """Open a node and all below it that its options describe. The caller is its first user: it must
+        attach an edge, mark it monitor_owned, or call `release`. Raises QmpError; nothing is left of a
+        failed attempt."""
         return await open_tree(self, options, read_only)
 
     async def release(self, node: Node) -> None:
@@ -109,8 +110,9 @@ class Graph:
         try:
             await node.driver.flush()
             await node.driver.close()
-        except OSError as error:
-            self.warnings.append(f"closing node '{node.node_name}': {error.strerror}")
+        except (OSError, QmpError) as error:
+            why = error.desc if isinstance(error, QmpError) else error.strerror
+            self.warnings.append(f"closing node '{node.node_name}': {why}")
         node.drained_end()
         del self.nodes[node.node_name]
         for edge in list(node.children.values()):
@@ -119,7 +121,14 @@ class Graph:
 
     # -- edges
     def attach(
-        self, parent: Parent | Node, name: str, role: int, node: Node, perm: int, shared: int, refresh: bool = True
+        self,
+        parent: Parent | Node,
+        name: str,
+        role: int,
+        node: Node,
+        perm: int,
+        shared: int,
+        refresh: bool = True,
     ) -> Edge:
         """Make `parent` a user of `node`. Raises QmpError on a permission conflict and leaves no edge."""
         edge = Edge(parent, name, role, node, perm, shared)
@@ -139,7 +148,8 @@ class Graph:
         return edge
 
     async def detach(self, edge: Edge, refresh: bool = True) -> None:
-        """Remove an edge, let the node's other users have what it took, and close the node if it was the last."""
+        """Remove an edge, let the node's other users have what it took, and close the node if it was the
+        last."""
         node = edge.node
         self._unlink(edge)
         if isinstance(edge.parent, Node) and edge.parent.children.get(edge.name) is edge:
@@ -165,7 +175,8 @@ class Graph:
             edge.parent.drained_end()
 
     def unlink(self, edge: Edge) -> None:
-        """Take an edge off without closing anything; permissions are the caller's business, as in `relink`."""
+        """Take an edge off without closing anything; permissions are the caller's business, as in
+        `relink`."""
         self._unlink(edge)
         if isinstance(edge.parent, Node):
             del edge.parent.children[edge.name]
@@ -207,8 +218,8 @@ class Graph:
 
     # -- replacing
     async def replace(self, old: Node, new: Node) -> None:
-        """Move all users of `old` to `new`, except those below `new` itself (bdrv_replace_node). Raises QmpError
-        and undoes all on a conflict."""
+        """Move all users of `old` to `new`, except those below `new` itself (bdrv_replace_node). Raises
+        QmpError and undoes all on a conflict."""
         async with self.drained(old):
             below = {edge for node in permissions.topological([new]) for edge in node.children.values()}
             moved = [edge for edge in old.parents[::-1] if edge not in below and not edge.parent.stay_at_node]
@@ -226,7 +237,8 @@ class Graph:
                 raise
 
     async def replace_child(self, edge: Edge, node: Node) -> None:
-        """Point one edge at another node (bdrv_replace_child_bs). Raises QmpError and undoes it on a conflict."""
+        """Point one edge at another node (bdrv_replace_child_bs). Raises QmpError and undoes it on a
+        conflict."""
         old = edge.node
         async with self.drained(old, node):
             self.move(edge, node)
@@ -256,7 +268,8 @@ class Graph:
         return new
 
     async def drop_filter(self, node: Node) -> None:
-        """Give a filter's users back to what it filters, and close it if nobody holds it (bdrv_drop_filter)."""
+        """Give a filter's users back to what it filters, and close it if nobody holds it
+        (bdrv_drop_filter)."""
         below = node.below
         if below is None:
             raise AssertionError(f"{node!r} filters nothing")
@@ -304,4 +317,3 @@ def well_formed_id(text: str) -> bool:
     if not text or not (text[0].isascii() and text[0].isalpha()):
         return False
     return all(c.isascii() and (c.isalnum() or c in "-._") for c in text)
-

@@ -38,7 +38,9 @@ class Edge:
 
     __slots__ = ("blocker", "frozen", "name", "node", "parent", "perm", "role", "shared")
 
-    def __init__(self, parent: Parent | Node, name: str, role: int, node: Node, perm: int, shared: int) -> None:
+    def __init__(
+        self, parent: Parent | Node, name: str, role: int, node: Node, perm: int, shared: int
+    ) -> None:
         self.parent, self.name, self.role, self.node = parent, name, role, node
         self.perm, self.shared = perm, shared
         self.frozen = False
@@ -85,7 +87,8 @@ class Node:
         self.monitor_owned = False
         self.implicit = False
         self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
-        self.op_blockers: list[tuple[str, frozenset[str]]] = []  # newest first: (reason, operations not blocked)
+        # Newest first: (reason, operations not blocked).
+        self.op_blockers: list[tuple[str, frozenset[str]]] = []
         self.references = 0  # held by others than edges and the monitor: exports, running commands
         self.requests: list[Request] = []
         self.in_flight = 0
@@ -145,7 +148,8 @@ class Node:
     stay_at_node = False
 
     def drained_begin(self) -> None:
-        """No new requests into this node: its users are told, all the way up (bdrv_do_drained_begin_quiesce)."""
+        """No new requests into this node: its users are told, all the way up
+        (bdrv_do_drained_begin_quiesce)."""
         self.quiesce_count += 1
         for edge in self.parents[::-1]:
             edge.parent.drained_begin()
@@ -179,7 +183,9 @@ class Node:
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
         if self.detect_zeroes != "off" and length and not any(payload):
-            await self.write_zeroes(offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0))
+            await self.write_zeroes(
+                offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
+            )
             return
         request = self._begin(offset, length, True)
         try:
@@ -201,7 +207,8 @@ class Node:
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:
-        """A hint. A node opened without discard=unmap drops it before anything else sees it (bdrv_co_pdiscard)."""
+        """A hint. A node opened without discard=unmap drops it before anything else sees it
+        (bdrv_co_pdiscard)."""
         if not self.discard_unmap or not length:
             return
         request = self._begin(offset, length, True)
@@ -213,7 +220,8 @@ class Node:
             self._end(request)
 
     async def flush(self) -> None:
-        """This node's caches, then those below its data (bdrv_co_flush). Nothing for a node that was never writable."""
+        """This node's caches, then those below its data (bdrv_co_flush). Nothing for a node that was never
+        writable."""
         self.in_flight += 1
         try:
             await self.driver.flush()
@@ -277,8 +285,8 @@ class Node:
             await self._wait_for_overlapping(request)
 
     async def _wait_for_overlapping(self, request: Request) -> None:
-        """Until no other request overlaps of which one of the two is serialising. A request that is itself waiting
-        is not waited for, or two serialising ones would wait for each other for ever."""
+        """Until no other request overlaps of which one of the two is serialising. A request that is itself
+        waiting is not waited for, or two serialising ones would wait for each other for ever."""
         while self._conflict(request):
             request.waiting = True
             try:

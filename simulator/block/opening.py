@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from simulator.block.graph import Graph
 
 # Options of every node (BlockdevOptions base); all others belong to the driver.
-COMMON = ("driver", "node-name", "read-only", "auto-read-only", "discard", "cache", "detect-zeroes", "force-share")
+COMMON = (
+    "driver",
+    "node-name",
+    "read-only",
+    "auto-read-only",
+    "discard",
+    "cache",
+    "detect-zeroes",
+    "force-share",
+)
 
 _QCOW2_MAGIC = b"QFI\xfb"
 
@@ -27,8 +36,8 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
     node = Node(graph, "", driver_class(options["driver"]))
     _apply_common(node, options, read_only)
     node.explicit_options = options
-    # A format's or filter's file is opened before the node has a name, all other children after that: which shows in
-    # the order of nodes, in made-up names, and in which of two errors is told.
+    # A format's or filter's file is opened before the node has a name, all other children after that: which
+    # shows in the order of nodes, in made-up names, and in which of two errors is told.
     file = await _find_file(graph, node)
     try:
         name = node.node_name = graph.claim_name(options.get("node-name"))
@@ -70,9 +79,15 @@ def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.discard_unmap = options.get("discard", "ignore") == "unmap"
     node.detect_zeroes = options.get("detect-zeroes", "off")
     cache = options.get("cache", {})
-    node.cache = {"writeback": True, "direct": cache.get("direct", False), "no-flush": cache.get("no-flush", False)}
+    node.cache = {
+        "writeback": True,
+        "direct": cache.get("direct", False),
+        "no-flush": cache.get("no-flush", False),
+    }
     if node.detect_zeroes == "unmap" and not node.discard_unmap:
-        raise QmpError("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")
+        raise QmpError(
+            "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
+        )
 
 
 async def _undo(graph: Graph, node: Node) -> None:
@@ -105,7 +120,9 @@ async def _find_file(graph: Graph, node: Node) -> Node | None:
 async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[str, Any]) -> Node:
     if isinstance(given, str):
         return graph.lookup(given, given)
-    child = await open_tree(graph, inherited(node, role, given), node.read_only and not role & permissions.COW)
+    child = await open_tree(
+        graph, inherited(node, role, given), node.read_only and not role & permissions.COW
+    )
     child.explicit_options = given
     child.inherits_from = node
     return child
@@ -130,13 +147,15 @@ def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
     else:
         options.setdefault("read-only", node.read_only)
         options.setdefault("auto-read-only", node.auto_read_only)
-        # Formats and filters flush and discard only where their own user asked for it, so the layer below may.
+        # Formats and filters flush and discard only where their own user asked for it, so the layer below
+        # may.
         options.setdefault("discard", "unmap")
     return options
 
 
 async def _open_backing(graph: Graph, node: Node) -> None:
-    """The `backing` option: null is none, a reference or options are that; left out, what the image's header names."""
+    """The `backing` option: null is none, a reference or options are that; left out, what the image's
+    header names."""
     given = node.options.get("backing", _FROM_HEADER)
     if given is _FROM_HEADER:
         given = await _backing_from_header(graph, node)
@@ -164,7 +183,8 @@ async def _backing_from_header(graph: Graph, node: Node) -> dict[str, Any] | Non
 
 
 def probe(graph: Graph, filename: str) -> str:
-    """The format of an image of which none was given: by its magic, else raw. Raises QmpError if it cannot be read."""
+    """The format of an image of which none was given: by its magic, else raw. Raises QmpError if it cannot
+    be read."""
     try:
         file = graph.host.open(filename, read_only=True)
         head = file.read(0, 4)
@@ -181,4 +201,3 @@ def block_as_backing(node: Node) -> None:
     edge = node.children["backing"]
     edge.blocker = reason, allowed
     edge.node.op_blockers.insert(0, edge.blocker)
-

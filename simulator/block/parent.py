@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 class Parent:
-    """Answers for a user of nodes. Nodes themselves answer the same calls (duck typing keeps them one class)."""
+    """Answers for a user of nodes. Nodes themselves answer the same calls (duck typing keeps them one
+    class)."""
 
     __slots__ = ()
 

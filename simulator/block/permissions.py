@@ -33,7 +33,8 @@ def names(permissions: int) -> str:
 
 
 def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[int, int]:
-    """What a node needs of, and shares on, a child of this role, given what its own parents need and share."""
+    """What a node needs of, and shares on, a child of this role, given what its own parents need and
+    share."""
     if role & FILTERED:
         return perm, shared
     if role & COW:
@@ -91,7 +92,8 @@ def topological(roots: Iterable[Node]) -> list[Node]:
 
 
 def refresh(roots: Iterable[Node]) -> None:
-    """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a conflict."""
+    """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a
+    conflict."""
     before: list[tuple[Edge, int, int]] = []
     changed: list[Node] = []
     try:
@@ -126,7 +128,8 @@ def _refresh_node(node: Node, before: list[tuple[Edge, int, int]], changed: list
 
 
 def _check_parents(node: Node) -> None:
-    """Raise if one parent needs what another does not share, naming both. Newest parent first, as QEMU's list."""
+    """Raise if one parent needs what another does not share, naming both. Newest parent first, as QEMU's
+    list."""
     parents = node.parents
     if len(parents) < 2:
         return

@@ -61,7 +61,12 @@ async def _ask_driver(node: Node, offset: int, length: int, want_zero: bool) -> 
         backing = node.backing
         if backing is None or (want_zero and offset >= backing.size_bytes):
             flags |= STATUS_ZERO
-    if want_zero and flags & _DATA_ELSEWHERE == _DATA_ELSEWHERE and not flags & STATUS_ZERO and child is not None:
+    if (
+        want_zero
+        and flags & _DATA_ELSEWHERE == _DATA_ELSEWHERE
+        and not flags & STATUS_ZERO
+        and child is not None
+    ):
         below, below_length = await status_of(child.node, child_offset, length, want_zero)
         if below & STATUS_EOF and (not below_length or below & STATUS_ZERO):
             flags |= STATUS_ZERO
@@ -72,9 +77,15 @@ async def _ask_driver(node: Node, offset: int, length: int, want_zero: bool) -> 
 
 
 async def status_above(
-    node: Node, base: Node | None, offset: int, length: int, want_zero: bool = True, include_base: bool = False
+    node: Node,
+    base: Node | None,
+    offset: int,
+    length: int,
+    want_zero: bool = True,
+    include_base: bool = False,
 ) -> tuple[int, int, int]:
-    """(flags, length, depth) through filters and backing files down to `base`, not into it unless `include_base`.
+    """(flags, length, depth) through filters and backing files down to `base`, not into it unless
+    `include_base`.
 
     Not ALLOCATED: no layer above `base` has it. depth counts from 1 for `node` itself. Raises OSError.
     """

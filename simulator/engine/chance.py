@@ -20,7 +20,8 @@ class Chance:
         self._state = self.seed
 
     def next64(self) -> int:
-        """The next 64 bits (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014)."""
+        """The next 64 bits (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+        2014)."""
         self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK
         z = self._state
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

@@ -29,8 +29,8 @@ class Timer:
 
 
 class Scheduler:
-    """Tasks run one at a time. Without `chance` the one that became ready first runs first; with it, the next one
-    is drawn, so that a seed is an interleaving. Time moves only when no task is ready."""
+    """Tasks run one at a time. Without `chance` the one that became ready first runs first; with it, the
+    next one is drawn, so that a seed is an interleaving. Time moves only when no task is ready."""
 
     __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "now_ns")
 
@@ -119,9 +119,13 @@ class Scheduler:
         while not future.done():
             due_ns = self.next_timer_ns()
             if due_ns is None:
-                raise Stuck(f"{future.what or 'what was asked for'} can never happen: no task is ready, no timer is set")
+                raise Stuck(
+                    f"{future.what or 'what was asked for'} can never happen: no task is ready, no timer is set"
+                )
             if limit_ns is not None and due_ns > limit_ns:
-                raise Stuck(f"{future.what or 'what was asked for'} has not happened by {limit_ns} ns of virtual time")
+                raise Stuck(
+                    f"{future.what or 'what was asked for'} has not happened by {limit_ns} ns of virtual time"
+                )
             self._fire_next()
             self.run_ready()
         return future.result()

@@ -1,7 +1,8 @@
 """Coroutines and what they wait for. No loop, no clock: engine/scheduler.py runs these.
 
 A coroutine gives up control in two ways only: it awaits a `Future` that is not done, or it awaits
-`interleave()`, which marks a place where another task may come first. QEMU's block layer yields at the same places.
+`interleave()`, which marks a place where another task may come first. QEMU's block layer yields at the same
+places.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Each figure beside its peer, in one run, in turn: `tox -e bench`, or `python tests/bench/bench.py [--json FILE]`.
+"""Each figure beside its peer, in one run, in turn: `tox -e bench`, or `python tests/bench/bench.py [--json
+FILE]`.
 
 Exit status 0: every row reaches its floor; 1: one falls short; 2: a program that is needed is missing.
 """
@@ -18,8 +19,8 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from simulator.serve.emulator import write_emulator  # noqa: E402
-from tests.bench import peers  # noqa: E402
+from simulator.serve.emulator import write_emulator
+from tests.bench import peers
 
 
 class Row(msgspec.Struct):
@@ -39,7 +40,9 @@ class Row(msgspec.Struct):
         return self.ratio >= self.floor
 
 
-def compare(what: str, peer: str, floor: float, ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> Row:
+def compare(
+    what: str, peer: str, floor: float, ours: Callable[[], None], theirs: Callable[[], None], pairs: int
+) -> Row:
     """Run both in turn after a warm-up; each pair gives one ratio."""
     ours(), theirs()
     times = [(peers.timed(ours), peers.timed(theirs)) for _ in range(pairs)]
@@ -76,7 +79,9 @@ def _cold_cycle(argv: list[str], directory: Path) -> Callable[[], None]:
 def measure(directory: Path, pairs: int) -> list[Row]:
     system, daemon = shutil.which("qemu-system-x86_64"), shutil.which("qemu-storage-daemon")
     if system is None or daemon is None:
-        raise FileNotFoundError("qemu-system-x86_64 and qemu-storage-daemon: apt-get install qemu-system-x86 qemu-utils")
+        raise FileNotFoundError(
+            "qemu-system-x86_64 and qemu-storage-daemon: apt-get install qemu-system-x86 qemu-utils"
+        )
     none = ["-M", "none", "-nodefaults", "-display", "none", "-S"]
     emulator = directory / "emulator"
     write_emulator(str(emulator), "7.2")
@@ -86,7 +91,9 @@ def measure(directory: Path, pairs: int) -> list[Row]:
     try:
         for options in peers.disk_nodes(str(directory)):
             warm.command("blockdev-add", options)
-        rows = [compare("fleecing cycle", "warm storage daemon", 10, simulated.run_cycle, warm.run_cycle, pairs)]
+        rows = [
+            compare("fleecing cycle", "warm storage daemon", 10, simulated.run_cycle, warm.run_cycle, pairs)
+        ]
     finally:
         warm.close()
     few = max(5, pairs // 5)
@@ -95,17 +102,35 @@ def measure(directory: Path, pairs: int) -> list[Row]:
         peers.Simulated().run_cycle()
 
     rows.append(
-        compare("fleecing cycle, cold", "cold storage daemon", 1, simulated_cold, _cold_cycle([daemon], directory), few)
+        compare(
+            "fleecing cycle, cold",
+            "cold storage daemon",
+            1,
+            simulated_cold,
+            _cold_cycle([daemon], directory),
+            few,
+        )
     )
     rows.append(
         compare(
-            "fleecing cycle, cold", "cold qemu-system -M none", 1, simulated_cold,
-            _cold_cycle([system, *none], directory), few,
+            "fleecing cycle, cold",
+            "cold qemu-system -M none",
+            1,
+            simulated_cold,
+            _cold_cycle([system, *none], directory),
+            few,
         )  # fmt: skip
     )
     ours = _started([str(emulator / "qemu-system-x86_64"), *none], directory)
     rows.append(
-        compare("executable, start to greeting", "qemu-system -M none", 0.25, ours, _started([system, *none], directory), few)
+        compare(
+            "executable, start to greeting",
+            "qemu-system -M none",
+            0.25,
+            ours,
+            _started([system, *none], directory),
+            few,
+        )
     )
     return rows
 

@@ -1,4 +1,5 @@
-"""The two sides of each measurement: a simulated machine in this process, and real programs over their sockets."""
+"""The two sides of each measurement: a simulated machine in this process, and real programs over their
+sockets."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ DISK_BYTES = 16 << 20
 READ_BYTES = 64 << 10
 START_S = 10.0
 
-# (command, arguments) with DIR for the directory of sockets and files; None is the NBD session with its one read.
+# (command, arguments) with DIR for the directory of sockets and files; None is the NBD session with its one
+# read.
 Step = tuple[str, dict[str, Any]] | None
 
 
@@ -31,7 +33,10 @@ def cycle(directory: str) -> list[Step]:
     back = {"driver": "raw", "node-name": "top", "file": "vda"}
     return [
         ("blockdev-add", {"driver": "file", "node-name": "scratch", "filename": f"{directory}/scratch.raw"}),
-        ("blockdev-add", {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"}),
+        (
+            "blockdev-add",
+            {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"},
+        ),
         ("blockdev-reopen", {"options": [{**back, "file": "cbw"}]}),
         ("blockdev-add", {"driver": "snapshot-access", "node-name": "access", "file": "cbw"}),
         ("nbd-server-start", {"addr": unix}),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from scenarios.backends.interface import QmpRefused
+from scenarios.backends.interface import MachineGone, QmpRefused
 from scenarios.language.steps import Fleece
 from scenarios.run import methods
 from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 from scenarios.run.history import PointInTime
+from scenarios.run.methods.shared import remove_files
 from scenarios.run.points import Part, Point
 
 
@@ -44,6 +45,10 @@ async def _begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> Qm
     try:
         record.begin, record.end = await methods.find(point.method).begin(x, where, fleece, point)
         point.alive = True
+    except MachineGone:
+        for part in point.parts:
+            remove_files(x, part)
+        raise
     except QmpRefused as error:
         refused = error
         record.error, record.end = error.desc, x.history.tick()

@@ -7,11 +7,13 @@ from scenarios.run.execution import Execution, Where
 
 
 async def run(x: Execution, lanes: list[Step | list[Step]], where: Where) -> None:
-    from scenarios.run.runner import run_steps
+    from scenarios.run.runner import run_step, run_steps
 
     await x.session.together(
         [
-            run_steps(x, [lane] if isinstance(lane, Step) else lane, f"{where.path}.{index}", racing=True)
+            run_step(x, lane, f"{where.path}.{index}", racing=True)
+            if isinstance(lane, Step)
+            else run_steps(x, lane, f"{where.path}.{index}", racing=True)
             for index, lane in enumerate(lanes, 1)
         ]
     )

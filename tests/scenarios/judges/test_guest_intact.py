@@ -94,9 +94,17 @@ def test_a_byte_that_differs_from_what_a_client_saw():
     assert len(findings(made)) == 1
 
 
-@pytest.mark.parametrize(("status", "crashed", "right"), [
-    (0, False, True), (3, False, False), (3, True, True), (2, True, False), (2, False, False), (1, False, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "crashed", "right"),
+    [
+        (0, False, True),
+        (3, False, False),
+        (3, True, True),
+        (2, True, False),
+        (2, False, False),
+        (1, False, False),
+    ],
+)
 def test_the_image_must_pass_its_check(status, crashed, right):
     made = written()
     made.image(*RIGHT, check_status=status, check_output="2 errors were found", crashed=crashed)
@@ -111,9 +119,16 @@ def test_an_image_of_another_size():
     assert f"not {DISK_BYTES}" in findings(made)[0].explanation
 
 
-@pytest.mark.parametrize(("flushed", "value", "right"), [
-    (False, 0x11, True), (False, 0x22, True), (False, 0x33, False), (True, 0x11, False), (True, 0x22, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flushed", "value", "right"),
+    [
+        (False, 0x11, True),
+        (False, 0x22, True),
+        (False, 0x33, False),
+        (True, 0x11, False),
+        (True, 0x22, True),
+    ],
+)
 def test_after_a_crash_what_was_flushed_is_there(flushed, value, right):
     made = Made()
     made.write(*CLUSTER, 0x11)

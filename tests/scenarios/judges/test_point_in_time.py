@@ -213,9 +213,16 @@ def test_a_failed_write_may_have_happened_or_not(value):
     assert findings(made) == []
 
 
-@pytest.mark.parametrize(("kind", "value", "right"), [
-    ("discard", 0x11, True), ("discard", 0, True), ("discard", 0x33, False), ("zero", 0, True), ("zero", 0x11, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "value", "right"),
+    [
+        ("discard", 0x11, True),
+        ("discard", 0, True),
+        ("discard", 0x33, False),
+        ("zero", 0, True),
+        ("zero", 0x11, False),
+    ],
+)
 def test_what_a_discard_or_a_zero_leaves(kind, value, right):
     made = Made()
     made.write(*CLUSTER, 0x11)
@@ -244,9 +251,14 @@ def test_a_read_beyond_the_end():
     assert f"ends at {DISK_BYTES}" in only(made).explanation
 
 
-@pytest.mark.parametrize(("method", "by", "counts"), [
-    ("overlay", "cancel", False), ("overlay", "remove-export-hard", True), ("snapshot-access", "cancel", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "by", "counts"),
+    [
+        ("overlay", "cancel", False),
+        ("overlay", "remove-export-hard", True),
+        ("snapshot-access", "cancel", True),
+    ],
+)
 def test_what_is_read_while_the_point_in_time_ends(method, by, counts):
     made = prepared(method=method)
     read = made.reads((0, 4 * KIB, 0x22), in_flight=True)

@@ -69,11 +69,18 @@ def test_a_machine_that_died():
 # ---------------------------------------------------------------- maps
 
 
-@pytest.mark.parametrize("extents", [
-    [], [(0, 4096, "data")], [(0, 4096, "data"), (8192, DISK_BYTES, "data")], [(512, DISK_BYTES, "data")],
-    [(0, 8192, "data"), (4096, DISK_BYTES, "data")], [(0, DISK_BYTES + 1, "data")],
-    [(0, 0, "data"), (0, DISK_BYTES, "data")],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "extents",
+    [
+        [],
+        [(0, 4096, "data")],
+        [(0, 4096, "data"), (8192, DISK_BYTES, "data")],
+        [(512, DISK_BYTES, "data")],
+        [(0, 8192, "data"), (4096, DISK_BYTES, "data")],
+        [(0, DISK_BYTES + 1, "data")],
+        [(0, 0, "data"), (0, DISK_BYTES, "data")],
+    ],
+)
 def test_extents_that_do_not_tile_the_disk(extents):
     made = Made()
     made.point()
@@ -163,7 +170,19 @@ def test_whole_lives():
 
 def test_the_table_is_qemus():
     """As a matrix, in the order of QAPI's JobStatus: rows and columns of JobSTT."""
-    order = ["undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending", "aborting", "concluded", "null"]
+    order = [
+        "undefined",
+        "created",
+        "running",
+        "paused",
+        "ready",
+        "standby",
+        "waiting",
+        "pending",
+        "aborting",
+        "concluded",
+        "null",
+    ]
     moves = ["".join("1" if other in job_lifecycle.NEXT[one] else "0" for other in order) for one in order]
     assert moves == [
         "01000000000",

@@ -15,7 +15,29 @@ from scenarios.backends.interface import (
     Session,
 )
 
-COMMANDS = ["blockdev-create", "blockdev-add", "blockdev-del", "blockdev-reopen", "blockdev-backup", "block-export-add", "block-export-del", "nbd-server-start", "nbd-server-stop", "transaction", "job-cancel", "job-dismiss", "query-jobs", "query-block-jobs", "query-block-exports", "query-named-block-nodes", "query-status", "qom-set", "quit", "stop", "cont"]
+COMMANDS = [
+    "blockdev-create",
+    "blockdev-add",
+    "blockdev-del",
+    "blockdev-reopen",
+    "blockdev-backup",
+    "block-export-add",
+    "block-export-del",
+    "nbd-server-start",
+    "nbd-server-stop",
+    "transaction",
+    "job-cancel",
+    "job-dismiss",
+    "query-jobs",
+    "query-block-jobs",
+    "query-block-exports",
+    "query-named-block-nodes",
+    "query-status",
+    "qom-set",
+    "quit",
+    "stop",
+    "cont",
+]
 
 
 def introspection():
@@ -127,13 +149,14 @@ class SmallGuest:
 
 
 class SmallClient:
-    contexts: dict = {}
     flags = 2
     block_sizes = (1, 4096, 1 << 25)
 
     def __init__(self, session, export):
         self.session, self.export = session, export
         self.size = len(session.content(export))
+        self.contexts = {}
+        self.contexts = {}
         session.connections += 1
 
     async def read(self, offset, length):

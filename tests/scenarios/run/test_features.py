@@ -14,11 +14,23 @@ from scenarios.run.features import Features, known, needs
 RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/schema.json.gz"
 
 
-@pytest.mark.parametrize("word", [
-    "hmp", "machine", "processes", "real", "simulator", "command:blockdev-add", "event:JOB_STATUS_CHANGE",
-    "driver:snapshot-access", "action:blockdev-backup", "argument:block-export-add.allocation-depth",
-    "value:drive-backup.mode=drive", "argument:blockdev-add.server.path",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hmp",
+        "machine",
+        "processes",
+        "real",
+        "simulator",
+        "command:blockdev-add",
+        "event:JOB_STATUS_CHANGE",
+        "driver:snapshot-access",
+        "action:blockdev-backup",
+        "argument:block-export-add.allocation-depth",
+        "value:drive-backup.mode=drive",
+        "argument:blockdev-add.server.path",
+    ],
+)
 def test_words(word):
     assert known(word)
 
@@ -36,16 +48,32 @@ def features():
     return Features(("hmp", "machine"), schema["return"] if isinstance(schema, dict) else schema)
 
 
-@pytest.mark.parametrize(("word", "has"), [
-    ("hmp", True), ("processes", False), ("command:blockdev-backup", True), ("command:x-no-such", False),
-    ("command:JOB_STATUS_CHANGE", False), ("event:JOB_STATUS_CHANGE", True), ("event:blockdev-add", False),
-    ("driver:snapshot-access", True), ("driver:no-such", False), ("action:abort", True), ("action:qom-set", False),
-    ("argument:block-export-add.allocation-depth", True), ("argument:block-export-add.fixed-iothread", True),
-    ("argument:block-export-add.no-such", False), ("argument:blockdev-add.server.path", True),
-    ("argument:transaction.actions.data.job-id", True), ("argument:blockdev-backup.discard-source", False),
-    ("value:blockdev-backup.sync=none", True), ("value:drive-backup.mode=drive", False),
-    ("value:blockdev-add.on-cbw-error=break-snapshot", True), ("value:blockdev-add.on-cbw-error=ignore", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("word", "has"),
+    [
+        ("hmp", True),
+        ("processes", False),
+        ("command:blockdev-backup", True),
+        ("command:x-no-such", False),
+        ("command:JOB_STATUS_CHANGE", False),
+        ("event:JOB_STATUS_CHANGE", True),
+        ("event:blockdev-add", False),
+        ("driver:snapshot-access", True),
+        ("driver:no-such", False),
+        ("action:abort", True),
+        ("action:qom-set", False),
+        ("argument:block-export-add.allocation-depth", True),
+        ("argument:block-export-add.fixed-iothread", True),
+        ("argument:block-export-add.no-such", False),
+        ("argument:blockdev-add.server.path", True),
+        ("argument:transaction.actions.data.job-id", True),
+        ("argument:blockdev-backup.discard-source", False),
+        ("value:blockdev-backup.sync=none", True),
+        ("value:drive-backup.mode=drive", False),
+        ("value:blockdev-add.on-cbw-error=break-snapshot", True),
+        ("value:blockdev-add.on-cbw-error=ignore", False),
+    ],
+)
 def test_of_qemu_7_2(features, word, has):
     assert features.has(word) is has
 

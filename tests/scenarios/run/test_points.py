@@ -16,16 +16,19 @@ def end(name):
     return Step(end=End(id=name))
 
 
-@pytest.mark.parametrize(("steps", "eras"), [
-    ([], []),
-    ([fleece("a")], [1]),
-    ([fleece("a"), end("a"), fleece("a"), end("a")], [1, 1]),
-    ([fleece("a"), fleece("b"), end("a"), fleece("c"), end("b"), end("c"), fleece("d")], [3, 1]),
-    ([fleece("a"), Step(crash=Crash()), fleece("b")], [1, 1]),
-    ([fleece("a"), fleece("b", error="no"), end("a")], [2]),
-    ([Step(together=[[fleece("a"), end("a")], [fleece("b"), end("b")]]), fleece("c")], [2, 1]),
-    ([fleece("a", "vdb"), fleece("b", "vda", "vdb"), end("a"), end("b")], [1]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "eras"),
+    [
+        ([], []),
+        ([fleece("a")], [1]),
+        ([fleece("a"), end("a"), fleece("a"), end("a")], [1, 1]),
+        ([fleece("a"), fleece("b"), end("a"), fleece("c"), end("b"), end("c"), fleece("d")], [3, 1]),
+        ([fleece("a"), Step(crash=Crash()), fleece("b")], [1, 1]),
+        ([fleece("a"), fleece("b", error="no"), end("a")], [2]),
+        ([Step(together=[[fleece("a"), end("a")], [fleece("b"), end("b")]]), fleece("c")], [2, 1]),
+        ([fleece("a", "vdb"), fleece("b", "vda", "vdb"), end("a"), end("b")], [1]),
+    ],
+)
 def test_eras(steps, eras):
     scenario = Scenario(name="x", disks={"vda": Disk(size=512), "vdb": Disk(size=512)}, steps=steps)
     assert Eras(scenario).by_disk["vda"] == eras
