@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from simulator.block import drive
+from simulator.block.drive import Drives
 from simulator.block.export import Exports
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
@@ -58,6 +58,7 @@ class Machine:
         self.exports = Exports(self.graph, self.outbox, version)
         self.nbd_server: NbdServer | None = None
         self.devices = GuestDevices(self.graph)
+        self.drives = Drives(self.graph)
         self.objects: dict[str, Any] = {}
         self.run_state = "running"
         self.name = ""
@@ -72,7 +73,6 @@ class Machine:
         self._schema: Schema | None = None
         self._waiting: deque[Session] = deque()
         self._dispatching = False
-        self._drives_without_id = 0
 
     # -- what it is
     @property
@@ -99,9 +99,33 @@ class Machine:
         members = [("addr", address, False), ("tls-creds", "str", True), ("tls-authz", "str", True)]
         return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "uint32", True)])
 
+    # -- what the version's binary has beyond what is simulated
     def knows_device(self, type_name: str) -> bool:
-        """Whether this version has a device model of that name, simulated or not."""
-        return bool(type_name)
+        """Whether there is a device model of that name that a user may add."""
+        return type_name in self.version.recorded(self.binary, "objects")["device"]
+
+    def is_pci_device(self, type_name: str) -> bool:
+        parents = {entry["name"]: entry.get("parent") for entry in self.version.recorded(self.binary, "objects")["types"]}
+        ancestor: str | None = type_name
+        while ancestor is not None and ancestor != "pci-device":
+            ancestor = parents.get(ancestor)
+        return ancestor is not None
+
+    def device_properties(self, type_name: str) -> list[str] | None:
+        """Names of a device model's properties; None if they were not recorded."""
+        return _property_names(self.version.recorded(self.binary, "objects")["device"].get(type_name))
+
+    def machine_types(self) -> list[str]:
+        """Names and other names that -machine takes."""
+        machines = self.version.recorded(self.binary, "queries")["query-machines"]["return"]
+        return [entry[key] for entry in machines for key in ("name", "alias") if key in entry]
+
+    def machine_properties(self, name: str) -> tuple[str, list[str] | None]:
+        """(the type of a machine, the names of its properties; None if they were not recorded)."""
+        machines = self.version.recorded(self.binary, "queries")["query-machines"]["return"]
+        full = next((entry["name"] for entry in machines if entry.get("alias") == name), name)
+        type_name = f"{full}-machine"
+        return type_name, _property_names(self.version.recorded(self.binary, "objects")["object"].get(type_name))
 
     def print(self, text: str) -> None:
         if text:
@@ -158,7 +182,7 @@ class Machine:
 
     async def add_drive(self, text: str) -> tuple[str, str]:
         """-drive: (interface, the drive's id). Raises QmpError."""
-        return await drive.add_drive(self.graph, self.schema, text)
+        return await self.drives.add(self.schema, self.drives.parse(text))
 
     # -- running
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
@@ -209,6 +233,12 @@ def _job_rules(version: Version) -> JobRules:
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,
     )
+
+
+def _property_names(recorded: dict[str, Any] | None) -> list[str] | None:
+    if recorded is None or "return" not in recorded:
+        return None
+    return [entry["name"] for entry in recorded["return"]]
 
 
 def _nobody_listens(listener: Any) -> None:

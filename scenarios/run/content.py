@@ -16,23 +16,23 @@ _CHUNK_BYTES = 1 << 20
 def runs_of(payload: bytes, offset: int = 0) -> list[Run]:
     """The runs of `payload`, which begins at `offset`. Equal fill values are joined."""
     runs: list[Run] = []
-    view = memoryview(payload)
     for start in range(0, len(payload), _CHUNK_BYTES):
-        _split(view[start : start + _CHUNK_BYTES], offset + start, runs)
+        _split(bytes(payload[start : start + _CHUNK_BYTES]), offset + start, runs)
     return join(runs)
 
 
-def _split(view: memoryview, offset: int, runs: list[Run]) -> None:
-    length = len(view)
-    first = view[0]
-    if view == first.to_bytes() * length:
+def _split(piece: bytes, offset: int, runs: list[Run]) -> None:
+    # Comparing bytes is one memcmp; comparing memoryviews goes through them item by item.
+    length = len(piece)
+    first = piece[0]
+    if piece == first.to_bytes() * length:
         runs.append((offset, length, first))
     elif length <= _SMALLEST_UNIFORM_BYTES:
-        runs.extend(_bytewise(bytes(view), offset))
+        runs.extend(_bytewise(piece, offset))
     else:
         half = length // 2
-        _split(view[:half], offset, runs)
-        _split(view[half:], offset + half, runs)
+        _split(piece[:half], offset, runs)
+        _split(piece[half:], offset + half, runs)
 
 
 def _bytewise(piece: bytes, offset: int) -> Iterator[Run]:

@@ -1,6 +1,7 @@
 """A node of the block graph and the edges to it: request tracking, serialisation, drains, dirty bitmaps.
 
-Source: block/io.c (bdrv_co_preadv_part, bdrv_co_pwritev_part, tracked requests), include/block/block_int-common.h, 7.2.
+Source: block/io.c (bdrv_co_preadv_part, bdrv_co_pwritev_part, tracked requests),
+include/block/block_int-common.h, 7.2.
 """
 
 from __future__ import annotations

@@ -119,9 +119,8 @@ class Scheduler:
         while not future.done():
             due_ns = self.next_timer_ns()
             if due_ns is None:
-                raise Stuck(
-                    f"{future.what or 'what was asked for'} can never happen: no task is ready, no timer is set"
-                )
+                what = future.what or "what was asked for"
+                raise Stuck(f"{what} can never happen: no task is ready, no timer is set")
             if limit_ns is not None and due_ns > limit_ns:
                 raise Stuck(
                     f"{future.what or 'what was asked for'} has not happened by {limit_ns} ns of virtual time"

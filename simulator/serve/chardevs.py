@@ -88,11 +88,9 @@ class Chardevs:
         chardev.read_fd, chardev.write_fd = 0, 1
         chardev.terminal = True
 
-    def find(self, identifier: str) -> Chardev:
-        """The one for a monitor. Raises QmpError if there is none, or it has its user."""
-        chardev = self.by_id.get(identifier)
-        if chardev is None:
-            raise QmpError(f'chardev "{identifier}" not found')
+    def claim(self, identifier: str) -> Chardev:
+        """One that exists, for a monitor. Raises QmpError if it has its user."""
+        chardev = self.by_id[identifier]
         if chardev.in_use:
             raise QmpError(f"Device '{identifier}' is in use")
         chardev.in_use = True

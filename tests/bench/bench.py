@@ -119,7 +119,7 @@ def measure(directory: Path, pairs: int) -> list[Row]:
             simulated_cold,
             _cold_cycle([system, *none], directory),
             few,
-        )  # fmt: skip
+        )
     )
     ours = _started([str(emulator / "qemu-system-x86_64"), *none], directory)
     rows.append(
@@ -142,12 +142,14 @@ def show(rows: list[Row]) -> None:
     table = Table("what", "ours (us)", "peer (us)", "faster", "10 % .. 90 %", "floor", "verdict", "peer")
     for row in rows:
         verdict = "[green]holds[/]" if row.holds else "[red]falls short[/]"
-        spread = f"{row.lowest:.2f} .. {row.highest:.2f}"
+        figures = (f"{row.ours_us:.0f}", f"{row.peer_us:.0f}", f"{row.ratio:.2f}x")
         table.add_row(
-            row.what, f"{row.ours_us:.0f}", f"{row.peer_us:.0f}", f"{row.ratio:.2f}x", spread, f"{row.floor:g}x", verdict,
-            row.peer,
-        )  # fmt: skip
-    Console().print(table)
+            row.what, *figures, f"{row.lowest:.2f} .. {row.highest:.2f}", f"{row.floor:g}x", verdict, row.peer
+        )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table)
 
 
 def main(argv: list[str]) -> int:
