@@ -142,9 +142,13 @@ class Machine:
         return session
 
     def disconnect_monitor(self, session: Session) -> None:
-        session.receive_eof()
-        if session in self.sessions:
-            self.sessions.remove(session)
+        self.disconnect(session)
+
+    def disconnect(self, endpoint: Any) -> None:
+        """A client has gone: of a QMP monitor, a human one, or of the NBD server."""
+        endpoint.receive_eof()
+        if endpoint in self.sessions:
+            self.sessions.remove(endpoint)
 
     def requests_waiting(self, session: Session) -> None:
         """A monitor has a request; commands of all monitors run one at a time, in the order they came."""
@@ -156,7 +160,9 @@ class Machine:
     async def _dispatch(self) -> None:
         while self._waiting and not self.gone:
             session = self._waiting.popleft()
-            if session.queue:
+            if session.stalled:
+                session.postponed += 1
+            elif session.queue:
                 await session.answer(session.queue.popleft())
         self._dispatching = False
 
@@ -191,6 +197,11 @@ class Machine:
     def run_for(self, duration_ns: int) -> None:
         """Let virtual time pass, with all that happens in it."""
         self.scheduler.advance_to(self.scheduler.now_ns + duration_ns)
+
+    def end_soon(self, reason: str) -> None:
+        """End in order at the next turn, unless the machine is at it already."""
+        if self.run_state != "shutdown":
+            self.spawn(self.shut_down(reason), f"end by {reason}")
 
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""

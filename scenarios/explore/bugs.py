@@ -23,8 +23,9 @@ from simulator.jobs.block_job import BlockJob
 from simulator.jobs.job import Job
 
 
-# Which scenarios to draw to find a bug: those of a method, of a cut over several disks, of failing transactions.
-SEARCHES = ("overlay", "snapshot-access", "cut", "transaction")
+# Which scenarios to draw to find a bug: any of a method, those where requests meet, a cut over several disks, failing
+# transactions.
+SEARCHES = ("overlay", "snapshot-access", "meeting-overlay", "meeting-snapshot-access", "cut", "transaction")
 
 
 class Bug(NamedTuple):
@@ -206,10 +207,9 @@ def _progress_as_text(original: Any) -> Any:
 
 def _does_not_see_it_go(original: Any) -> Any:
     def receive_eof(self: NbdConnection) -> None:
-        if self.in_flight or self._waiting:
-            self._ended = self.closed = True
-        else:
-            original(self)
+        if self.in_flight:
+            self.in_flight += 1
+        original(self)
 
     return receive_eof
 
@@ -275,8 +275,7 @@ CATALOGUE = {
             CopyBeforeWrite,
             "_lock",
             _does_not_freeze,
-            search="snapshot-access",
-            features=("race",),
+            search="meeting-snapshot-access",
         ),
         Bug(
             "overlay-copies-without-serialising",
@@ -285,7 +284,7 @@ CATALOGUE = {
             BlockCopyState,
             "__init__",
             _copies_without_serialising,
-            features=("race",),
+            search="meeting-overlay",
         ),
         Bug(
             "requests-do-not-wait",
@@ -294,7 +293,7 @@ CATALOGUE = {
             Node,
             "_wait_for_overlapping",
             _does_not_wait,
-            features=("race",),
+            search="meeting-overlay",
         ),
         Bug(
             "zeroes-leave-no-mark",

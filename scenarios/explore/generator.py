@@ -72,6 +72,26 @@ def cuts(draw: st.DrawFn, method: str) -> steps.Scenario:
     return scenario_of(named, drawn, method, limits_for(method), name="one point in time for several disks")
 
 
+@st.composite
+def meetings(draw: st.DrawFn, method: str) -> steps.Scenario:
+    """Clients read where the guest is writing, again and again."""
+    disk = draw(places.disks)
+    kinds = st.sampled_from(["write", "write", "zero", "discard"])
+    drawn: list[i.Intent] = [i.GuestDoes("write", 0, places.Spot(0, 0, disk.size), False)]
+    drawn.append(i.Take("a", 0, 0, False, False))
+    for _ in range(draw(st.integers(1, 6))):
+        focus = 0, draw(places.edges)
+        read = st.builds(i.ReadSome, st.just(0), st.just(0), places.spots, st.integers(1, 2), st.just(False))
+        guest = st.builds(i.GuestDoes, kinds, st.just(0), places.spots, st.booleans())
+        reads = draw(st.lists(st.lists(read, min_size=1, max_size=2), min_size=1, max_size=3))
+        writes = draw(st.lists(guest, min_size=1, max_size=2))
+        lanes: list[list[i.Intent]] = [list(writes), *(list(lane) for lane in reads)]
+        drawn.append(i.Beside(lanes, focus))
+    return scenario_of(
+        {DISK_NAMES[0]: disk}, drawn, method, limits_for(method), name="clients read where the guest writes"
+    )
+
+
 @lru_cache(maxsize=256)
 def _lists(features: frozenset[str], least: int, most: int) -> st.SearchStrategy[list[i.Intent]]:
     return st.lists(i.intents(features), min_size=least, max_size=most)
@@ -94,7 +114,7 @@ def scenario_of(
     maker = Maker(World(disks), method, limits, aligned)
     made = [step for intent in drawn for step in maker.steps(intent)]
     if not maker.world.gone:
-        made += [maker.whole(name) for name, point in maker.world.alive.items() if not point.deaf]
+        made += [step for name, point in maker.world.alive.items() if not point.deaf for step in maker.look(name)]
         made += [_bitmap_step("remove", disk) for disk in maker.world.dirty]
     methods: list[Any] = [method]
     return steps.Scenario(
@@ -188,7 +208,7 @@ class Maker:
         if name is None:
             return []
         point, by = self.world.alive[name], intent.by
-        looks = intent.look and not point.deaf and not self.world.racing
+        look = self.look(name) if intent.look and not point.deaf and not self.world.racing else []
         if by == "stop-server" and (self.world.racing or point.deaf):
             by = "remove-export-hard"
         del self.world.alive[name]
@@ -197,11 +217,13 @@ class Maker:
                 other.deaf = True
         ending: Any = by
         end = steps.Step(end=steps.End(id=name, by=ending))
-        return [self.whole(name), end] if looks else [end]
+        return [*look, end]
 
-    def whole(self, name: str) -> steps.Step:
-        """A copy of all of a point in time."""
-        return steps.Step(copy=steps.Copy(source=name, chunk=self.limits.within or i.CHUNKS[0]))
+    def look(self, name: str) -> list[steps.Step]:
+        """A copy of all of a point in time, and maps of its bitmap."""
+        whole = steps.Step(copy=steps.Copy(source=name, chunk=self.limits.within or i.CHUNKS[0]))
+        point = self.world.alive[name]
+        return [whole, *(self._bitmap_map(name, disk) for disk in point.disks if point.bitmap is not None)]
 
     # -- clients
     def _read(self, intent: i.ReadSome) -> list[steps.Step]:
@@ -238,10 +260,11 @@ class Maker:
             if self.limits.within:
                 return []
             return [steps.Step(map=steps.Map(source=name, disk=disk, context=intent.context))]
-        if point.bitmap is None:
-            return []
-        expect = self.world.expected_dirty(point, disk)
-        return [steps.Step(map=steps.Map(source=name, disk=disk, context=point.bitmap, expect=expect))]
+        return [self._bitmap_map(name, disk)] if point.bitmap is not None else []
+
+    def _bitmap_map(self, name: str, disk: str) -> steps.Step:
+        expect = self.world.expected_dirty(self.world.alive[name], disk)
+        return steps.Step(map=steps.Map(source=name, disk=disk, context=BITMAP, expect=expect))
 
     # -- several at once
     def _together(self, intent: i.Beside) -> list[steps.Step]:

@@ -123,8 +123,9 @@ def intents(features: frozenset[str]) -> st.SearchStrategy[Intent]:
 def beginnings(features: frozenset[str]) -> st.SearchStrategy[list[Intent]]:
     """What a scenario begins with: most of what can go wrong needs a disk with something on it, and a point in
     time."""
+    kinds = ["write", "write", *(["zero"] if "zero" in features else [])]
     writes = st.lists(
-        st.builds(GuestDoes, st.just("write"), _number, spots, st.just(False)), min_size=1, max_size=3
+        st.builds(GuestDoes, st.sampled_from(kinds), _number, spots, st.booleans()), min_size=1, max_size=3
     )
     bitmap = [Other("bitmap", 0), Other("bitmap", 1), Other("bitmap", 2)] if "bitmap" in features else []
     return st.builds(lambda written, take: [*bitmap, *written, take], writes, _takes(features))

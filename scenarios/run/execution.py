@@ -317,8 +317,8 @@ class Execution:
             if point.alive:
                 point.alive = False
                 for part in point.parts:
-                    for name in part.files:
-                        self.session.remove_file(name)
+                    while part.files:
+                        self.session.remove_file(part.files.pop())
         self.graph.clear()
         self.server_is_ours = False
 

@@ -75,30 +75,37 @@ def cumulative(node: Node) -> tuple[int, int]:
 def topological(roots: Iterable[Node]) -> list[Node]:
     """All nodes below `roots` and themselves, every parent before its children."""
     order: list[Node] = []
-    seen: list[Node] = []
+    seen: set[Node] = set()  # only asked whether it holds a node, never walked
 
     def visit(node: Node) -> None:
-        if node in seen:
-            return
-        seen.append(node)
+        seen.add(node)
         for edge in node.children.values():
-            visit(edge.node)
+            if edge.node not in seen:
+                visit(edge.node)
         order.append(node)
 
     for root in roots:
-        visit(root)
+        if root not in seen:
+            visit(root)
     order.reverse()
     return order
 
 
 def refresh(roots: Iterable[Node]) -> None:
-    """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a
-    conflict."""
+    """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a conflict.
+
+    Below the roots and their children, which may have come to new parents, nodes are looked at only where what is
+    asked of them has changed: otherwise nothing can come of it.
+    """
+    roots = list(roots)
     before: list[tuple[Edge, int, int]] = []
     changed: list[Node] = []
+    due = {edge.node for root in roots for edge in root.children.values()}
+    due.update(roots)
     try:
         for node in topological(roots):
-            _refresh_node(node, before, changed)
+            if node in due:
+                _refresh_node(node, before, changed, due)
     except QmpError:
         for edge, perm, shared in reversed(before):
             edge.perm, edge.shared = perm, shared
@@ -111,7 +118,9 @@ def refresh(roots: Iterable[Node]) -> None:
         node.held = (perm, shared, node.read_only, node.auto_read_only)
 
 
-def _refresh_node(node: Node, before: list[tuple[Edge, int, int]], changed: list[Node]) -> None:
+def _refresh_node(
+    node: Node, before: list[tuple[Edge, int, int]], changed: list[Node], due: set[Node]
+) -> None:
     _check_parents(node)
     perm, shared = cumulative(node)
     if perm & (WRITE | WRITE_UNCHANGED) and not node.is_writable():
@@ -121,10 +130,15 @@ def _refresh_node(node: Node, before: list[tuple[Edge, int, int]], changed: list
         changed.append(node)
         node.driver.check_permissions(perm, shared)
     for edge in node.children.values():
-        before.append((edge, edge.perm, edge.shared))
-        edge.perm, edge.shared = node.driver.child_permissions(edge.name, edge.role, perm, shared)
+        child_perm, child_shared = node.driver.child_permissions(edge.name, edge.role, perm, shared)
         if edge.node.force_share:
-            edge.shared = ALL
+            child_shared = ALL
+        if child_perm != edge.perm or child_shared != edge.shared:
+            before.append((edge, edge.perm, edge.shared))
+            edge.perm, edge.shared = child_perm, child_shared
+            due.add(edge.node)
+        elif edge.node.held is None:
+            due.add(edge.node)
 
 
 def _check_parents(node: Node) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from simulator.machine import Machine
 
+_LONGEST_QUEUE = 8
 _NEGOTIATION = "Expecting capabilities negotiation with 'qmp_capabilities'"
 
 
@@ -35,6 +36,8 @@ class Session:
         self.oob = False
         self.closed = False
         self.queue: deque[Any] = deque()
+        self.stalled = False  # the client does not read: what it asked for waits
+        self.postponed = 0
         self.on_output: Callable[[], None] | None = None  # told when there is something to fetch
         self._send(qmp.greeting(machine.version_info()))
 
@@ -46,6 +49,18 @@ class Session:
             else:
                 self.queue.append(value)
                 self._machine.requests_waiting(self)
+
+    @property
+    def wants_input(self) -> bool:
+        """False while enough requests wait (QMP_REQ_QUEUE_LEN_MAX, monitor/qmp.c:48, 7.2)."""
+        return len(self.queue) < _LONGEST_QUEUE
+
+    def stall(self, is_stalled: bool) -> None:
+        """The client does not take what it is sent, or does so again."""
+        self.stalled = is_stalled
+        while self.postponed and not is_stalled:
+            self.postponed -= 1
+            self._machine.requests_waiting(self)
 
     def output(self) -> bytes:
         """All bytes for the client since the last call, events up to now included."""

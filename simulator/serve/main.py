@@ -10,71 +10,104 @@ from simulator import versions
 from simulator.machine import Machine
 from simulator.serve import network, process
 from simulator.serve.host_files import DiskHost
-from simulator.serve.options import StartError, split_daemon, split_system
+from simulator.serve.options import Option, StartError, split_daemon, split_system
 from simulator.serve.server import Server
 from simulator.serve.start import Start
+
+_ASKED = ("h", "help", "version")
 
 
 def main(program: str, version_name: str, argv: list[str]) -> int:
     """Run as `program` ("qemu-system-x86_64" or "qemu-storage-daemon") of a version; returns the exit status."""
     daemon = program == "qemu-storage-daemon"
+    version = versions.load(version_name)
+    wrong: StartError | None = None
     try:
-        options = (split_daemon if daemon else split_system)(argv)
-        names = {name for name, _, _ in options}
-        version = versions.load(version_name)
-        if "version" in names:
-            return _print_version(version, daemon)
-        if names & {"h", "help"}:
-            return _print_help(program)
-        return _run(version, daemon, options, "daemonize" in names)
+        if daemon:
+            options, wrong = split_daemon(argv)
+        else:
+            options = split_system(argv)
+        asked = next((position for position, option in enumerate(options) if option[0] in _ASKED), None)
+        if asked is not None and daemon:
+            return _answer(version, program, options[asked][0])
+        if wrong is not None:
+            raise wrong
+        return _Run(version, program, options, asked).run()
     except StartError as error:
-        sys.stderr.write(f"{program}: {error}\n")
+        name = sys.argv[0] if error.by_path else program
+        sys.stderr.write(f"{name}: {error}\n" if str(error) else "")
         return 1
 
 
-def _print_version(version: versions.Version, daemon: bool) -> int:
+def _answer(version: versions.Version, program: str, question: str) -> int:
+    if question != "version":
+        print(f"usage: {program} [options]\n\nA simulated QEMU (goldenfleece): the block layer's and monitors' options")
+        return 0
     identity = version.identity
-    name = "qemu-storage-daemon version" if daemon else "QEMU emulator version"
+    name = "QEMU emulator" if program.startswith("qemu-system") else program
     number = f"{identity.major}.{identity.minor}.{identity.micro}"
-    print(f"{name} {number} ({identity.package})\nSimulated by goldenfleece")
+    print(f"{name} version {number} ({identity.package})\nSimulated by goldenfleece")
     return 0
 
 
-def _print_help(program: str) -> int:
-    print(f"usage: {program} [options]\n\nA simulated QEMU (goldenfleece): the options of the block layer and of monitors")
-    return 0
+class _Run:
+    """One machine from its command line to its end. `asked` is the position of an option that only asks for the
+    version or help: those in front of it are read, and may be wrong."""
 
+    def __init__(self, version: versions.Version, program: str, options: list[Option], asked: int | None) -> None:
+        self._version, self._program = version, program
+        self._options, self._asked = options, asked
+        self._daemon = program == "qemu-storage-daemon"
+        names = [name for name, _, _ in options]
+        self._daemonize = "daemonize" in names and asked is None
+        paths = [value for name, value, _ in options if name == "pidfile"]
+        self._pid_file = process.PidFile(paths[-1] if paths else "")
+        self._terminal = process.Terminal()
 
-def _run(version: versions.Version, daemon: bool, options: list[tuple[str, str, str]], daemonize: bool) -> int:
-    background = process.Daemon()
-    if daemonize:
-        background.fork()
-    # From the time of day, so that no two runs draw the same node names; the host's time is nobody's secret here.
-    machine = Machine(
-        version, DiskHost(), storage_daemon=daemon, seed=time.time_ns() ^ os.getpid(), epoch_ns=time.time_ns()
-    )
-    machine.listen = network.listen
-    server = Server(machine)
-    start = Start(machine)
-    begun = machine.spawn((start.daemon if daemon else start.system)(options), "start")
-    machine.scheduler.run_until(begun)
-    if start.pid_file:
-        process.write_pid_file(start.pid_file)
-    ending = []
-    process.on_signals(lambda: ending.append(machine.spawn(machine.shut_down("host-signal"), "end by signal")))
-    for monitor in start.monitors:
-        server.add_monitor(monitor)
-    background.ready()
-    try:
-        server.serve()
-    finally:
-        if start.pid_file:
-            _remove(start.pid_file)
-    return 0
+    def run(self) -> int:
+        background = process.Daemon()
+        if self._daemonize:
+            background.fork()
+        # From the time of day, so that no two runs draw the same node names.
+        seed = time.time_ns() ^ os.getpid()
+        machine = Machine(
+            self._version, DiskHost(), storage_daemon=self._daemon, seed=seed, epoch_ns=time.time_ns()
+        )
+        machine.listen = network.listen
+        server = Server(machine, self._program)
+        try:
+            start = self._start(machine, server)
+            if self._asked is not None:
+                return _answer(self._version, self._program, self._options[self._asked][0])
+            if any(monitor.chardev.read_fd == 0 for monitor in start.monitors):
+                self._terminal.take()
+            for monitor in start.monitors:
+                server.add_monitor(monitor)
+            background.ready()
+            server.serve()
+        finally:
+            self._terminal.give_back()
+            self._pid_file.remove()
+        return 0
 
+    def _start(self, machine: Machine, server: Server) -> Start:
+        if self._asked is None:
+            server.heed(process.Signals())
+        start = Start(machine, self._program, self._daemonize, self._pid_file.write)
+        if self._daemon:
+            from simulator.serve.readers import DAEMON
 
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+            work = start.daemon(self._options, DAEMON)
+        else:
+            from simulator.serve.system_options import SYSTEM, choose_machine
+
+            read = self._options[: self._asked]
+            if self._asked is not None:
+                start.read_only(read, SYSTEM)
+                return start
+            work = start.system(read, SYSTEM, lambda: choose_machine(start))
+        try:
+            machine.scheduler.run_until(machine.spawn(work, "start"))
+        finally:
+            server.print()
+        return start

@@ -14,27 +14,37 @@ from simulator.serve.network import Listener
 
 if TYPE_CHECKING:
     from simulator.machine import Machine
+    from simulator.serve.process import Signals
     from simulator.serve.start import Monitor
 
-_CHUNK_BYTES = 1 << 18
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_NBD_CHUNK_BYTES = 1 << 18
+# Small, because each request in it may have a long answer, and all of them are kept until they are sent.
+_MONITOR_CHUNK_BYTES = 4096
 _BUFFERS = 64  # in one writev; Linux takes up to 1024
+_LAST_WORDS_S = 1.0
 
 
 class Channel:
-    """One open connection of a client: `endpoint` takes `receive(bytes)`, gives `output()`, and knows `closed`."""
+    """One open connection of a client: `endpoint` takes `receive(bytes)`, gives `output()`, and knows `closed`. It may
+    have `output_buffers`, `wants_input` and `stall`."""
 
-    def __init__(self, endpoint: Any, read_fd: int, write_fd: int, close: Callable[[], None]) -> None:
+    def __init__(self, endpoint: Any, read_fd: int, write_fd: int, chunk_bytes: int, close: Callable[[], None]) -> None:
         self.endpoint = endpoint
         self.read_fd, self.write_fd = read_fd, write_fd
+        self.chunk_bytes = chunk_bytes
         self.close = close
         self.unsent: list[memoryview] = []
         self.ended = False
+        self.reads = True  # until end of file
+        self._buffers = getattr(endpoint, "output_buffers", None)
+        self._is_nbd = self._buffers is not None
 
-    def fetch(self) -> None:
+    def fetch(self) -> bool:
         """Take what the endpoint has to say: bytes, or a list of buffers that are not copied again."""
-        buffers = getattr(self.endpoint, "output_buffers", None)
-        output = buffers() if buffers is not None else [self.endpoint.output()]
+        output = self._buffers() if self._buffers is not None else [self.endpoint.output()]
         self.unsent = [memoryview(piece) for piece in output if piece]
+        return bool(self.unsent)
 
     def sent(self, count: int) -> None:
         """The first `count` bytes have left."""
@@ -46,31 +56,49 @@ class Channel:
             count -= len(first)
             del self.unsent[0]
 
+    def stalled(self, is_stalled: bool) -> None:
+        """The client does not take what it is sent, or does so again."""
+        if not self._is_nbd:
+            self.endpoint.stall(is_stalled)
+
+    @property
+    def may_read(self) -> bool:
+        """Not from a client that leaves our answers lying: they would pile up here."""
+        return self.reads and not self.unsent and bool(self.endpoint.wants_input)
+
 
 class Server:
     """Serves one machine until it is gone. `serve` returns then; `step` does one round, for those who pump it
     themselves. The machine's clock follows the host's from the moment of construction."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, program: str = "qemu") -> None:
         self.machine = machine
-        self.selector = selectors.DefaultSelector()
+        # Not epoll, which takes no files: standard input may be one.
+        self.selector = selectors.PollSelector()
+        self._program = program
         self._start_ns = time.monotonic_ns()
         self._channels: list[Channel] = []
+        self._events: dict[int, int] = {}  # descriptor: what the selector watches
         self._nbd_listener: Listener | None = None
+        self._monitor_listeners: list[Listener] = []
+        self._signals: Signals | None = None
         machine.on_listen = self._listener_changed
 
     # -- endpoints
     def add_monitor(self, monitor: Monitor) -> None:
         """Start listening for, or talking to, a monitor's client."""
         chardev = monitor.chardev
-        if chardev.listener is not None:
-            listener = chardev.listener
-            self.selector.register(listener.socket, selectors.EVENT_READ, lambda: self._accept_monitor(monitor, listener))
-        elif chardev.connected is not None:
-            self._add_socket(chardev.connected, self._new_session(monitor))
+        listener = chardev.listener
+        if listener is not None:
+            self._monitor_listeners.append(listener)
+        if chardev.connected is not None:
+            self._add_monitor_socket(monitor, listener, chardev.connected)
+        elif listener is not None:
+            self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener))
         elif chardev.read_fd is not None and chardev.write_fd is not None:
             os.set_blocking(chardev.read_fd, False)
-            self._add(Channel(self._new_session(monitor), chardev.read_fd, chardev.write_fd, lambda: None))
+            session = self._new_session(monitor)
+            self._add(Channel(session, chardev.read_fd, chardev.write_fd, _MONITOR_CHUNK_BYTES, lambda: None))
 
     def _new_session(self, monitor: Monitor) -> Any:
         if monitor.mode == "control":
@@ -83,28 +111,31 @@ class Server:
         except OSError:
             return
         # A character device has one client; the next one waits in the socket's queue until this one has left.
-        self.selector.unregister(listener.socket)
+        self._watch(listener.socket.fileno(), 0, None)
+        self._add_monitor_socket(monitor, listener, sock)
 
+    def _add_monitor_socket(self, monitor: Monitor, listener: Listener | None, sock: socket.socket) -> None:
         def closed() -> None:
             sock.close()
-            self.selector.register(
-                listener.socket, selectors.EVENT_READ, lambda: self._accept_monitor(monitor, listener)
-            )
+            if listener is not None and not self.machine.gone:
+                self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener))
 
-        self._add_socket(sock, self._new_session(monitor), closed)
+        self._add_socket(sock, self._new_session(monitor), _MONITOR_CHUNK_BYTES, closed)
 
     def _listener_changed(self, listener: Listener | None) -> None:
-        """The NBD server has begun to listen, or stopped."""
+        """The NBD server has begun to listen, or stopped. At the machine's end the socket's file stays behind."""
         if self._nbd_listener is not None:
-            self.selector.unregister(self._nbd_listener.socket)
-            self._nbd_listener.close()
+            self._watch(self._nbd_listener.socket.fileno(), 0, None)
+            if self.machine.run_state == "shutdown":
+                self._nbd_listener.abandon()
+            else:
+                self._nbd_listener.close()
         self._nbd_listener = listener
         if listener is not None:
-            self.selector.register(listener.socket, selectors.EVENT_READ, self._accept_nbd)
+            self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_nbd())
 
     def _accept_nbd(self) -> None:
-        assert self._nbd_listener is not None
-        while True:
+        while self._nbd_listener is not None:
             try:
                 sock, _ = self._nbd_listener.socket.accept()
             except OSError:
@@ -116,79 +147,117 @@ class Server:
                 continue
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._add_socket(sock, endpoint)
+            self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
 
-    def _add_socket(self, sock: socket.socket, endpoint: Any, close: Callable[[], None] | None = None) -> None:
+    def _add_socket(self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]) -> None:
         sock.setblocking(False)
-        self._add(Channel(endpoint, sock.fileno(), sock.fileno(), close or sock.close))
+        self._add(Channel(endpoint, sock.fileno(), sock.fileno(), chunk_bytes, close))
 
     def _add(self, channel: Channel) -> None:
         self._channels.append(channel)
-        self.selector.register(channel.read_fd, selectors.EVENT_READ, lambda: self._readable(channel))
         self._send(channel)
 
     # -- bytes
-    def _readable(self, channel: Channel) -> None:
+    def _watch(self, descriptor: int, events: int, ready: Callable[[int], None] | None) -> None:
+        """Have the selector look for `events`, 0 for none, and call `ready` with those that came."""
+        now = self._events.get(descriptor, 0)
+        if events == now:
+            return
+        if not events:
+            self.selector.unregister(descriptor)
+            del self._events[descriptor]
+            return
+        if now:
+            self.selector.modify(descriptor, events, ready)
+        else:
+            self.selector.register(descriptor, events, ready)
+        self._events[descriptor] = events
+
+    def _watch_channel(self, channel: Channel) -> None:
+        reading = _READ if channel.may_read else 0
+        writing = _WRITE if channel.unsent else 0
+        if channel.read_fd == channel.write_fd:
+            self._watch(channel.read_fd, reading | writing, lambda events: self._ready(channel, events))
+        else:
+            self._watch(channel.read_fd, reading, lambda events: self._ready(channel, events))
+            self._watch(channel.write_fd, writing, lambda events: self._ready(channel, events))
+
+    def _ready(self, channel: Channel, events: int) -> None:
+        # Writing is what every round does anyway.
+        if not events & _READ or channel.ended:
+            return
         try:
-            payload = os.read(channel.read_fd, _CHUNK_BYTES)
+            payload = os.read(channel.read_fd, channel.chunk_bytes)
         except BlockingIOError:
             return
         except OSError:
             payload = b""
         if payload:
             channel.endpoint.receive(payload)
-        else:
+        elif channel.read_fd == channel.write_fd:
             self._drop(channel)
+        else:
+            channel.reads = False
 
     def _send(self, channel: Channel) -> None:
         """Write what there is to write; what the client does not take waits until it can."""
-        while not channel.ended:
-            if not channel.unsent:
-                channel.fetch()
-                if not channel.unsent:
-                    break
+        while not channel.ended and (channel.unsent or channel.fetch()):
             try:
                 channel.sent(os.writev(channel.write_fd, channel.unsent[:_BUFFERS]))
             except BlockingIOError:
-                self._watch(channel, writing=True)
-                return
+                break
             except OSError:
                 self._drop(channel)
                 return
-        if not channel.ended:
-            self._watch(channel, writing=False)
-            if channel.endpoint.closed:
-                self._drop(channel)
-
-    def _watch(self, channel: Channel, writing: bool) -> None:
-        if channel.read_fd != channel.write_fd:
+        if channel.ended:
             return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-        key = self.selector.get_key(channel.read_fd)
-        if key.events != events:
-            self.selector.modify(channel.read_fd, events, key.data)
+        channel.stalled(bool(channel.unsent))
+        if channel.endpoint.closed and not channel.unsent:
+            self._drop(channel)
+        else:
+            self._watch_channel(channel)
 
     def _drop(self, channel: Channel) -> None:
         if channel.ended:
             return
         channel.ended = True
         self._channels.remove(channel)
-        self.selector.unregister(channel.read_fd)
-        channel.endpoint.receive_eof()
+        for descriptor in (channel.read_fd, channel.write_fd):
+            self._watch(descriptor, 0, None)
+        channel.unsent.clear()
+        self.machine.disconnect(channel.endpoint)
         channel.close()
 
     # -- running
+    def heed(self, signals: Signals) -> None:
+        """End the machine in order when a signal asks for it."""
+        self._signals = signals
+        self._watch(signals.descriptor, _READ, lambda events: self._end_by_signal())
+
+    def _end_by_signal(self) -> None:
+        assert self._signals is not None
+        self._watch(self._signals.descriptor, 0, None)
+        if not self.machine.storage_daemon:
+            self.machine.warn(f"{self._program}: {self._signals.describe()}")
+        self.machine.end_soon("host-signal")
+
     def serve(self) -> None:
         """Until the machine is gone and what it said last has been sent."""
         while not self.machine.gone:
             self.step(None)
-        self._flush()
+        self._say_last_words()
+        for listener in self._monitor_listeners:
+            listener.close()
 
     def step(self, longest_s: float | None) -> None:
         """One round: wait for bytes or the next timer, at most `longest_s`, and let the machine run."""
         self._run()
-        for key, _ in self.selector.select(self._patience_s(longest_s)):
-            key.data()
+        if self.machine.gone:
+            return
+        for key, events in self.selector.select(self._patience_s(longest_s)):
+            # One of those before it may have closed it.
+            if key.fd in self._events:
+                key.data(events)
         self._run()
 
     def _patience_s(self, longest_s: float | None) -> float | None:
@@ -205,27 +274,33 @@ class Server:
         self.machine.scheduler.advance_to(self._now_ns())
         for channel in list(self._channels):
             self._send(channel)
-        self._print()
+        self.print()
 
-    def _print(self) -> None:
-        for texts, descriptor in ((self.machine.printed, 1), (self.machine.warnings, 2)):
+    def print(self) -> None:
+        """What the machine has to say on the standard streams."""
+        for texts, descriptor, end in ((self.machine.printed, 1, ""), (self.machine.warnings, 2, "\n")):
             if texts:
-                ends = "\n" if descriptor == 2 else ""
-                payload = "".join(text + ends for text in texts).encode()
+                payload = memoryview("".join(text + end for text in texts).encode())
                 texts.clear()
                 try:
-                    os.write(descriptor, payload)
+                    while payload:
+                        payload = payload[os.write(descriptor, payload) :]
                 except OSError:
                     pass
 
-    def _flush(self) -> None:
+    def _say_last_words(self) -> None:
         """Give each client a moment to take the rest; one that does not read loses it, as with QEMU."""
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + _LAST_WORDS_S
+        for descriptor in list(self._events):
+            self._watch(descriptor, 0, None)
+        for channel in self._channels:
+            channel.reads = False
         while time.monotonic() < deadline:
             for channel in list(self._channels):
                 self._send(channel)
-            if not any(channel.unsent for channel in self._channels):
+            if not self._events:
                 break
             self.selector.select(0.01)
         for channel in list(self._channels):
             self._drop(channel)
+        self.print()

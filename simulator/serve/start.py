@@ -59,9 +59,7 @@ class Start:
         """qemu-system: all options are read in the order they stand in, then take effect by kind. `choose` looks at
         the machine's type. Raises StartError."""
         self.machine.run_state = "prelaunch" if any(name == "S" for name, _, _ in options) else "running"
-        for name, value, shown in options:
-            if name in readers:
-                self._read(readers[name], value, shown)
+        self.read_only(options, readers)
         self._write_pid_file()
         choose()
         for stage in STAGES:
@@ -77,6 +75,12 @@ class Start:
                 for stage in STAGES:
                     await self._carry_out(stage)
         self._write_pid_file()
+
+    def read_only(self, options: list[Option], readers: dict[str, Reader]) -> None:
+        """Take all options apart. Raises StartError for the first that is wrong."""
+        for name, value, shown in options:
+            if name in readers:
+                self._read(readers[name], value, shown)
 
     def plan(self, stage: str, shown: str, effect: Effect) -> None:
         """Let something happen at a stage that is still to come, or is going on."""

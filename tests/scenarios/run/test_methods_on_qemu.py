@@ -1,5 +1,7 @@
-"""Both methods on a real storage daemon: stacks, races, endings in any order. What holds there is QEMU's doing; that
-nothing is left, refused or missed on the way is the methods'."""
+"""Both methods on a real storage daemon: stacks, races, endings in any order.
+
+What a client sees there is QEMU's doing; that nothing is left, refused or missed on the way is the methods'.
+"""
 
 from __future__ import annotations
 
