@@ -7,7 +7,6 @@ them all.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from errno import errorcode
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +24,11 @@ from scenarios.backends.interface import (
     Session,
     SetupError,
 )
+from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest
 from scenarios.backends.sim_tools import run_tool
 from scenarios.language.steps import Disk, Scenario
 from simulator import image_tool, versions
 from simulator.block.backend import BlockBackend
-from simulator.block.driver import MAY_UNMAP
 from simulator.block.host import HostProcess
 from simulator.block.memory_host import MemoryHost
 from simulator.engine.chance import Chance
@@ -41,87 +40,9 @@ from simulator.machine import Machine
 PREFIX = "sim"
 FORM = "sim:VERSION"
 
-EXCHANGE_NS = 30_000_000_000
 _DIRECTORY = "/run"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-
-class InProcessTransport:
-    """An NBD connection to the machine, without a socket: `nbd_client.Transport`."""
-
-    def __init__(self, session: SimSession, connection: Any) -> None:
-        self._session = session
-        self._connection = connection
-        self._arrived: Future | None = None
-        connection.on_output = self._wake
-
-    def _wake(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result()
-
-    async def send(self, payload: bytes | bytearray | memoryview, /) -> None:
-        if self._connection.closed:
-            raise BrokenPipeError("the server has closed the connection")
-        self._connection.receive(bytes(payload))
-
-    async def receive(self) -> bytes:
-        while True:
-            payload: bytes = self._connection.output()
-            if payload or self._connection.closed:
-                return payload
-            self._arrived = self._session.new_future("bytes from the NBD server")
-            await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
-
-    def close(self) -> None:
-        self._connection.receive_eof()
-
-    def new_future(self) -> Future:
-        return self._session.new_future("a reply of the NBD server")
-
-
-class SimGuest:
-    """A disk as the guest's device sees it: requests straight into the device's backend."""
-
-    def __init__(self, find_backend: Callable[[], BlockBackend]) -> None:
-        self._backend = find_backend
-
-    async def read(self, offset: int, length: int) -> bytes | None:
-        try:
-            return await self._backend().read(offset, length)
-        except OSError as error:
-            raise _failed(error) from None
-
-    async def verify(self, offset: int, length: int, pattern: int) -> bool:
-        return await self.read(offset, length) == bytes((pattern,)) * length
-
-    async def write(self, offset: int, length: int, pattern: int) -> None:
-        try:
-            await self._backend().write(offset, bytes((pattern,)) * length)
-        except OSError as error:
-            raise _failed(error) from None
-
-    async def zero(self, offset: int, length: int, unmap: bool) -> None:
-        try:
-            await self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0)
-        except OSError as error:
-            raise _failed(error) from None
-
-    async def discard(self, offset: int, length: int) -> None:
-        try:
-            await self._backend().discard(offset, length)
-        except OSError as error:
-            raise _failed(error) from None
-
-    async def flush(self) -> None:
-        try:
-            await self._backend().flush()
-        except OSError as error:
-            raise _failed(error) from None
-
-
-def _failed(error: OSError) -> NbdFailed:
-    return NbdFailed(errorcode.get(error.errno or 0, "EIO"), error.strerror or "")
 
 
 class SimSession(Session):

@@ -79,6 +79,12 @@ class Chardevs:
         self.by_id[identifier] = chardev
         return chardev
 
+    def close(self) -> None:
+        """The program ends in order: sockets that clients could connect to go away."""
+        for chardev in self.by_id.values():
+            if chardev.listener is not None:
+                chardev.listener.close()
+
     def _open_stdio(self, chardev: Chardev) -> None:
         if self.daemonized:
             raise QmpError("cannot use stdio with -daemonize")
@@ -179,7 +185,7 @@ def _open_socket(chardev: Chardev, given: Settings, tell_waiting: str) -> None:
         raise QmpError("'delay' and 'nodelay' are mutually exclusive")
     address = _address(given)
     server = given.get("server") in _TRUE
-    _check_socket(given, address, server)
+    _check_socket(given, server)
     if server:
         chardev.listener = network.listen(address, backlog=1)
         if given.get("wait", "on") in _TRUE:
@@ -198,15 +204,10 @@ def _address(given: Settings) -> Settings:
     if "host" in given:
         more = {"to": given["to"]} if "to" in given else {}
         return {"type": "inet", "host": given["host"], "port": given["port"], **more}
-    if "fd" in given:
-        return {"type": "fd", "str": given["fd"]}
-    # Neither of them: a unix socket's path is asked for first.
-    return {"type": "unix", "path": ""}
+    return {"type": "fd", "str": given.get("fd", "")}
 
 
-def _check_socket(given: Settings, address: Settings, server: bool) -> None:
-    if address["type"] == "unix" and "path" not in given:
-        raise QmpError("chardev: socket: no address given")
+def _check_socket(given: Settings, server: bool) -> None:
     if "tls-creds" in given:
         raise QmpError(f"No TLS credentials with id '{given['tls-creds']}'")
     for name in ("telnet", "tn3270", "websocket"):

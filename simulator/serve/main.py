@@ -85,6 +85,7 @@ class _Run:
                 server.add_monitor(monitor)
             background.ready()
             server.serve()
+            start.chardevs.close()
         finally:
             self._terminal.give_back()
             self._pid_file.remove()

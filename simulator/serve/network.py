@@ -156,7 +156,7 @@ def connect(address: dict[str, Any]) -> socket.socket:
 def socket_of_fd(text: str) -> socket.socket:
     """A socket that our parent made and passed on, by its number. Raises QmpError."""
     if not text.lstrip("-").isdigit():
-        raise QmpError(f"Unable to parse FD number {text}: Invalid argument")
+        raise QmpError(f"Unable to parse FD number {text}")
     try:
         sock = socket.socket(fileno=int(text))
     except (OSError, ValueError):

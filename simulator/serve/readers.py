@@ -49,7 +49,10 @@ def daemon_object(start: Start, text: str, shown: str) -> None:
 def chardev(start: Start, text: str, shown: str) -> None:
     opts = chardevs.from_option(text)
     # The storage daemon forgets the options once they have taken effect, and so does not find an id twice.
-    start.options_of("" if start.machine.storage_daemon else "chardev", shown, opts)
+    if start.machine.storage_daemon:
+        start.warn_of(shown, opts.warnings)
+    else:
+        start.options_of("chardev", shown, opts)
 
     async def effect() -> None:
         if opts.id is None:

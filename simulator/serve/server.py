@@ -80,7 +80,6 @@ class Server:
         self._channels: list[Channel] = []
         self._events: dict[int, int] = {}  # descriptor: what the selector watches
         self._nbd_listener: Listener | None = None
-        self._monitor_listeners: list[Listener] = []
         self._signals: Signals | None = None
         machine.on_listen = self._listener_changed
 
@@ -89,8 +88,6 @@ class Server:
         """Start listening for, or talking to, a monitor's client."""
         chardev = monitor.chardev
         listener = chardev.listener
-        if listener is not None:
-            self._monitor_listeners.append(listener)
         if chardev.connected is not None:
             self._add_monitor_socket(monitor, listener, chardev.connected)
         elif listener is not None:
@@ -246,8 +243,6 @@ class Server:
         while not self.machine.gone:
             self.step(None)
         self._say_last_words()
-        for listener in self._monitor_listeners:
-            listener.close()
 
     def step(self, longest_s: float | None) -> None:
         """One round: wait for bytes or the next timer, at most `longest_s`, and let the machine run."""

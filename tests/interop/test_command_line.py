@@ -10,12 +10,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from both_programs import DAEMON, NONE, PC, SYSTEM, SYSTEM_MONITOR, DAEMON_MONITOR, Running, program_path, real
+from both_programs import DAEMON, DAEMON_MONITOR, NONE, PC, SYSTEM, SYSTEM_MONITOR, Running, program_path, real
 
 FILE = "driver=file,node-name=f,filename=disk.raw"
+RAW = "if=none,id=d,file=disk.raw,format=raw"
+SOCKET = "addr.type=unix,addr.path=n.sock"
 
-# Options of a system emulator without devices; our monitor, which asks it to quit, comes behind them. So those that it
-# accepts end with status 0.
+# Options of a system emulator without devices; our monitor, which asks it to quit, comes behind them. So those that
+# it accepts end with status 0.
 ON_NONE: list[tuple[str, ...]] = [
     (),
     ("-nope",),
@@ -52,7 +54,7 @@ ON_NONE: list[tuple[str, ...]] = [
     ("-blockdev", "driver=raw,node-name=r,file.driver=file,file.filename=disk.raw"),
     ("-blockdev", "driver=raw,node-name=r,file.driver=file,file.filename=missing.raw"),
     ("-blockdev", "driver=raw,node-name=r,file=f,file.driver=file"),
-    ("-drive", "if=none,id=d,file=disk.raw,format=raw"),
+    ("-drive", RAW),
     ("-drive", "if=none,id=d,file=disk.raw"),
     ("-drive", "if=none,id=d,file=disk.qcow2"),
     ("-drive", "if=none,id=d,file=disk.qcow2,format=qcow2,cache=none"),
@@ -81,11 +83,19 @@ ON_NONE: list[tuple[str, ...]] = [
     ("-drive", "if=none,id=d,driver=raw,file.driver=file,file.filename=missing.raw"),
     ("-drive", "if=none,id=d,driver=raw"),
     ("-drive", "if=none,id=d,driver=qcow2,node-name=d,file.driver=file,file.filename=disk.qcow2"),
-    ("-drive", "if=none,id=d,file=disk.raw,format=raw", "-drive", "if=none,id=d,file=other.raw,format=raw"),
-    ("-drive", "if=none,id=d,file=disk.raw,format=raw", "-drive", "if=none,id=e,file=disk.raw,format=raw"),
+    ("-drive", RAW, "-drive", "if=none,id=d,file=other.raw,format=raw"),
+    ("-drive", RAW, "-drive", "if=none,id=e,file=disk.raw,format=raw"),
     ("-drive", "if=none,id=f,file=other.raw,format=raw", "-blockdev", FILE),
+    ("-drive", "if=none,id=d,driver=nope"),
+    ("-drive", "if=none,id=d,driver=raw,file.driver=nope"),
+    ("-drive", "if=none,id=d,driver=raw,file.driver=file,file.filename=disk.raw,file.zork=1"),
+    ("-drive", "if=none,id=d,driver=file,filename=disk.raw"),
+    ("-drive", "if=none,id=d,file.filename=disk.raw"),
+    ("-drive", "if=none,id=d,driver=raw,file=missing.raw"),
     ("-drive", "file=disk.raw,format=raw"),
     ("-drive", "if=virtio,file=disk.raw,format=raw"),
+    ("-blockdev", FILE, "-device", "virtio-blk-pci,drive=f"),
+    ("-device", "virtio-rng-pci"),
     ("disk.raw",),
     ("-hda", "missing.raw"),
     ("-device", "nope"),
@@ -146,6 +156,13 @@ ON_NONE: list[tuple[str, ...]] = [
     ("-qmp", "none"),
     ("-qmp", "chardev:nope"),
     ("-qmp", "stdio"),
+    ("-daemonize", "-qmp", "stdio"),
+    ("-chardev", "socket,id=n,path=x.sock,server,nowait"),
+    ("-qmp", "unix:x.sock,server=on,wait=off", "-device", "nope"),
+    ("-qmp", "unix:x.sock,server=on,wait=off", "-pidfile", "pid", "-blockdev", "nope"),
+    ("-device", "nope", "-version"),
+    ("-chardev", ",,", "-version"),
+    ("-version", "-chardev", ",,"),
     ("-qmp", "stdio", "-monitor", "stdio"),
     ("-qmp-pretty", "unix:x.sock,server=on,wait=off"),
     ("-monitor", "none"),
@@ -184,7 +201,6 @@ ON_NONE: list[tuple[str, ...]] = [
     ("-display", "nope"),
     ("-uuid", "nope"),
     ("-vga", "none"),
-    ("-global", "nope"),
     ("-no-user-config", "-nodefaults"),
     ("-D", "log"),
     ("-msg", "timestamp=off"),
@@ -206,6 +222,11 @@ ON_PC: list[tuple[str, ...]] = [
     ("-device", f"{VIRTIO}nope,id=d0"),
     ("-device", "scsi-hd,drive=nope"),
     ("-device", "ide-hd,drive=nope"),
+    ("-device", "ide-hd"),
+    ("-device", "virtio-scsi-pci", "-device", "scsi-hd"),
+    ("-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=nope"),
+    ("-device", "virtio-rng-pci,zork=1"),
+    ("-M", "pc,zork=1"),
     ("-blockdev", FILE, "-device", f"{VIRTIO}f,id=d0"),
     ("-blockdev", FILE, "-device", f"{VIRTIO}f,id=7"),
     ("-blockdev", FILE, "-device", f"{VIRTIO}f,id=d0,zork=1"),
@@ -218,8 +239,8 @@ ON_PC: list[tuple[str, ...]] = [
     ("-blockdev", FILE, "-device", "ide-hd,drive=f,id=d0"),
     ("-blockdev", f"{FILE},read-only=on", "-device", f"{VIRTIO}f"),
     ("-blockdev", f"{FILE},read-only=on", "-device", "ide-hd,drive=f"),
-    ("-drive", "if=none,id=d,file=disk.raw,format=raw", "-device", f"{VIRTIO}d"),
-    ("-drive", "if=none,id=d,file=disk.raw,format=raw", "-device", f"{VIRTIO}d", "-device", f"{VIRTIO}d"),
+    ("-drive", RAW, "-device", f"{VIRTIO}d"),
+    ("-drive", RAW, "-device", f"{VIRTIO}d", "-device", f"{VIRTIO}d"),
     ("-drive", "if=none,id=d", "-device", f"{VIRTIO}d"),
     ("-drive", "if=none,id=d", "-device", "ide-hd,drive=d"),
     ("-drive", "if=none,id=d,file=disk.raw,format=raw,readonly=on", "-device", f"{VIRTIO}d"),
@@ -231,7 +252,6 @@ ON_PC: list[tuple[str, ...]] = [
     ("-hda", "missing.qcow2"),
     ("disk.qcow2",),
     ("-device", "pci-bridge,id=b,chassis_nr=1"),
-    ("-device", "virtio-net-pci"),
     ("-device", "VGA"),
 ]
 
@@ -259,17 +279,16 @@ ON_DAEMON: list[tuple[str, ...]] = [
     ("--export", "{"),
     ("--blockdev", FILE, "--export", "type=nbd,id=e,node-name=f"),
     ("--nbd-server", "addr.type=unix,addr.path=nbd.sock", "--export", "type=nbd,id=e,node-name=f"),
-    ("--nbd-server", "addr.type=unix,addr.path=n.sock", "--blockdev", FILE, "--export", "nbd,id=e,node-name=f"),
-    ("--nbd-server", "addr.type=unix,addr.path=n.sock", "--blockdev", FILE, "--export", "nbd,id=7,node-name=f"),
-    ("--nbd-server", "addr.type=unix,addr.path=n.sock", "--blockdev", FILE,
+    ("--nbd-server", SOCKET, "--blockdev", FILE, "--export", "nbd,id=e,node-name=f"),
+    ("--nbd-server", SOCKET, "--blockdev", FILE, "--export", "nbd,id=7,node-name=f"),
+    ("--nbd-server", SOCKET, "--blockdev", FILE,
      "--export", "nbd,id=e,node-name=f", "--export", "nbd,id=e,node-name=f"),
-    ("--nbd-server", "addr.type=unix,addr.path=n.sock", "--nbd-server", "addr.type=unix,addr.path=m.sock"),
+    ("--nbd-server", SOCKET, "--nbd-server", "addr.type=unix,addr.path=m.sock"),
     ("--nbd-server", "addr.type=unix"),
     ("--nbd-server", "addr.type=nope"),
     ("--nbd-server", ""),
     ("--nbd-server", "addr.type=unix,addr.path=n.sock,zork=1"),
     ("--nbd-server", "addr.type=unix,addr.path=n.sock,max-connections=x"),
-    ("--nbd-server", "addr.type=unix,addr.path=n.sock,tls-creds=nope"),
     ("--nbd-server", "addr.type=unix,addr.path=no-such-directory/n.sock"),
     ("--nbd-server", "addr.type=inet,addr.host=127.0.0.1,addr.port=0"),
     ("--nbd-server", "addr.type=inet,addr.host=127.0.0.1,addr.port=nope"),
@@ -296,6 +315,11 @@ ON_DAEMON: list[tuple[str, ...]] = [
     ("--pidfile", "no-such-directory/pid"),
     ("--pidfile", "pid"),
     ("--pidfile", "pid", "--pidfile", "other"),
+    ("--pidfile", "pid", "--chardev", "socket,id=n,path=x.sock,server=on,wait=off", "--blockdev", "nope"),
+    ("--pid",),
+    ("--chardev", "null,id=n", "--monitor", '{"chardev":"n","pretty":true}'),
+    ("--", "x"),
+    ("-Vh",),
     ("--daemonize", "--blockdev", "driver=file,node-name=f,filename=missing.raw"),
     ("--daemonize", "--pidfile", "no-such-directory/pid"),
     ("--daemonize=x",),
@@ -304,8 +328,6 @@ ON_DAEMON: list[tuple[str, ...]] = [
     ("--version", "--nope"),
     ("--nope", "--version"),
     ("--blockdev", "driver=nope,node-name=f", "--version"),
-    ("--trace", "nope"),
-    ("-T", "block_rw_done"),
 ]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.block import drive, permissions
+from simulator.block import permissions
 from simulator.block.backend import BlockBackend
+from simulator.block.drive import INTERFACES
 from simulator.block.errors import QmpError
 from simulator.monitor import qemu_io
 from simulator.monitor.commands import nodes
 from simulator.monitor.hmp.parser import HmpError, next_word, take_flags, words_of
-from simulator.qapi import keyval
+from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -115,14 +116,15 @@ async def drive_add(machine: Machine, rest: str) -> str:
     if "n" in flags:
         await nodes.blockdev_add(machine, _node_options(machine, words[1]))
         return ""
-    interface, identifier = await drive.add_drive(machine.graph, machine.schema, words[1])
+    try:
+        opts = machine.drives.parse(words[1])
+    except qemu_opts.OptionError as error:
+        raise HmpError(f"{error.desc}\n{error.hint}".rstrip("\n")) from None
+    interface, identifier = await machine.drives.add(machine.schema, opts)
     if interface != "none":
         await _drive_del(machine, identifier)
-        raise HmpError(f"Can't hot-add drive to type {_INTERFACES.index(interface)}")
+        raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")
     return "OK\n"
-
-
-_INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")  # BlockInterfaceType
 
 
 def _node_options(machine: Machine, text: str) -> dict[str, Any]:
@@ -156,6 +158,7 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
         await backend.remove()
     del machine.graph.backends[identifier]
     backend.name = ""
+    machine.drives.forget(identifier)
 
 
 COMMANDS = {

@@ -26,6 +26,7 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.qemu import QemuBackend
 from scenarios.backends.run_directory import process_start_time
+from scenarios.backends.sim_process import open_backend as open_sim_process
 from scenarios.backends.storage_daemon import StorageDaemonBackend
 from scenarios.language.steps import Disk, Scenario
 
@@ -33,9 +34,18 @@ MIB = 1 << 20
 SECOND = 1_000_000_000
 Body = Callable[[Session], Coroutine[Any, Any, None]]
 
+
+def sim_process(argument: str) -> AsyncioBackend:
+    backend = open_sim_process(f"sim-process:{argument}", argument)
+    assert isinstance(backend, AsyncioBackend)
+    return backend
+
+
 BACKENDS: dict[str, AsyncioBackend] = {
     "qemu": QemuBackend("qemu"),
     "storage-daemon": StorageDaemonBackend("storage-daemon"),
+    "sim-process:7.2": sim_process("7.2"),
+    "sim-process:7.2+storage-daemon": sim_process("7.2+storage-daemon"),
 }
 
 

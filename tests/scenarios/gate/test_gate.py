@@ -75,6 +75,7 @@ def run_case(scenario: Any, backend: Any, method: str, seed: int) -> Done:
 class PretendedBackend:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.version = ""
 
     def probe(self) -> None:
         if self.name == "qemu:/missing":

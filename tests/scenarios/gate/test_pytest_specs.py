@@ -24,6 +24,7 @@ from scenarios.run.history import GuestOp
 class Backend:
     def __init__(self, name):
         self.name = name
+        self.version = ""
     def probe(self):
         if self.name == "broken":
             raise SetupError("it never opened its socket")
