@@ -59,7 +59,7 @@ class SimSession(Session):
         self.host.make_directories(_DIRECTORY)
         self._version, self._scenario, self._features, self._seed = version, scenario, features, seed
         self._events: list[dict[str, Any]] = []
-        self._event_came: Future | None = None
+        self._wait_for_events: list[Future] = []
         self._pending: list[Future] = []
         self._known_files: set[str] = set()
         self._status: int | None = None
@@ -131,8 +131,16 @@ class SimSession(Session):
         return self._events
 
     def _on_event(self) -> None:
-        if self._event_came is not None and not self._event_came.done():
-            self._event_came.set_result()
+        waiting, self._wait_for_events = self._wait_for_events, []
+        for each in waiting:
+            if not each.done():
+                each.set_result()
+
+    async def _next_event(self, what: str, until_ns: int) -> None:
+        """Until something happens in the machine; lanes of a `together` may wait at the same time."""
+        came = self.new_future(what)
+        self._wait_for_events.append(came)
+        await self.within(came, what, until_ns - self.scheduler.now_ns)
 
     def _on_output(self) -> None:
         for line in self._monitor.take().splitlines():
@@ -177,8 +185,7 @@ class SimSession(Session):
             seen = len(events)
             if self.machine.gone:
                 raise MachineGone(self._ending())
-            self._event_came = self.new_future(what)
-            await self.within(self._event_came, what, until_ns - self.scheduler.now_ns)
+            await self._next_event(what, until_ns)
 
     # -- data
     async def ensure_nbd_server(self) -> None:
@@ -296,8 +303,7 @@ class SimSession(Session):
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         until_ns = self.scheduler.now_ns + timeout_ns
         while not self.machine.gone:
-            self._event_came = self.new_future("the machine's end")
-            await self.within(self._event_came, "the machine's end", until_ns - self.scheduler.now_ns)
+            await self._next_event("the machine's end", until_ns)
         if self._status is None:
             self._die(0)
         return self._status, "\n".join(self.machine.warnings)

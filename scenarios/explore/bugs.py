@@ -248,6 +248,7 @@ CATALOGUE = {
             CopyBeforeWrite,
             "discard",
             _discards_at_once,
+            search="snapshot-access",
             features=("discard",),
         ),
         Bug(

@@ -65,11 +65,19 @@ def cuts(draw: st.DrawFn, method: str) -> steps.Scenario:
     write = st.builds(
         i.GuestDoes, st.just("write"), st.integers(0, len(named) - 1), places.spots, st.just(False)
     )
-    writes = draw(st.lists(write, min_size=2, max_size=4))
-    guest = writes * draw(st.integers(1, 30))
+    writes: list[i.Intent] = list(draw(st.lists(write, min_size=2, max_size=4)))
+    guest = [*_scratch_made(list(named)[-1], method), *writes * draw(st.integers(5, 40))]
     take = i.Take("a", 0, 0, False, False)
-    drawn: list[i.Intent] = [i.Beside([list(guest), [take]]), *writes, i.CopyAll(0, -1, 1, 1)]
+    drawn: list[i.Intent] = [i.Beside([guest, [take]]), *writes, i.CopyAll(0, -1, 1, 1)]
     return scenario_of(named, drawn, method, limits_for(method), name="one point in time for several disks")
+
+
+def _scratch_made(disk: str, method: str) -> list[i.Intent]:
+    """Waits for what comes right before T: the end of the jobs that make a scratch image, one for the file and with
+    qcow2 (the overlay's own format) one more to format it."""
+    data = {"id": f"a-{disk}-create", "status": "null"}
+    made = steps.Step(event=steps.Event(name="JOB_STATUS_CHANGE", data=data))
+    return [i.Plain(made)] * (2 if method == "overlay" else 1)
 
 
 @st.composite
@@ -136,6 +144,7 @@ class Maker:
             i.Finish: self._end,
             i.Beside: self._together,
             i.Other: self._other,
+            i.Plain: lambda plain: [plain.step],
         }
 
     def steps(self, intent: i.Intent) -> list[steps.Step]:
@@ -164,7 +173,7 @@ class Maker:
             return [steps.Step(guest=steps.Guest(disk=disk, flush=True))]
         at, length = intent.spot.on(self.world.disks[disk].size, self.aligned)
         if intent.kind != "read":
-            self.world.written(disk, at, length)
+            self.world.written(disk, at, length, surely=intent.kind != "discard")
         request: Any
         if intent.kind == "write":
             request = steps.Write(at=at, length=length)
@@ -303,10 +312,10 @@ class Maker:
 
     def _add_bitmap(self, disk: str) -> list[steps.Step]:
         """Added, or emptied where there is one: both begin to record anew."""
-        if disk in self.world.dirty:
-            self.world.dirty[disk] = set()
+        there = disk in self.world.dirty
+        self.world.bitmap_emptied(disk)
+        if there:
             return [_bitmap_step("clear", disk)]
-        self.world.dirty[disk] = set()
         return [_bitmap_step("add", disk, granularity=GRANULARITY_BYTES)]
 
 

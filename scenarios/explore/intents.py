@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from scenarios.explore.places import CLUSTER_BYTES, Spot, edges, spots
+from scenarios.language.steps import Step
 
 IDS = ("a", "b", "c")
 ENDINGS = ("cancel", "remove-export-hard", "remove-export", "stop-server")
@@ -105,7 +106,13 @@ class Other(NamedTuple):
     disk: int = 0
 
 
-Intent = GuestDoes | Take | ReadSome | CopyAll | Ask | Finish | Beside | Other
+class Plain(NamedTuple):
+    """A step as it stands, which is possible anywhere."""
+
+    step: Step
+
+
+Intent = GuestDoes | Take | ReadSome | CopyAll | Ask | Finish | Beside | Other | Plain
 
 _number = st.integers(0, _MOST_NUMBER)
 

@@ -12,7 +12,7 @@ GRANULARITY_BYTES = 65536
 
 class Alive:
     """A point in time. `deaf`: its export went with the NBD server. `dirty`: granules that its copy of the bitmap
-    must show by disk; a disk is left out where a race decides."""
+    must show by disk; a disk is left out where that is not known."""
 
     def __init__(self, disks: list[str], bitmap: str | None, dirty: Mapping[str, frozenset[int]]) -> None:
         self.disks, self.bitmap, self.dirty = disks, bitmap, dirty
@@ -20,12 +20,14 @@ class Alive:
 
 
 class World:
-    """`dirty`: granules written since the disk's bitmap was added, by disk that has one."""
+    """`dirty`: granules written since the disk's bitmap was added, by disk that has one; `unsure`: those that were
+    discarded, which the filter of a backup job does not pass on."""
 
     def __init__(self, disks: Mapping[str, steps.Disk]) -> None:
         self.disks = disks
         self.alive: dict[str, Alive] = {}
         self.dirty: dict[str, set[int]] = {}
+        self.unsure: dict[str, set[int]] = {}
         self.gone = False
         # Within `together`: what other lanes may name meanwhile, and what must not be known for sure.
         self.taken: set[str] = set()
@@ -34,7 +36,7 @@ class World:
     def lane(self, taken: set[str]) -> World:
         """The same world as one lane of a `together` sees it. `taken` is shared by all lanes."""
         lane = World(self.disks)
-        lane.alive, lane.dirty = dict(self.alive), self.dirty
+        lane.alive, lane.dirty, lane.unsure = dict(self.alive), self.dirty, self.unsure
         lane.taken, lane.racing = taken, True
         return lane
 
@@ -47,14 +49,20 @@ class World:
             for name in lane.alive.keys() - before:
                 self.alive[name] = lane.alive[name]
 
-    def written(self, disk: str, at: int, length: int) -> None:
+    def bitmap_emptied(self, disk: str) -> None:
+        self.dirty[disk], self.unsure[disk] = set(), set()
+
+    def written(self, disk: str, at: int, length: int, surely: bool) -> None:
         if disk in self.dirty:
             last = (at + length - 1) // GRANULARITY_BYTES
-            self.dirty[disk].update(range(at // GRANULARITY_BYTES, last + 1))
+            touched = self.dirty if surely else self.unsure
+            touched[disk].update(range(at // GRANULARITY_BYTES, last + 1))
 
     def taken_point(self, disks: list[str], bitmap: str | None) -> Alive:
-        known = {} if self.racing else {disk: frozenset(self.dirty.get(disk, ())) for disk in disks}
-        return Alive(disks, bitmap, known if bitmap else {})
+        known: dict[str, frozenset[int]] = {}
+        if bitmap is not None and not self.racing:
+            known = {disk: frozenset(self.dirty[disk]) for disk in disks if self.unsure[disk] <= self.dirty[disk]}
+        return Alive(disks, bitmap, known)
 
     def machine_ended(self, restarted: bool) -> None:
         """Points in time and bitmaps live in the machine."""

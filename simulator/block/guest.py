@@ -32,6 +32,10 @@ class GuestDevice:
         self.backend_path = f"{path}/{below}" if below else path
         self.backend = backend
 
+    def is_backend_path(self, path: str) -> bool:
+        """Whether a path, perhaps without its beginning, leads to the part that holds the backend."""
+        return path == self.backend_path or (path[:1] != "/" and self.backend_path.endswith(f"/{path}"))
+
     @property
     def drive_name(self) -> str:
         """What qom-get shows as `drive`: the drive's id, or the node's name."""
@@ -50,9 +54,9 @@ class GuestDevices:
         self.by_path: dict[str, GuestDevice] = {}
 
     def find(self, id_or_path: str) -> GuestDevice | None:
-        """By qdev id, by path, or by the path of the part below that holds the backend."""
+        """By qdev id, by path, or by the path of the part below that holds the backend; the end of a path will do."""
         for device in self.by_path.values():
-            if id_or_path in (device.device_id or None, device.path, device.backend_path):
+            if id_or_path in (device.device_id or None, device.path) or device.is_backend_path(id_or_path):
                 return device
         return None
 

@@ -27,8 +27,31 @@ START_S = 10.0
 Step = tuple[str, dict[str, Any]] | None
 
 
-def cycle(directory: str) -> list[Step]:
-    """One fleecing cycle on a raw disk `vda` under the raw node `top`: 11 commands and one NBD session."""
+def overlay_cycle(directory: str) -> list[Step]:
+    """One fleecing cycle as libvirt does it on a raw disk `vda`: 11 commands and one NBD session."""
+    unix = {"type": "unix", "data": {"path": f"{directory}/nbd.sock"}}
+    scratch = {"driver": "qcow2", "file": "scratch-file"}
+    return [
+        (
+            "blockdev-add",
+            {"driver": "file", "node-name": "scratch-file", "filename": f"{directory}/scratch.raw"},
+        ),
+        ("blockdev-create", {"job-id": "create", "options": {**scratch, "size": DISK_BYTES}}),
+        ("job-dismiss", {"id": "create"}),
+        ("blockdev-add", {**scratch, "node-name": "export", "backing": "vda"}),
+        ("nbd-server-start", {"addr": unix}),
+        ("blockdev-backup", {"job-id": "backup", "device": "vda", "target": "export", "sync": "none"}),
+        ("block-export-add", {"type": "nbd", "id": "export", "node-name": "export"}),
+        None,
+        ("block-job-cancel", {"device": "backup"}),
+        ("nbd-server-stop", {}),
+        ("blockdev-del", {"node-name": "export"}),
+        ("blockdev-del", {"node-name": "scratch-file"}),
+    ]
+
+
+def filter_cycle(directory: str) -> list[Step]:
+    """The same by copy-before-write and snapshot-access, under the raw node `top`: 11 commands, one session."""
     unix = {"type": "unix", "data": {"path": f"{directory}/nbd.sock"}}
     back = {"driver": "raw", "node-name": "top", "file": "vda"}
     return [
@@ -40,7 +63,7 @@ def cycle(directory: str) -> list[Step]:
         ("blockdev-reopen", {"options": [{**back, "file": "cbw"}]}),
         ("blockdev-add", {"driver": "snapshot-access", "node-name": "access", "file": "cbw"}),
         ("nbd-server-start", {"addr": unix}),
-        ("block-export-add", {"type": "nbd", "id": "export", "node-name": "access", "name": "access"}),
+        ("block-export-add", {"type": "nbd", "id": "export", "node-name": "access", "name": "export"}),
         None,
         ("nbd-server-stop", {}),
         ("blockdev-del", {"node-name": "access"}),
@@ -71,7 +94,6 @@ class Simulated:
         self.command("qmp_capabilities", {})
         for options in disk_nodes(""):
             self.command("blockdev-add", options)
-        self._cycle = cycle("")
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
         self._monitor.receive(json.dumps({"execute": name, "arguments": arguments}).encode())
@@ -80,10 +102,10 @@ class Simulated:
         if b'"error"' in answered:
             raise AssertionError(f"{name}: {answered.decode()}")
 
-    def run_cycle(self) -> None:
-        for step in self._cycle:
+    def run(self, cycle: list[Step]) -> None:
+        for step in cycle:
             if step is None:
-                self.read_session("access")
+                self.read_session("export")
             else:
                 self.command(*step)
 
@@ -133,18 +155,19 @@ class Real:
         self.command("qmp_capabilities", {})
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
+        """Send it and wait for its reply, and for the job of blockdev-create to have concluded."""
         self._socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
-        while True:
+        awaited = [b'{"return"'] + ([b'"status": "concluded"'] if name == "blockdev-create" else [])
+        while awaited:
             line = self._file.readline()
             if not line or line.startswith(b'{"error"'):
                 raise AssertionError(f"{name}: {line.decode() or 'the program has ended'}")
-            if line.startswith(b'{"return"'):
-                return
+            awaited = [mark for mark in awaited if mark not in line]
 
-    def run_cycle(self) -> None:
-        for step in cycle(str(self._directory)):
+    def run(self, cycle: list[Step]) -> None:
+        for step in cycle:
             if step is None:
-                self.read_session("access")
+                self.read_session("export")
             else:
                 self.command(*step)
 

@@ -79,7 +79,7 @@ async def run_qemu_io(machine: Machine, rest: str) -> str:
         found = machine.devices.find(device)
         if found is None:
             raise QmpError(f"Device '{device}' not found", "DeviceNotFound")
-        if device != found.backend_path:
+        if not found.is_backend_path(device):
             raise QmpError("Device does not have a block device backend")
         return await _on_backend(machine, found.backend, command)
     backend = machine.graph.backends.get(device)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # A command gets the rest of its line and returns what it prints, lines ended with "\n".
 HmpCommand = Callable[["Machine", str], Coroutine[Any, Any, str]]
 
-_MODULES = ("block", "jobs", "machine", "nbd")
+_MODULES = ("block", "help", "jobs", "machine", "nbd")
 _commands: dict[str, HmpCommand] = {}
 
 
