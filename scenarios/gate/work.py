@@ -58,10 +58,10 @@ def run_one(case: Case, keep_story: bool = False) -> Result:
 def _as_known(case: Case, result: Result) -> Result:
     """A finding that the list of known ones explains in full becomes "known"; one that should show and does not is
     named as fixed."""
-    known = entry_for(case.label, case.method, open_once(case.backend).version)
+    known = entry_for(case.label, case.method, case.backend, open_once(case.backend).version)
     if known is None:
         return result
-    if result.outcome == "finding" and {finding.judge for finding in result.findings} == {known.judge}:
+    if result.outcome == "finding" and {finding.judge for finding in result.findings} == set(known.judges):
         return msgspec.structs.replace(result, outcome="known", reason=f"{known.id}: {known.reason.strip()}")
     return msgspec.structs.replace(result, fixed=known.id) if result.outcome == "holds" else result
 

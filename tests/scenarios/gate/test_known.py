@@ -27,7 +27,8 @@ def test_entries_name_specs_and_methods_that_exist(entry: Known) -> None:
         assert entry.method in (scenario.methods or [""]), label
 
 
-CASES = [(entry, label) for entry in ENTRIES for label in entry.specs]
+# Those that the simulator has too.
+CASES = [(entry, label) for entry in ENTRIES if not entry.only_on for label in entry.specs]
 
 
 @pytest.mark.parametrize(("entry", "label"), CASES, ids=[f"{entry.id}-{label}" for entry, label in CASES])
@@ -59,7 +60,7 @@ def test_another_judge_s_finding_is_no_known_one(monkeypatch: pytest.MonkeyPatch
     )
     (scenario,) = load_specs([spec])
     entry = Known(
-        id="x", versions=["7.2"], method="", judge="point_in_time", specs=["any"], reason="r", source="s"
+        id="x", versions=["7.2"], method="", judges=["point_in_time"], specs=["any"], reason="r", source="s"
     )
     monkeypatch.setattr(work, "entry_for", lambda *_: entry)
     result = work.run_one(Case(scenario, "sim:7.2", "", 0))
@@ -68,7 +69,7 @@ def test_another_judge_s_finding_is_no_known_one(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_version_that_is_not_named_has_no_known_findings() -> None:
-    assert known.entry_for(ENTRIES[0].specs[0], ENTRIES[0].method, "11.1") is None
+    assert known.entry_for(ENTRIES[0].specs[0], ENTRIES[0].method, "sim:11.1", "11.1") is None
 
 
 def test_a_broken_list_is_told_with_its_place(tmp_path: Path) -> None:
@@ -76,3 +77,18 @@ def test_a_broken_list_is_told_with_its_place(tmp_path: Path) -> None:
     broken.write_text("[[known]]\nid = 7\n")
     with pytest.raises(KnownFileError, match=r"known\.toml.*id"):
         known.load(broken)
+
+
+def test_a_defect_of_the_process_is_known_only_where_there_is_one() -> None:
+    crash = next(entry for entry in ENTRIES if entry.only_on)
+    found = {
+        backend: known.entry_for(crash.specs[0], crash.method, backend, crash.versions[0])
+        for backend in ("qemu", "qemu:/opt/qemu", "storage-daemon", "sim:7.2", "sim-process:7.2")
+    }
+    assert found == {
+        "qemu": crash,
+        "qemu:/opt/qemu": crash,
+        "storage-daemon": crash,
+        "sim:7.2": None,
+        "sim-process:7.2": None,
+    }
