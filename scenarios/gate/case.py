@@ -47,9 +47,9 @@ class FindingText(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """What came of one case, small enough to be sent between processes. This is also a line of --json.
 
-    `reason` says why it is not applicable or broken, or what is known of a known finding. `fixed` names the known
-    finding that did not show although it should have. `unknown` holds judges that could not tell, with
-    reasons. `story` is the run record by record, kept for replay only.
+    `reason` says why it is not applicable or broken, or what is known of a known finding. `fixed` names
+    the known finding that did not show although it should have. `unknown` holds judges that could not
+    tell, with reasons. `story` is the run record by record, kept for replay only.
     """
 
     spec: str

@@ -12,9 +12,10 @@ PATH = Path(__file__).resolve().parents[2] / "ci" / "known_differences.toml"
 
 
 class Known(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One defect: on these `versions` (major.minor) these `specs` (labels), run with `method` ("" for none), show
-    findings of `judges` and of no other. `only_on`: the backends that show it, by the beginning of their names, where
-    not all of that version do, as when the simulator does not crash with QEMU."""
+    """One defect: on these `versions` (major.minor) these `specs` (labels), run with `method` ("" for
+    none), show findings of `judges` and of no other. `only_on`: the backends that show it, by the
+    beginning of their names, where not all of that version do, as when the simulator does not crash with
+    QEMU."""
 
     id: str
     versions: list[str]

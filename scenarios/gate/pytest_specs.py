@@ -100,7 +100,7 @@ class SpecItem(pytest.Item):
         result = excinfo.value.result
         lines = [f"{self.case.scenario.name}: {result.outcome}", *result.reason.splitlines()]
         if result.fixed:
-            lines.append(f"fixed: take {result.fixed} out of ci/known_differences.toml for this spec and version")
+            lines.append(f"fixed: take {result.fixed} out of ci/known_differences.toml for this case")
         for finding in result.findings:
             lines += [
                 f"{finding.judge}: {finding.explanation}",

@@ -100,7 +100,9 @@ def _tell_known(table: Table, cases: Sequence[Case], results: Sequence[Result]) 
             by_reason.setdefault(result.reason, []).append(_title(case))
         if result.fixed:
             fixed.append(f"{result.fixed}: {_title(case)}")
-    lines = [line for reason, titles in by_reason.items() for line in (reason, *(f"  {title}" for title in titles))]
+    lines = []
+    for reason, titles in by_reason.items():
+        lines += [reason, *(f"  {title}" for title in titles)]
     for line in _titled("known findings", lines):
         table.line(line)
     for line in _titled("fixed: known findings that did not show", fixed):

@@ -13,7 +13,13 @@ from rich.text import Text
 
 from scenarios.gate.case import Case, Result
 
-COLOURS = {"holds": "green", "finding": "bold red", "known": "yellow", "not-applicable": "dim", "broken": "bold magenta"}
+COLOURS = {
+    "holds": "green",
+    "finding": "bold red",
+    "known": "yellow",
+    "not-applicable": "dim",
+    "broken": "bold magenta",
+}
 
 
 class Table:

@@ -56,8 +56,8 @@ def run_one(case: Case, keep_story: bool = False) -> Result:
 
 
 def _as_known(case: Case, result: Result) -> Result:
-    """A finding that the list of known ones explains in full becomes "known"; one that should show and does not is
-    named as fixed."""
+    """A finding that the list of known ones explains in full becomes "known"; one that should show and
+    does not is named as fixed."""
     known = entry_for(case.label, case.method, case.backend, open_once(case.backend).version)
     if known is None:
         return result
