@@ -1,4 +1,5 @@
-"""One simulated QEMU: its block graph, jobs, exports and monitors on one scheduler. No sockets, no host clock."""
+"""One simulated QEMU: its block graph, jobs, exports and monitors on one scheduler. No sockets, no host
+clock."""
 
 from __future__ import annotations
 
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 class Machine:
     """A `qemu-system` or, with `storage_daemon`, a `qemu-storage-daemon` of one version.
 
-    `host` is the file system it sees. `scheduler` may be shared with clients that run in the same virtual time.
-    `epoch_ns` is the host's time at power-on, for time stamps. Bytes for a monitor go in by the Session that
-    `connect_monitor` returns; NBD bytes by what `connect_nbd` returns; nothing happens until the scheduler runs.
+    `host` is the file system it sees. `scheduler` may be shared with clients that run in the same virtual
+    time. `epoch_ns` is the host's time at power-on, for time stamps. Bytes for a monitor go in by the
+    Session that `connect_monitor` returns; NBD bytes by what `connect_nbd` returns; nothing happens until the
+    scheduler runs.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class Machine:
         self.warnings: list[str] = self.graph.warnings  # standard error
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply
-        # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd alone.
+        # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd
+        # alone.
         self.listen: Callable[[dict[str, Any]], Any] | None = None
         self.on_listen: Callable[[Any], None] = _nobody_listens
         self._schema: Schema | None = None
@@ -105,7 +108,10 @@ class Machine:
         return type_name in self.version.recorded(self.binary, "objects")["device"]
 
     def is_pci_device(self, type_name: str) -> bool:
-        parents = {entry["name"]: entry.get("parent") for entry in self.version.recorded(self.binary, "objects")["types"]}
+        parents = {
+            entry["name"]: entry.get("parent")
+            for entry in self.version.recorded(self.binary, "objects")["types"]
+        }
         ancestor: str | None = type_name
         while ancestor is not None and ancestor != "pci-device":
             ancestor = parents.get(ancestor)
@@ -125,7 +131,9 @@ class Machine:
         machines = self.version.recorded(self.binary, "queries")["query-machines"]["return"]
         full = next((entry["name"] for entry in machines if entry.get("alias") == name), name)
         type_name = f"{full}-machine"
-        return type_name, _property_names(self.version.recorded(self.binary, "objects")["object"].get(type_name))
+        return type_name, _property_names(
+            self.version.recorded(self.binary, "objects")["object"].get(type_name)
+        )
 
     def print(self, text: str) -> None:
         if text:
@@ -175,7 +183,8 @@ class Machine:
 
     # -- NBD
     def connect_nbd(self) -> NbdConnection:
-        """A client has connected to the NBD server's socket. Raises ConnectionRefusedError if there is none."""
+        """A client has connected to the NBD server's socket. Raises ConnectionRefusedError if there is
+        none."""
         if self.nbd_server is None:
             raise ConnectionRefusedError("no NBD server is listening")
         return self.nbd_server.connect()
@@ -227,8 +236,8 @@ class Machine:
             await self.graph.release(node)
 
     def kill(self) -> None:
-        """SIGKILL, as clients see it: their connections close. Nothing is written back; what the machine held on
-        the host is for whoever kills it to let go."""
+        """SIGKILL, as clients see it: their connections close. Nothing is written back; what the machine
+        held on the host is for whoever kills it to let go."""
         self.gone = True
         if self.nbd_server is not None:
             self.nbd_server.drop_all()

@@ -1,1 +1,2 @@
-"""Scenarios that nobody wrote: strategies that draw them, properties of any scenario, and bugs to try both on."""
+"""Scenarios that nobody wrote: strategies that draw them, properties of any scenario, and bugs to try both
+on."""

@@ -1,7 +1,7 @@
 """Bugs to be switched on in the simulator, to see that properties and judges find what they are there for.
 
-Each replaces one method of a class of the simulator for a while, from outside: no bug's code lives in it. They work on
-the backends that run in this process (``sim:``) only.
+Each replaces one method of a class of the simulator for a while, from outside: no bug's code lives in it.
+They work on the backends that run in this process (``sim:``) only.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from scenarios.explore import wrong_methods as wrong
 from simulator.block.block_copy import BlockCopyState
 from simulator.block.drivers.copy_before_write import CopyBeforeWrite
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.nbd_server import NbdConnection
 from simulator.block.node import Node
-from simulator.engine.task import interleave
 from simulator.jobs.actions.backup import BlockdevBackup
 from simulator.jobs.actions.bitmaps import BitmapAdd, BitmapClear
 from simulator.jobs.backup import BackupJob
 from simulator.jobs.block_job import BlockJob
 from simulator.jobs.job import Job
 
-
-# Which scenarios to draw to find a bug: any of a method, those where requests meet, a cut over several disks, failing
-# transactions.
+# Which scenarios to draw to find a bug: any of a method, those where requests meet, a cut over several disks,
+# failing transactions.
 SEARCHES = ("overlay", "snapshot-access", "meeting-overlay", "meeting-snapshot-access", "cut", "transaction")
 
 
 class Bug(NamedTuple):
-    """`make(original)` is the method with the bug in it. `shows` says what a scenario needs for the bug to do any
-    harm; so do, for strategies that draw scenarios, `search` (SEARCHES) and `features` (intents.FEATURES)."""
+    """`make(original)` is the method with the bug in it. `shows` says what a scenario needs for the bug to do
+    any harm; so do, for strategies that draw scenarios, `search` (SEARCHES) and `features`
+    (intents.FEATURES)."""
 
     name: str
     what: str
@@ -42,178 +42,6 @@ class Bug(NamedTuple):
     features: tuple[str, ...] = ()
 
 
-# ---------------------------------------------------------------- copy before write
-
-
-def _copies_too_late(original: Any) -> Any:
-    async def write(self: CopyBeforeWrite, offset: int, payload: bytes, flags: int) -> None:
-        await self.file.write(offset, payload, flags)
-        await self._copy_before(offset, len(payload), flags)
-
-    return write
-
-
-def _skips_last_cluster(original: Any) -> Any:
-    async def copy_before(self: CopyBeforeWrite, offset: int, length: int, flags: int) -> None:
-        whole = self.node.size_bytes - self.node.size_bytes % self.copy_state.cluster_bytes
-        end = min(offset + length, whole)
-        if offset < end:
-            await original(self, offset, end - offset, flags)
-
-    return copy_before
-
-
-def _copies_first_cluster_only(original: Any) -> Any:
-    async def copy_before(self: CopyBeforeWrite, offset: int, length: int, flags: int) -> None:
-        unit = self.copy_state.cluster_bytes
-        await original(self, offset, min(length, unit - offset % unit), flags)
-
-    return copy_before
-
-
-def _discards_at_once(original: Any) -> Any:
-    async def discard(self: CopyBeforeWrite, offset: int, length: int) -> None:
-        await self.file.discard(offset, length)
-
-    return discard
-
-
-def _zeroes_at_once(original: Any) -> Any:
-    async def write_zeroes(self: CopyBeforeWrite, offset: int, length: int, flags: int) -> None:
-        await self.file.write_zeroes(offset, length, flags)
-
-    return write_zeroes
-
-
-def _ignores_what_is_copied(original: Any) -> Any:
-    def lock(self: CopyBeforeWrite, offset: int, end: int) -> Any:
-        return self.file, self._frozen.add(offset, end - offset), end - offset
-
-    return lock
-
-
-def _does_not_freeze(original: Any) -> Any:
-    def lock(self: CopyBeforeWrite, offset: int, end: int) -> Any:
-        edge, frozen, length = original(self, offset, end)
-        if frozen is not None:
-            self._frozen.remove(frozen)
-        return edge, None, length
-
-    return lock
-
-
-def _copies_without_serialising(original: Any) -> Any:
-    def init(self: BlockCopyState, *args: Any, **options: Any) -> None:
-        original(self, *args, **options)
-        self._write_flags = 0
-
-    return init
-
-
-# ---------------------------------------------------------------- requests
-
-
-def _does_not_wait(original: Any) -> Any:
-    async def wait(self: Node, request: Any) -> None:
-        return None
-
-    return wait
-
-
-def _zeroes_leave_no_mark(original: Any) -> Any:
-    async def write_zeroes(self: Node, offset: int, length: int, flags: int = 0) -> None:
-        recording = [bitmap for bitmap in self.bitmaps if bitmap.name is not None and bitmap.enabled]
-        for bitmap in recording:
-            bitmap.enabled = False
-        try:
-            await original(self, offset, length, flags)
-        finally:
-            for bitmap in recording:
-                bitmap.enabled = True
-
-    return write_zeroes
-
-
-def _writes_short(original: Any) -> Any:
-    async def write(self: Qcow2, offset: int, payload: bytes, flags: int) -> None:
-        short = payload[:-512] if len(payload) > self.cluster_bytes else payload
-        await original(self, offset, short, flags)
-
-    return write
-
-
-# ---------------------------------------------------------------- jobs and transactions
-
-
-def _abort_leaves_the_job(original: Any) -> Any:
-    async def abort(self: BlockdevBackup) -> None:
-        return None
-
-    return abort
-
-
-def _abort_forgets(original: Any) -> Any:
-    async def abort(self: Any) -> None:
-        return None
-
-    return abort
-
-
-def _lets_go_early(original: Any) -> Any:
-    async def prepare(self: BlockdevBackup) -> None:
-        await original(self)
-        source, self._source = self._source, None
-        if source is not None:
-            source.drained_end()
-        for _ in range(20):
-            await interleave()
-
-    return prepare
-
-
-def _leaves_the_filter(original: Any) -> Any:
-    async def clean(self: BackupJob) -> None:
-        await self.remove_all_nodes()
-
-    return clean
-
-
-def _ends_twice(original: Any) -> Any:
-    def announce_cancelled(self: BlockJob) -> None:
-        original(self)
-        original(self)
-
-    return announce_cancelled
-
-
-def _stays_concluded(original: Any) -> Any:
-    async def end(self: Job) -> None:
-        if self.job_type == "backup":
-            self.auto_dismiss = False
-        await original(self)
-
-    return end
-
-
-def _progress_as_text(original: Any) -> Any:
-    def job_info(self: Job) -> dict[str, Any]:
-        return {**original(self), "current-progress": str(self.progress.current)}
-
-    return job_info
-
-
-# ---------------------------------------------------------------- NBD
-
-
-def _does_not_see_it_go(original: Any) -> Any:
-    def receive_eof(self: NbdConnection) -> None:
-        if self.in_flight:
-            self.in_flight += 1
-        original(self)
-
-    return receive_eof
-
-
 CATALOGUE = {
     bug.name: bug
     for bug in (
@@ -223,7 +51,7 @@ CATALOGUE = {
             "a write after T",
             CopyBeforeWrite,
             "write",
-            _copies_too_late,
+            wrong.copies_too_late,
         ),
         Bug(
             "cbw-skips-last-cluster",
@@ -231,7 +59,7 @@ CATALOGUE = {
             "a disk of an odd size, a write to its end after T",
             CopyBeforeWrite,
             "_copy_before",
-            _skips_last_cluster,
+            wrong.skips_last_cluster,
         ),
         Bug(
             "cbw-copies-first-cluster-only",
@@ -239,7 +67,7 @@ CATALOGUE = {
             "a long write after T",
             CopyBeforeWrite,
             "_copy_before",
-            _copies_first_cluster_only,
+            wrong.copies_first_cluster_only,
         ),
         Bug(
             "cbw-discards-at-once",
@@ -247,7 +75,7 @@ CATALOGUE = {
             "a discard after T",
             CopyBeforeWrite,
             "discard",
-            _discards_at_once,
+            wrong.discards_at_once,
             search="snapshot-access",
             features=("discard",),
         ),
@@ -257,7 +85,7 @@ CATALOGUE = {
             "zeroes after T",
             CopyBeforeWrite,
             "write_zeroes",
-            _zeroes_at_once,
+            wrong.zeroes_at_once,
             features=("zero",),
         ),
         Bug(
@@ -266,7 +94,7 @@ CATALOGUE = {
             "snapshot-access, a write after T",
             CopyBeforeWrite,
             "_lock",
-            _ignores_what_is_copied,
+            wrong.ignores_what_is_copied,
             search="snapshot-access",
         ),
         Bug(
@@ -275,7 +103,7 @@ CATALOGUE = {
             "snapshot-access, a read while the guest writes there",
             CopyBeforeWrite,
             "_lock",
-            _does_not_freeze,
+            wrong.does_not_freeze,
             search="meeting-snapshot-access",
         ),
         Bug(
@@ -284,7 +112,7 @@ CATALOGUE = {
             "overlay, a read while the guest writes there",
             BlockCopyState,
             "__init__",
-            _copies_without_serialising,
+            wrong.copies_without_serialising,
             search="meeting-overlay",
         ),
         Bug(
@@ -293,7 +121,7 @@ CATALOGUE = {
             "overlay, a read while the guest writes there",
             Node,
             "_wait_for_overlapping",
-            _does_not_wait,
+            wrong.does_not_wait,
             search="meeting-overlay",
         ),
         Bug(
@@ -302,7 +130,7 @@ CATALOGUE = {
             "a bitmap, zeroes before T, a map of the bitmap",
             Node,
             "write_zeroes",
-            _zeroes_leave_no_mark,
+            wrong.zeroes_leave_no_mark,
             features=("bitmap", "map", "zero"),
         ),
         Bug(
@@ -311,7 +139,7 @@ CATALOGUE = {
             "a long write by the guest",
             Qcow2,
             "write",
-            _writes_short,
+            wrong.writes_short,
         ),
         Bug(
             "abort-leaves-the-job",
@@ -319,7 +147,7 @@ CATALOGUE = {
             "a transaction that fails after a backup",
             BlockdevBackup,
             "abort",
-            _abort_leaves_the_job,
+            wrong.abort_leaves_the_job,
             search="transaction",
         ),
         Bug(
@@ -328,7 +156,7 @@ CATALOGUE = {
             "a transaction that fails after clearing a bitmap with something in it",
             BitmapClear,
             "abort",
-            _abort_forgets,
+            wrong.abort_forgets,
             search="transaction",
         ),
         Bug(
@@ -337,7 +165,7 @@ CATALOGUE = {
             "a transaction that fails after adding a bitmap",
             BitmapAdd,
             "abort",
-            _abort_forgets,
+            wrong.abort_forgets,
             search="transaction",
         ),
         Bug(
@@ -346,7 +174,7 @@ CATALOGUE = {
             "overlay, a guest that writes to several disks while the point in time is taken",
             BlockdevBackup,
             "prepare",
-            _lets_go_early,
+            wrong.lets_go_early,
             search="cut",
         ),
         Bug(
@@ -355,7 +183,7 @@ CATALOGUE = {
             "overlay, an end",
             BackupJob,
             "clean",
-            _leaves_the_filter,
+            wrong.leaves_the_filter,
         ),
         Bug(
             "job-ends-twice",
@@ -363,7 +191,7 @@ CATALOGUE = {
             "overlay, an end",
             BlockJob,
             "announce_cancelled",
-            _ends_twice,
+            wrong.ends_twice,
         ),
         Bug(
             "job-stays-concluded",
@@ -371,7 +199,7 @@ CATALOGUE = {
             "overlay, an end",
             Job,
             "end",
-            _stays_concluded,
+            wrong.stays_concluded,
         ),
         Bug(
             "progress-as-text",
@@ -379,7 +207,7 @@ CATALOGUE = {
             "query-jobs while there is a job",
             Job,
             "job_info",
-            _progress_as_text,
+            wrong.progress_as_text,
             features=("query",),
         ),
         Bug(
@@ -388,7 +216,7 @@ CATALOGUE = {
             "a read with leave, an end",
             NbdConnection,
             "receive_eof",
-            _does_not_see_it_go,
+            wrong.does_not_see_it_go,
             features=("leave",),
         ),
     )

@@ -24,9 +24,9 @@ _TARGET_CLUSTERS = (None, 512, 4096, 1 << 17, 1 << 21)
 class Limits(NamedTuple):
     """What may be drawn. `always` are features that every scenario has, `never` ones that none has.
 
-    `within`: no read crosses an edge of this many bytes, and allocation is not asked for (0: anything goes). The
-    snapshot-access of QEMU 7.2 needs that: where a range that the filter has copied ends inside a request, it takes
-    that for not copied (util/hbitmap.c:334).
+    `within`: no read crosses an edge of this many bytes, and allocation is not asked for (0: anything goes).
+    The snapshot-access of QEMU 7.2 needs that: where a range that the filter has copied ends inside a
+    request, it takes that for not copied (util/hbitmap.c:334).
     """
 
     most_disks: int = 3
@@ -44,8 +44,8 @@ def limits_for(method: str, **changes: Any) -> Limits:
 
 @st.composite
 def scenarios(draw: st.DrawFn, method: str, limits: Limits | None = None) -> steps.Scenario:
-    """A valid scenario for that method. In the end every point in time is copied once more; taking away what is
-    still there is the runner's."""
+    """A valid scenario for that method. In the end every point in time is copied once more; taking away what
+    is still there is the runner's."""
     limits = limits if limits is not None else limits_for(method)
     optional = [each for each in i.FEATURES if each not in limits.always | limits.never]
     features = limits.always | draw(st.frozensets(st.sampled_from(optional)))
@@ -59,8 +59,8 @@ def scenarios(draw: st.DrawFn, method: str, limits: Limits | None = None) -> ste
 
 @st.composite
 def cuts(draw: st.DrawFn, method: str) -> steps.Scenario:
-    """A guest that writes to several disks in turn while one point in time is taken over all of them; then each disk
-    is overwritten and the point in time copied."""
+    """A guest that writes to several disks in turn while one point in time is taken over all of them; then
+    each disk is overwritten and the point in time copied."""
     named = dict(zip(DISK_NAMES, draw(st.lists(places.disks, min_size=2, max_size=3)), strict=False))
     write = st.builds(
         i.GuestDoes, st.just("write"), st.integers(0, len(named) - 1), places.spots, st.just(False)
@@ -73,8 +73,8 @@ def cuts(draw: st.DrawFn, method: str) -> steps.Scenario:
 
 
 def _scratch_made(disk: str, method: str) -> list[i.Intent]:
-    """Waits for what comes right before T: the end of the jobs that make a scratch image, one for the file and with
-    qcow2 (the overlay's own format) one more to format it."""
+    """Waits for what comes right before T: the end of the jobs that make a scratch image, one for the file
+    and with qcow2 (the overlay's own format) one more to format it."""
     data = {"id": f"a-{disk}-create", "status": "null"}
     made = steps.Step(event=steps.Event(name="JOB_STATUS_CHANGE", data=data))
     return [i.Plain(made)] * (2 if method == "overlay" else 1)
@@ -93,7 +93,8 @@ def meetings(draw: st.DrawFn, method: str) -> steps.Scenario:
         guest = st.builds(i.GuestDoes, kinds, st.just(0), places.spots, st.booleans())
         reads = draw(st.lists(st.lists(read, min_size=1, max_size=2), min_size=1, max_size=3))
         writes = draw(st.lists(guest, min_size=1, max_size=2))
-        lanes: list[list[i.Intent]] = [list(writes), *(list(lane) for lane in reads)]
+        lanes: list[list[i.Intent]] = [list(writes)]
+        lanes += [list(lane) for lane in reads]
         drawn.append(i.Beside(lanes, focus))
     return scenario_of(
         {DISK_NAMES[0]: disk}, drawn, method, limits_for(method), name="clients read where the guest writes"
@@ -120,9 +121,10 @@ def scenario_of(
 ) -> steps.Scenario:
     """The scenario of these intents; one step at least, as a scenario without any is not valid."""
     maker = Maker(World(disks), method, limits, aligned)
-    made = [step for intent in drawn for step in maker.steps(intent)]
+    made = [step for intent in drawn for step in maker.made_of(intent)]
     if not maker.world.gone:
-        made += [step for name, point in maker.world.alive.items() if not point.deaf for step in maker.look(name)]
+        hearing = [name for name, point in maker.world.alive.items() if not point.deaf]
+        made += [step for name in hearing for step in maker.look(name)]
         made += [_bitmap_step("remove", disk) for disk in maker.world.dirty]
     methods: list[Any] = [method]
     return steps.Scenario(
@@ -131,7 +133,8 @@ def scenario_of(
 
 
 class Maker:
-    """Makes steps of intents, in order, as far as they are possible in the world that the steps before have made."""
+    """Makes steps of intents, in order, as far as they are possible in the world that the steps before have
+    made."""
 
     def __init__(self, world: World, method: str, limits: Limits, aligned: bool) -> None:
         self.world, self.method, self.limits, self.aligned = world, method, limits, aligned
@@ -147,7 +150,7 @@ class Maker:
             i.Plain: lambda plain: [plain.step],
         }
 
-    def steps(self, intent: i.Intent) -> list[steps.Step]:
+    def made_of(self, intent: i.Intent) -> list[steps.Step]:
         return [] if self.world.gone else self._makers[type(intent)](intent)
 
     # -- what is chosen among
@@ -283,7 +286,7 @@ class Maker:
         for wanted in intent.lanes:
             world = self.world.lane(taken)
             maker = Maker(world, self.method, self.limits, self.aligned)
-            lane = [step for each in wanted for step in maker.steps(i.focused(each, intent.focus))]
+            lane = [step for each in wanted for step in maker.made_of(i.focused(each, intent.focus))]
             worlds.append(world)
             if lane:
                 lanes.append(lane)

@@ -1,7 +1,8 @@
-"""What a scenario might do next, drawn without knowing what exists then: so that any part can be left out again.
+"""What a scenario might do next, drawn without knowing what exists then: so that any part can be left out
+again.
 
-generator.py makes steps of these, and leaves out what is impossible at its place. Numbers that choose among what
-exists (`point`, `disk`) are taken modulo how much there is.
+generator.py makes steps of these, and leaves out what is impossible at its place. Numbers that choose among
+what exists (`point`, `disk`) are taken modulo how much there is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ CHUNKS = (1 << 20, CLUSTER_BYTES, 4096, 3 * 512, 40_000)
 QUERIES = ("query-jobs", "query-block-jobs", "query-block-exports", "query-named-block-nodes")
 _MOST_NUMBER = 7
 
-# What is drawn for a whole scenario: each scenario has some of these only, and so more of each ("swarm testing").
+# What is drawn for a whole scenario: each scenario has some of these only, and so more of each ("swarm
+# testing").
 FEATURES = (
     "bitmap",
     "bytes",
@@ -50,7 +52,8 @@ class GuestDoes(NamedTuple):
 
 
 class Take(NamedTuple):
-    """`disks` is a mask of the scenario's disks (0: all); `target` a number that chooses the scratch image."""
+    """`disks` is a mask of the scenario's disks (0: all); `target` a number that chooses the scratch
+    image."""
 
     fleece_id: str
     disks: int
@@ -128,14 +131,17 @@ def intents(features: frozenset[str]) -> st.SearchStrategy[Intent]:
 
 
 def beginnings(features: frozenset[str]) -> st.SearchStrategy[list[Intent]]:
-    """What a scenario begins with: most of what can go wrong needs a disk with something on it, and a point in
-    time."""
+    """What a scenario begins with: most of what can go wrong needs a disk with something on it, and a point
+    in time."""
     kinds = ["write", "write", *(["zero"] if "zero" in features else [])]
     writes = st.lists(
         st.builds(GuestDoes, st.sampled_from(kinds), _number, spots, st.booleans()), min_size=1, max_size=3
     )
-    bitmap = [Other("bitmap", 0), Other("bitmap", 1), Other("bitmap", 2)] if "bitmap" in features else []
-    return st.builds(lambda written, take: [*bitmap, *written, take], writes, _takes(features))
+    add = st.builds(Other, st.just("bitmap"), _number)
+    bitmaps = st.lists(add, max_size=3 if "bitmap" in features else 0)
+    return st.builds(
+        lambda added, written, take: [*added, *written, take], bitmaps, writes, _takes(features)
+    )
 
 
 def _plain(features: frozenset[str]) -> list[st.SearchStrategy[Intent]]:
@@ -180,7 +186,7 @@ def _ends(features: frozenset[str]) -> list[st.SearchStrategy[Intent]]:
 
 
 def _others(features: frozenset[str]) -> list[str]:
-    others = [what for what in ("sleep", "bitmap", "crash") if what in features]
+    others: list[str] = [what for what in ("sleep", "bitmap", "crash") if what in features]
     others += ["quit", "quit-for-good"] if "quit" in features else []
     return [*others, *(QUERIES if "query" in features else ())]
 

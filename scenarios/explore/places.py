@@ -57,8 +57,8 @@ class Spot(NamedTuple):
     length: int
 
     def on(self, size: int, aligned: bool, within: int = 0) -> tuple[int, int]:
-        """(at, length) on a disk of that size, not empty. `aligned`: whole sectors. `within`: no edge of this many
-        bytes is crossed (0: any may be)."""
+        """(at, length) on a disk of that size, not empty. `aligned`: whole sectors. `within`: no edge of this
+        many bytes is crossed (0: any may be)."""
         edges = -(-size // CLUSTER_BYTES)
         at = self.edge % edges * CLUSTER_BYTES if self.edge >= 0 else size
         at = min(max(at + self.delta, 0), size - 1)

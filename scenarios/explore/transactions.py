@@ -1,7 +1,8 @@
-"""Draws scenarios with one transaction of backups and bitmap actions, that fails at a drawn place for a drawn reason.
+"""Draws scenarios with one transaction of backups and bitmap actions, that fails at a drawn place for a drawn
+reason.
 
-Everything that a monitor can be asked for is asked right before and right after, for judges/atomicity.py; then the guest
-writes on, as what a transaction has left in its way shows there.
+Everything that a monitor can be asked for is asked right before and right after, for judges/atomicity.py;
+then the guest writes on, as what a transaction has left in its way shows there.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ Action = dict[str, Any]
 
 
 class Failure(NamedTuple):
-    """An action that cannot be done; `desc` is a part of QEMU's words for it. `after`: the action has to stand after
-    one of this kind, which is put first."""
+    """An action that cannot be done; `desc` is a part of QEMU's words for it. `after`: the action has to
+    stand after one of this kind, which is put first."""
 
     desc: str
     action: Action
@@ -102,7 +103,8 @@ def _write(disk: str, at: int, length: int) -> steps.Step:
 
 
 def base_steps(disks: dict[str, steps.Disk], spots: list[places.Spot], targets: set[str]) -> list[steps.Step]:
-    """Two bitmaps a disk, one of them off, with something in the other; and those of `targets` that are nodes."""
+    """Two bitmaps a disk, one of them off, with something in the other; and those of `targets` that are
+    nodes."""
     made = []
     for name, disk in disks.items():
         made.append(qmp("block-dirty-bitmap-add", node=name, name=KEPT, granularity=65536))
@@ -167,7 +169,8 @@ def _subject(action: Action) -> tuple[Any, ...]:
 
 def _in_the_way(action: Action, failure: Failure) -> bool:
     """Whether the wanted failure would not be the first one beside this action."""
-    disks = {each["data"].get(key) for each in (failure.action, failure.after or {}) if each for key in _NODES}
+    both = [each for each in (failure.action, failure.after) if each is not None]
+    disks = {each["data"].get(key) for each in both for key in _NODES}
     data = action["data"]
     node = data.get("device", data.get("node"))
     return any(node == disk or f"target-{node}" == disk for disk in disks)

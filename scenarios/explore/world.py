@@ -11,8 +11,8 @@ GRANULARITY_BYTES = 65536
 
 
 class Alive:
-    """A point in time. `deaf`: its export went with the NBD server. `dirty`: granules that its copy of the bitmap
-    must show by disk; a disk is left out where that is not known."""
+    """A point in time. `deaf`: its export went with the NBD server. `dirty`: granules that its copy of the
+    bitmap must show by disk; a disk is left out where that is not known."""
 
     def __init__(self, disks: list[str], bitmap: str | None, dirty: Mapping[str, frozenset[int]]) -> None:
         self.disks, self.bitmap, self.dirty = disks, bitmap, dirty
@@ -20,8 +20,8 @@ class Alive:
 
 
 class World:
-    """`dirty`: granules written since the disk's bitmap was added, by disk that has one; `unsure`: those that were
-    discarded, which the filter of a backup job does not pass on."""
+    """`dirty`: granules written since the disk's bitmap was added, by disk that has one; `unsure`: those that
+    were discarded, which the filter of a backup job does not pass on."""
 
     def __init__(self, disks: Mapping[str, steps.Disk]) -> None:
         self.disks = disks
@@ -61,7 +61,8 @@ class World:
     def taken_point(self, disks: list[str], bitmap: str | None) -> Alive:
         known: dict[str, frozenset[int]] = {}
         if bitmap is not None and not self.racing:
-            known = {disk: frozenset(self.dirty[disk]) for disk in disks if self.unsure[disk] <= self.dirty[disk]}
+            sure = [disk for disk in disks if self.unsure[disk] <= self.dirty[disk]]
+            known = {disk: frozenset(self.dirty[disk]) for disk in sure}
         return Alive(disks, bitmap, known)
 
     def machine_ended(self, restarted: bool) -> None:

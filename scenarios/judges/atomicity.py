@@ -1,7 +1,8 @@
 """Does a transaction that fails change nothing that can be asked for?
 
-What queries returned before it and after it must be equal, but for what moves by itself. Queries count only if nothing
-that changes anything ran meanwhile: a scenario that wants to know asks right before and right after.
+What queries returned before it and after it must be equal, but for what moves by itself. Queries count only
+if nothing that changes anything ran meanwhile: a scenario that wants to know asks right before and right
+after.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 from scenarios.judges.oracle import Disk, last_writers, tell_writers, uniform, values_of, who_wrote
 from scenarios.judges.sweep import settle_seen, sweep
 from scenarios.judges.verdict import Finding, Verdict
-from scenarios.run.history import DiskAdded, FinalImage, GuestOp, History, Record
+from scenarios.run.history import DiskAdded, FinalImage, GuestOp, History, MachineEnded, Record
 
 _NAME = "guest_intact"
 _LEAKED_ONLY = 3  # qemu-img check: clusters leaked, nothing corrupt
@@ -21,12 +21,14 @@ def judge(history: History) -> Verdict:
     """unknown if nothing tells what a disk holds: no guest's read and no image after the end."""
     findings: list[Finding] = []
     looked = False
+    # Nobody takes back what leaked at a death, however many orderly ends come after it.
+    died = any(each.status != 0 for each in history.of(MachineEnded))
 
     def see_guest(record: GuestOp | FinalImage, disk: Disk, earliest: int) -> None:
         nonlocal looked
         looked = True
         if type(record) is FinalImage:
-            findings.extend(_image_findings(record, disk.size))
+            findings.extend(_image_findings(record, disk.size, may_leak=died or record.crashed))
         if len(findings) < _MOST_FINDINGS:
             findings.extend(_content_findings(history, record, disk, earliest))
 
@@ -36,9 +38,9 @@ def judge(history: History) -> Verdict:
     return Verdict(_NAME, "invalid" if findings else "valid", findings)
 
 
-def _image_findings(image: FinalImage, size: int) -> list[Finding]:
+def _image_findings(image: FinalImage, size: int, may_leak: bool) -> list[Finding]:
     findings = []
-    allowed = (0, _LEAKED_ONLY) if image.crashed else (0,)
+    allowed = (0, _LEAKED_ONLY) if may_leak else (0,)
     if image.check_status not in allowed:
         words = f"image of {image.disk} fails its check with status {image.check_status}"
         findings.append(Finding(f"{words}: {image.check_output.strip()}", [image]))

@@ -7,6 +7,7 @@ nothing missing, nothing extra, nothing of another type. So must the class of ev
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from scenarios.judges.verdict import Finding, Verdict
 from scenarios.run.history import History, QmpEvent, QmpExchange, Record
@@ -22,13 +23,23 @@ def judge(history: History) -> Verdict:
     """unknown without introspection; commands that never returned are nobody's business here."""
     if not history.introspection:
         return Verdict(_NAME, "unknown", reason="the history holds no introspection to judge replies by")
-    schema = Schema(history.introspection)
+    schema = _schema_of(history.introspection)
     findings = [
         Finding(f"{what} does not fit the schema: {'; '.join(wrong)}", [record])
         for record, what, wrong in _checked(history, schema)
         if wrong
     ]
     return Verdict(_NAME, "invalid" if findings else "valid", findings)
+
+
+def _schema_of(introspection: list[dict[str, Any]]) -> Schema:
+    """The last one is kept: the histories of a gate's runs share one introspection."""
+    if not _last or _last[0].entries is not introspection:
+        _last[:] = [Schema(introspection)]
+    return _last[0]
+
+
+_last: list[Schema] = []
 
 
 def _checked(history: History, schema: Schema) -> Iterator[tuple[Record, str, list[str]]]:

@@ -17,22 +17,25 @@ def runs_of(payload: bytes, offset: int = 0) -> list[Run]:
     """The runs of `payload`, which begins at `offset`. Equal fill values are joined."""
     runs: list[Run] = []
     for start in range(0, len(payload), _CHUNK_BYTES):
-        _split(bytes(payload[start : start + _CHUNK_BYTES]), offset + start, runs)
+        piece = bytes(payload[start : start + _CHUNK_BYTES])
+        _split(piece, 0, len(piece), offset + start, runs)
     return join(runs)
 
 
-def _split(piece: bytes, offset: int, runs: list[Run]) -> None:
-    # Comparing bytes is one memcmp; comparing memoryviews goes through them item by item.
-    length = len(piece)
-    first = piece[0]
-    if piece == first.to_bytes() * length:
-        runs.append((offset, length, first))
+def _split(piece: bytes, start: int, end: int, offset: int, runs: list[Run]) -> None:
+    """Add the runs of piece[start:end], which stands at `offset` + `start`."""
+    length = end - start
+    middle = start + (length >> 1)
+    first = piece[start]
+    # Comparing bytes is one memcmp; comparing memoryviews goes through them item by item. Most mixtures show in
+    # two more bytes, which saves making something to compare with.
+    if piece[end - 1] == first == piece[middle] and piece[start:end] == first.to_bytes() * length:
+        runs.append((offset + start, length, first))
     elif length <= _SMALLEST_UNIFORM_BYTES:
-        runs.extend(_bytewise(piece, offset))
+        runs.extend(_bytewise(piece[start:end], offset + start))
     else:
-        half = length // 2
-        _split(piece[:half], offset, runs)
-        _split(piece[half:], offset + half, runs)
+        _split(piece, start, middle, offset, runs)
+        _split(piece, middle, end, offset, runs)
 
 
 def _bytewise(piece: bytes, offset: int) -> Iterator[Run]:

@@ -314,11 +314,11 @@ class Execution:
             MachineEnded(begin=now, end=now, step=where.path, expected=expected, status=status, stderr=stderr)
         )
         for point in self.points.values():
-            if point.alive:
-                point.alive = False
-                for part in point.parts:
-                    while part.files:
-                        self.session.remove_file(part.files.pop())
+            point.alive = False
+            for part in point.parts:
+                part.made.clear()
+                while part.files:
+                    self.session.remove_file(part.files.pop())
         self.graph.clear()
         self.server_is_ours = False
 

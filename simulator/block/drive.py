@@ -1,4 +1,7 @@
-"""Drives: -drive and HMP drive_add, from option text to a named backend on a node (blockdev.c drive_new, 7.2)."""
+"""Drives: -drive and HMP drive_add, from option text to a named backend on a node.
+
+Source: blockdev.c drive_new and blockdev_init, 7.2.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ _DRIVE_ONLY = {
     "stats-account-invalid": "bool",
     "stats-account-failed": "bool",
 }
+_OWN = frozenset((*_LEGACY, *_DRIVE_ONLY))
 # mode: direct, no-flush, writeback
 _CACHE_MODES = {
     "none": ("on", "off", "on"),
@@ -56,8 +60,8 @@ _TRUE = ("on", "yes", "true", "y")
 _PROTOCOLS = ("file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "blklogwrites", "blkverify")
 _PROBED_RAW = (
     "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
-    "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be"
-    " restricted.\n"
+    "         Automatically detecting the format is dangerous for raw images, "
+    "write operations on block 0 will be restricted.\n"
     "         Specify the 'raw' format explicitly to remove the restrictions."
 )
 
@@ -71,7 +75,8 @@ class Drives:
         self.places: dict[str, tuple[str, int, int]] = {}  # id: (interface, bus, unit)
 
     def parse(self, text: str) -> QemuOpts:
-        """The options of one drive; an id that they give is taken from now on, until `forget`. Raises OptionError."""
+        """The options of one drive; an id that they give is taken from now on, until `forget`. Raises
+        OptionError."""
         opts = qemu_opts.parse(text)
         if opts.id is not None:
             if opts.id in self._given_ids:
@@ -210,15 +215,31 @@ def _made_up_id(interface: str, bus: int, unit: int, is_cd: bool) -> str:
 
 
 def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[str, Any] | None:
-    """What blockdev-add would be told for the same node; None for a drive without a medium. Raises QmpError."""
+    """What blockdev-add would be told for a drive's node; None for a drive without a medium. Raises
+    QmpError."""
+    if not given.get("file") and "format" not in given and _OWN.issuperset(given):
+        return None
+    options = tree_options(graph, schema, given)
+    if given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE:
+        options["read-only"] = True
+    else:
+        options.setdefault("auto-read-only", True)
+    return options
+
+
+def tree_options(
+    graph: Graph, schema: Schema, given: dict[str, str], own: frozenset[str] = _OWN
+) -> dict[str, Any]:
+    """Dotted options as blockdev-add takes them, without those in `own`, which only a drive knows: `file`
+    among them is a file's name, and else a node's. Raises QmpError."""
     tree: dict[str, Any] = {}
     for key, value in given.items():
-        if key not in _LEGACY and key not in _DRIVE_ONLY:
+        if key not in own:
             _store(tree, key, value)
+    if not own:
+        return _converted(schema, tree)
     if "format" in given:
         tree["driver"] = given["format"]
-    if not given.get("file") and not tree:
-        return None
     _add_file(graph, tree, given)
     if "driver" not in tree:
         raise QmpError("Must specify either driver or file")
@@ -226,12 +247,7 @@ def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[st
         tree["detect-zeroes"] = given["detect-zeroes"]
     if tree.get("discard") in ("on", "off"):
         tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
-    options = _converted(schema, tree)
-    if given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE:
-        options["read-only"] = True
-    else:
-        options.setdefault("auto-read-only", True)
-    return options
+    return _converted(schema, tree)
 
 
 def _store(tree: dict[str, Any], key: str, value: str) -> None:
@@ -267,8 +283,8 @@ def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None
 
 
 def _converted(schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
-    """The strings as what they mean. A drive's options are not checked by QAPI, so what is wrong is told in the block
-    layer's words."""
+    """The strings as what they mean. A drive's options are not checked by QAPI, so what is wrong is told
+    in the block layer's words."""
     command = schema.command("blockdev-add")
     assert command is not None, "introspection without blockdev-add"
     try:

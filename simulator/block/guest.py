@@ -1,4 +1,5 @@
-"""The guest's side of a disk: a device that stands on a node or a drive (hw/block, hw/core/qdev-properties-system.c)."""
+"""The guest's side of a disk: a device that stands on a node or a drive (hw/block,
+hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _ALIASES = {"virtio-blk": "virtio-blk-pci"}
 
 
 class GuestDevice:
-    """A disk device. `path` is its place in the QOM tree; `backend_path` that of the part which holds the backend."""
+    """A disk device. `path` is its place in the QOM tree; `backend_path` that of the part which holds the
+    backend."""
 
     def __init__(self, type_name: str, device_id: str, path: str, backend: BlockBackend) -> None:
         self.type_name = type_name
@@ -54,7 +56,8 @@ class GuestDevices:
         self.by_path: dict[str, GuestDevice] = {}
 
     def find(self, id_or_path: str) -> GuestDevice | None:
-        """By qdev id, by path, or by the path of the part below that holds the backend; the end of a path will do."""
+        """By qdev id, by path, or by the path of the part below that holds the backend; the end of a path
+        will do."""
         for device in self.by_path.values():
             if id_or_path in (device.device_id or None, device.path) or device.is_backend_path(id_or_path):
                 return device

@@ -203,6 +203,8 @@ class ImageLock:
         )
 
     def _apply_to(self, base: int, held: int, wanted: int, unlock: bool) -> int:
+        if held == wanted or not (unlock or wanted & ~held):
+            return held
         for number, (bit, _) in enumerate(permissions.NAMES):
             if wanted & bit and not held & bit:
                 try:

@@ -250,7 +250,8 @@ class MemoryFile(HostFile):
             holders.remove(self)
 
     def locked_by_another(self, byte: int) -> bool:
-        return any(holder is not self for holder in self._inode.locks.get(byte, ()))
+        holders = self._inode.locks.get(byte)
+        return holders is not None and len(holders) > (self in holders)
 
     def close(self) -> None:
         if not self.closed:

@@ -117,6 +117,7 @@ class NbdConnection:
         "_ended",
         "_limit",
         "_server",
+        "_stalled",
         "_timer",
         "_unread",
         "_waiting",
@@ -135,6 +136,7 @@ class NbdConnection:
         self._waiting: deque[Request] = deque()
         self._timer: Timer | None = None
         self._ended = False
+        self._stalled = False
         self.wire: ServerConnection | None = None
         self.export: NbdExport | None = None
         self.in_flight = 0
@@ -163,6 +165,13 @@ class NbdConnection:
     def wants_input(self) -> bool:
         """False while QEMU would read no further: enough requests are under way or waiting."""
         return not self.closed and self.in_flight + len(self._waiting) < self._limit
+
+    def stall(self, is_stalled: bool) -> None:
+        """The client does not take what it is sent, or does so again: QEMU's requests stay under way until their
+        reply is sent, so no new ones begin meanwhile."""
+        self._stalled = is_stalled
+        if not is_stalled and self._waiting:
+            self.resume()
 
     def receive(self, payload: bytes) -> None:
         """Bytes from the client. Requests in them run when the scheduler does."""
@@ -224,7 +233,7 @@ class NbdConnection:
         export = self.export
         while self._waiting and self.in_flight < self._limit:
             assert export is not None
-            if export.backend.quiesce_count:
+            if export.backend.quiesce_count or self._stalled:
                 return
             self.in_flight += 1
             request = self._waiting.popleft()

@@ -14,10 +14,13 @@ from simulator.block.driver import MAY_UNMAP, SERIALISING
 from simulator.engine.task import WaitQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.driver import Driver
     from simulator.block.graph import Graph
     from simulator.block.parent import Parent
+    from simulator.block.permissions import Held
 
 MAX_REQUEST_BYTES = (1 << 31) - 512  # BDRV_REQUEST_MAX_BYTES, include/block/block-common.h:76
 MAX_LENGTH_BYTES = ((1 << 63) - 1) & ~((1 << 30) - 1)  # BDRV_MAX_LENGTH
@@ -48,20 +51,21 @@ class Edge:
         # What this edge forbids on its node while it is there (an entry of Node.op_blockers).
         self.blocker: tuple[str, frozenset[str]] | None = None
 
-    async def read(self, offset: int, length: int) -> bytes:
-        return await self.node.read(offset, length)
+    # Requests to the node, to be awaited at once: it is the node of that moment which gets them.
+    def read(self, offset: int, length: int) -> Coroutine[Any, Any, bytes]:
+        return self.node.read(offset, length)
 
-    async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
-        await self.node.write(offset, payload, flags)
+    def write(self, offset: int, payload: bytes, flags: int = 0) -> Coroutine[Any, Any, None]:
+        return self.node.write(offset, payload, flags)
 
-    async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
-        await self.node.write_zeroes(offset, length, flags)
+    def write_zeroes(self, offset: int, length: int, flags: int = 0) -> Coroutine[Any, Any, None]:
+        return self.node.write_zeroes(offset, length, flags)
 
-    async def discard(self, offset: int, length: int) -> None:
-        await self.node.discard(offset, length)
+    def discard(self, offset: int, length: int) -> Coroutine[Any, Any, None]:
+        return self.node.discard(offset, length)
 
-    async def flush(self) -> None:
-        await self.node.flush()
+    def flush(self) -> Coroutine[Any, Any, None]:
+        return self.node.flush()
 
 
 class Node:
@@ -78,8 +82,8 @@ class Node:
         self.parents: list[Edge] = []  # oldest first
         self.size_bytes = 0
         self.read_only = False
-        # What the driver last took: (permissions, shared, read_only, auto_read_only).
-        self.held: tuple[int, int, bool, bool] | None = None
+        # What the permissions below were last made of: see permissions.Held.
+        self.held: Held | None = None
         self.auto_read_only = False
         self.detect_zeroes = "off"
         self.discard_unmap = False
@@ -163,7 +167,12 @@ class Node:
             edge.parent.drained_end()
 
     def drained_busy(self) -> bool:
-        return self.in_flight > 0 or any(edge.parent.drained_busy() for edge in self.parents)
+        if self.in_flight:
+            return True
+        for edge in self.parents:  # noqa: SIM110 (a generator costs more than most of the answers)
+            if edge.parent.drained_busy():
+                return True
+        return False
 
     # -- requests
     async def read(self, offset: int, length: int) -> bytes:

@@ -59,7 +59,9 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         opened = True
         if node.driver.supports_backing:
             await _open_backing(graph, node)
-        permissions.refresh([node])
+        if not node.children:
+            # With children it was done as each was attached; a driver whose `open` changes a role does it anew.
+            permissions.refresh([node])
     except (QmpError, OSError) as error:
         if opened:
             await node.driver.close()

@@ -13,6 +13,9 @@ from simulator.block.errors import QmpError
 if TYPE_CHECKING:
     from simulator.block.node import Edge, Node
 
+    # (permissions, shared, read_only, auto_read_only, whether it has parents), as Node.held
+    Held = tuple[int, int, bool, bool, bool]
+
 CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE = 1, 2, 4, 8
 ALL = 15
 NAMES = (
@@ -50,7 +53,7 @@ def _for_cow(perm: int, shared: int) -> tuple[int, int]:
 def _for_storage(node: Node, role: int, perm: int, shared: int) -> tuple[int, int]:
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
-        if node.is_writable():
+        if not node.read_only:
             perm |= WRITE | RESIZE
         perm |= CONSISTENT_READ
         shared &= ~(WRITE | RESIZE)
@@ -80,8 +83,14 @@ def topological(roots: Iterable[Node]) -> list[Node]:
     def visit(node: Node) -> None:
         seen.add(node)
         for edge in node.children.values():
-            if edge.node not in seen:
-                visit(edge.node)
+            child = edge.node
+            if child in seen:
+                continue
+            if child.children:
+                visit(child)
+            else:
+                seen.add(child)
+                order.append(child)
         order.append(node)
 
     for root in roots:
@@ -91,63 +100,79 @@ def topological(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
-def refresh(roots: Iterable[Node]) -> None:
+def refresh_below_users(node: Node) -> None:
+    """`refresh` after a user of `node` has come, gone, or changed what it asks: nothing needs to be done if what
+    all of them ask together is what it was."""
+    perm, shared = cumulative(node)
+    if perm & ~shared or node.held != (perm, shared, node.read_only, node.auto_read_only, bool(node.parents)):
+        refresh([node])
+
+
+def refresh(roots: list[Node]) -> None:
     """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a conflict.
 
     Below the roots and their children, which may have come to new parents, nodes are looked at only where what is
     asked of them has changed: otherwise nothing can come of it.
     """
-    roots = list(roots)
     before: list[tuple[Edge, int, int]] = []
-    changed: list[Node] = []
-    due = {edge.node for root in roots for edge in root.children.values()}
-    due.update(roots)
+    changed: list[tuple[Node, Held]] = []
+    due = set(roots)
+    for root in roots:
+        for edge in root.children.values():
+            due.add(edge.node)
     try:
         for node in topological(roots):
             if node in due:
-                _refresh_node(node, before, changed, due)
+                _refresh_node(node, node in roots, before, changed, due)
     except QmpError:
         for edge, perm, shared in reversed(before):
             edge.perm, edge.shared = perm, shared
-        for node in reversed(changed):
+        for node, _ in reversed(changed):
             node.driver.abort_permissions()
         raise
-    for node in changed:
+    for node, held in changed:
         node.driver.commit_permissions()
-        perm, shared = cumulative(node)
-        node.held = (perm, shared, node.read_only, node.auto_read_only)
+        node.held = held
 
 
 def _refresh_node(
-    node: Node, before: list[tuple[Edge, int, int]], changed: list[Node], due: set[Node]
+    node: Node,
+    is_root: bool,
+    before: list[tuple[Edge, int, int]],
+    changed: list[tuple[Node, Held]],
+    due: set[Node],
 ) -> None:
-    _check_parents(node)
     perm, shared = cumulative(node)
-    if perm & (WRITE | WRITE_UNCHANGED) and not node.is_writable():
+    if perm & ~shared:
+        _check_parents(node)
+    read_only, driver = node.read_only, node.driver
+    if read_only and perm & (WRITE | WRITE_UNCHANGED):
         raise QmpError("Block node is read-only")
-    if node.held != (perm, shared, node.read_only, node.auto_read_only):
+    wanted = (perm, shared, read_only, node.auto_read_only, bool(node.parents))
+    if node.held == wanted:
+        if not is_root:
+            return
+    else:
         # Only what is new is asked of the driver, which may have to go to the host for it.
-        changed.append(node)
-        node.driver.check_permissions(perm, shared)
+        changed.append((node, wanted))
+        driver.check_permissions(perm, shared)
     for edge in node.children.values():
-        child_perm, child_shared = node.driver.child_permissions(edge.name, edge.role, perm, shared)
-        if edge.node.force_share:
+        child = edge.node
+        child_perm, child_shared = driver.child_permissions(edge.name, edge.role, perm, shared)
+        if child.force_share:
             child_shared = ALL
         if child_perm != edge.perm or child_shared != edge.shared:
             before.append((edge, edge.perm, edge.shared))
             edge.perm, edge.shared = child_perm, child_shared
-            due.add(edge.node)
-        elif edge.node.held is None:
-            due.add(edge.node)
+            due.add(child)
+        elif child.held is None:
+            due.add(child)
 
 
 def _check_parents(node: Node) -> None:
     """Raise if one parent needs what another does not share, naming both. Newest parent first, as QEMU's
     list."""
-    parents = node.parents
-    if len(parents) < 2:
-        return
-    newest_first = parents[::-1]
+    newest_first = node.parents[::-1]
     for a in newest_first:
         for b in newest_first:
             missing = b.perm & ~a.shared

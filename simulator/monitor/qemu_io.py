@@ -6,6 +6,7 @@ Output is what QEMU prints on its standard output. Times in it are virtual, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from errno import ENOMEDIUM, ENOTSUP
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from simulator.block import permissions
 from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK
 from simulator.block.errors import QmpError
 from simulator.block.node import MAX_REQUEST_BYTES
+from simulator.block.resize import resize
 
 if TYPE_CHECKING:
     from simulator.block.backend import BlockBackend
@@ -22,7 +24,12 @@ _UNITS = ("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB"
 
 
 class Usage(Exception):
-    """A command that cannot be run as written; str() is what QEMU prints."""
+    """A command that cannot be run as written; str() is what QEMU prints, `complaint` what it prints before
+    that on standard error."""
+
+    def __init__(self, text: str, complaint: str = "") -> None:
+        super().__init__(text)
+        self.complaint = complaint
 
 
 def parse_number(text: str) -> int:
@@ -57,12 +64,16 @@ def report(verb: str, offset: int, length: int, seconds: float) -> str:
     operations = 1 / seconds if seconds else 0.0
     return (
         f"{verb} {length}/{length} bytes at offset {offset}\n"
-        f"{human_size(length)}, 1 ops; {seconds:05.2f} sec ({human_size(rate)}/sec and {operations:.4f} ops/sec)\n"
+        f"{human_size(length)}, 1 ops; {seconds:05.2f} sec "
+        f"({human_size(rate)}/sec and {operations:.4f} ops/sec)\n"
     )
 
 
-def parse_options(arguments: list[str], flags: str, valued: str) -> tuple[dict[str, str], list[str]]:
+def parse_options(
+    arguments: list[str], flags: str, valued: str, usage: str
+) -> tuple[dict[str, str], list[str]]:
     """getopt: {letter: value or ""} and the operands. Raises Usage on an unknown letter."""
+    name = usage.partition(" ")[0]
     found: dict[str, str] = {}
     operands: list[str] = []
     queue = list(arguments)
@@ -73,11 +84,13 @@ def parse_options(arguments: list[str], flags: str, valued: str) -> tuple[dict[s
             continue
         for position, letter in enumerate(word[1:], 2):
             if letter in valued:
-                value = word[position:] or (queue.pop(0) if queue else "")
+                if position == len(word) and not queue:
+                    raise Usage(usage, f"{name}: option requires an argument -- '{letter}'\n")
+                value = word[position:] or queue.pop(0)
                 found[letter] = value
                 break
             if letter not in flags:
-                raise Usage(f"invalid option -- '{letter}'\n")
+                raise Usage(usage, f"{name}: invalid option -- '{letter}'\n")
             found[letter] = ""
     return found, operands
 
@@ -96,24 +109,38 @@ def _pattern(options: dict[str, str], default: int) -> int:
 
 
 def _range(operands: list[str], usage: str) -> tuple[int, int]:
-    if len(operands) != 2:
+    """(offset, length): of the commands that end in "[len..]" the sum of all lengths."""
+    several = "[len..]" in usage
+    if len(operands) < 2 or (len(operands) > 2 and not several):
         raise Usage(usage)
-    return parse_number(operands[0]), parse_number(operands[1])
+    return parse_number(operands[0]), sum(parse_number(operand) for operand in operands[1:])
 
 
-_READ_USAGE = "read [-abCqv] [-P pattern [-s off] [-l len]] off len -- reads a number of bytes at a specified offset\n"
-_WRITE_USAGE = (
-    "write [-bcCfnquz] [-P pattern | -s source_file] off len -- writes a number of bytes at a specified offset\n"
-)
-_AIO_READ_USAGE = "aio_read [-Ciqv] [-P pattern] off len [len..] -- asynchronously reads a number of bytes\n"
-_AIO_WRITE_USAGE = "aio_write [-Cfiquz] [-P pattern] off len [len..] -- asynchronously writes a number of bytes\n"
+_READS = "reads a number of bytes at a specified offset"
+_WRITES = "writes a number of bytes at a specified offset"
+_ARGUMENTS = {
+    "read": f"[-abCqv] [-P pattern [-s off] [-l len]] off len -- {_READS}",
+    "readv": f"[-Cqv] [-P pattern] off len [len..] -- {_READS}",
+    "write": f"[-bcCfnquz] [-P pattern | -s source_file] off len -- {_WRITES}",
+    "writev": f"[-Cfq] [-P pattern] off len [len..] -- {_WRITES}",
+    "aio_read": "[-Ciqv] [-P pattern] off len [len..] -- asynchronously reads a number of bytes",
+    "aio_write": "[-Cfiquz] [-P pattern] off len [len..] -- asynchronously writes a number of bytes",
+    "discard": "[-Cq] off len -- discards a number of bytes at a specified offset",
+    "truncate": "[-m prealloc_mode] off -- truncates the current file at the given offset",
+}
+
+
+def _usage(name: str) -> str:
+    return f"{name} {_ARGUMENTS[name]}\n"
 
 
 class _Read:
     """A parsed read or aio_read."""
 
     def __init__(self, arguments: list[str], flags: str, valued: str, usage: str) -> None:
-        self.options, operands = parse_options(arguments, flags, valued)
+        self.options, operands = parse_options(arguments, flags, valued, usage)
+        if "P" not in self.options and ("s" in self.options or "l" in self.options):
+            raise Usage(usage)
         self.offset, self.length = _range(operands, usage)
         if self.length > MAX_REQUEST_BYTES:
             raise Usage(f"length cannot exceed {MAX_REQUEST_BYTES}, given {operands[1]}\n")
@@ -126,14 +153,15 @@ class _Read:
     async def run(self, blk: BlockBackend) -> str:
         payload = await blk.read(self.offset, self.length)
         printed = ""
-        if self.pattern >= 0 and payload[self.start : self.start + self.count] != bytes((self.pattern,)) * self.count:
+        if (
+            self.pattern >= 0
+            and payload[self.start : self.start + self.count] != bytes((self.pattern,)) * self.count
+        ):
             where = self.offset + self.start
             printed = f"Pattern verification failed at offset {where}, {self.count} bytes\n"
-        if "q" in self.options:
-            return printed
-        if "v" in self.options:
+        if "v" in self.options and "q" not in self.options:
             printed += dump(payload, self.offset)
-        return printed + report("read", self.offset, self.length, 0.0)
+        return printed + _reported("read", self.options, self.offset, self.length)
 
 
 def dump(payload: bytes, offset: int) -> str:
@@ -150,7 +178,7 @@ class _Write:
     """A parsed write or aio_write."""
 
     def __init__(self, arguments: list[str], flags: str, usage: str) -> None:
-        self.options, operands = parse_options(arguments, flags, "Ps")
+        self.options, operands = parse_options(arguments, flags, "Ps", usage)
         if "n" in self.options and "z" not in self.options:
             raise Usage("-n requires -z to be specified\n")
         if "u" in self.options and "z" not in self.options:
@@ -169,22 +197,42 @@ class _Write:
             await blk.write_zeroes(self.offset, self.length, flags)
         else:
             await blk.write(self.offset, bytes((self.pattern,)) * self.length, flags)
-        return "" if "q" in self.options else report("wrote", self.offset, self.length, 0.0)
+        return _reported("wrote", self.options, self.offset, self.length)
+
+
+def _reported(verb: str, options: dict[str, str], offset: int, length: int) -> str:
+    if "q" in options:
+        return ""
+    if "C" in options:
+        return f"{length},1,0:00:00.00,0.000,0.000\n"
+    return report(verb, offset, length, 0.0)
 
 
 async def _read(blk: BlockBackend, arguments: list[str]) -> str:
-    return await _Read(arguments, "bCpqv", "lPs", _READ_USAGE).run(blk)
+    return await _Read(arguments, "bCpqv", "lPs", _usage("read")).run(blk)
+
+
+async def _readv(blk: BlockBackend, arguments: list[str]) -> str:
+    return await _Read(arguments, "Cqv", "P", _usage("readv")).run(blk)
 
 
 async def _write(blk: BlockBackend, arguments: list[str]) -> str:
-    return await _Write(arguments, "bcCfnpquz", _WRITE_USAGE).run(blk)
+    request = _Write(arguments, "bcCfnpquz", _usage("write"))
+    if "b" in request.options or "c" in request.options:
+        # VM state and compressed clusters, which the drivers here do not have.
+        raise OSError(ENOTSUP, "not supported")
+    return await request.run(blk)
+
+
+async def _writev(blk: BlockBackend, arguments: list[str]) -> str:
+    return await _Write(arguments, "Cfq", _usage("writev")).run(blk)
 
 
 async def _discard(blk: BlockBackend, arguments: list[str]) -> str:
-    options, operands = parse_options(arguments, "Cq", "")
-    offset, length = _range(operands, "discard [-Cq] off len -- discards a number of bytes at a specified offset\n")
+    options, operands = parse_options(arguments, "Cq", "", _usage("discard"))
+    offset, length = _range(operands, _usage("discard"))
     await blk.discard(offset, length)
-    return "" if "q" in options else report("discard", offset, length, 0.0)
+    return _reported("discard", options, offset, length)
 
 
 async def _flush(blk: BlockBackend, arguments: list[str]) -> str:
@@ -197,30 +245,61 @@ async def _length(blk: BlockBackend, arguments: list[str]) -> str:
     return human_size(node.size_bytes if node is not None else 0) + "\n"
 
 
+async def _truncate(blk: BlockBackend, arguments: list[str]) -> str:
+    _, operands = parse_options(arguments, "", "m", _usage("truncate"))
+    if len(operands) != 1:
+        raise Usage(_usage("truncate"))
+    size = parse_number(operands[0])
+    if blk.node is None:
+        raise OSError(ENOMEDIUM, "no medium")
+    await resize(blk.graph, blk.node, size)
+    return ""
+
+
 _Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
-# name, other name -> (what runs it, permission it takes, the word of its failures)
-_COMMANDS: dict[str, tuple[_Command, int, str]] = {}
-for _names, _command, _permission, _word in (
-    (("read", "r"), _read, 0, "read"),
-    (("write", "w"), _write, permissions.WRITE, "write"),
-    (("discard", "d"), _discard, permissions.WRITE, "discard"),
-    (("flush", "f"), _flush, 0, "flush"),
-    (("length", "l"), _length, 0, "length"),
-    (("aio_flush",), _flush, 0, "aio_flush"),
-):
-    for _name in _names:
-        _COMMANDS[_name] = (_command, _permission, _word)
+
+class _Entry:
+    """A command: what runs it, the permissions it takes and keeps, the word of its failures, how many
+    arguments it wants (`most` None: any number)."""
+
+    def __init__(
+        self, command: _Command, permission: int, word: str, least: int = 0, most: int | None = 0
+    ) -> None:
+        self.command, self.permission, self.word = command, permission, word
+        self.least, self.most = least, most
+
+
+_WRITE, _RESIZE = permissions.WRITE, permissions.WRITE | permissions.RESIZE
+_COMMANDS = {
+    "read": _Entry(_read, 0, "read", 2, None),
+    "readv": _Entry(_readv, 0, "read", 2, None),
+    "write": _Entry(_write, _WRITE, "write", 2, None),
+    "writev": _Entry(_writev, _WRITE, "writev", 2, None),
+    "discard": _Entry(_discard, _WRITE, "discard", 2, None),
+    "flush": _Entry(_flush, 0, "flush"),
+    "length": _Entry(_length, 0, "length"),
+    "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
+    "aio_flush": _Entry(_flush, 0, "aio_flush"),
+}
+_SHORT = {"r": "read", "w": "write", "d": "discard", "f": "flush", "l": "length", "t": "truncate"}
 
 # name -> (how its request is read from its arguments, permission, the word of its failures)
 _BACKGROUND: dict[str, tuple[Callable[[list[str]], _Read | _Write], int, str]] = {
-    "aio_read": (lambda arguments: _Read(arguments, "Ciqv", "P", _AIO_READ_USAGE), 0, "readv"),
-    "aio_write": (
-        lambda arguments: _Write(arguments, "Cfiquz", _AIO_WRITE_USAGE),
-        permissions.WRITE,
-        "aio_write",
-    ),
+    "aio_read": (lambda arguments: _Read(arguments, "Ciqv", "P", _usage("aio_read")), 0, "readv"),
+    "aio_write": (lambda arguments: _Write(arguments, "Cfiquz", _usage("aio_write")), _WRITE, "aio_write"),
 }
+
+
+def _count_problem(name: str, count: int, least: int, most: int | None) -> str:
+    """Empty if the number of arguments will do (qemu-io-cmds.c:command, 7.2)."""
+    if count >= least and (most is None or count <= most):
+        return ""
+    if most is None:
+        wanted = f"at least {least}"
+    else:
+        wanted = f"{least}" if most == least else f"between {least} and {most}"
+    return f"bad argument count {count} to {name}, expected {wanted} arguments\n"
 
 
 async def run(
@@ -229,29 +308,40 @@ async def run(
     """Run one command line: (what goes to standard output, what goes to standard error).
 
     The aio_ commands return at once; the rest of their work is handed to `print_later`, to be run beside the
-    monitor, and prints what it returns.
+    monitor, and prints what it returns. Raises QmpError if a permission cannot be had that the command needs.
     """
     words = line.split()
     if not words:
         return "", ""
-    name = words[0]
-    found = _COMMANDS.get(name) or _BACKGROUND.get(name)
-    if found is None:
-        return "", f'command "{name}" not found\n'
-    permission, word = found[1], found[2]
-    if permission & ~blk.perm and blk.node is not None:
-        try:
-            blk.set_permissions(blk.perm | permission, blk.shared)
-        except QmpError as error:
-            return "", error.desc
+    name = _SHORT.get(words[0], words[0])
+    if name in _BACKGROUND:
+        make, permission, word = _BACKGROUND[name]
+        problem = _count_problem(name, len(words) - 1, 2, None)
+    elif name in _COMMANDS:
+        entry = _COMMANDS[name]
+        permission, word = entry.permission, entry.word
+        problem = _count_problem(name, len(words) - 1, entry.least, entry.most)
+    else:
+        return "", f'command "{words[0]}" not found\n'
+    if problem:
+        return "", problem
+    _take_permission(blk, permission)
     try:
         if name in _BACKGROUND:
-            request = _BACKGROUND[name][0](words[1:])
-            print_later(_reporting(request.run(blk), word))
+            print_later(_reporting(make(words[1:]).run(blk), word))
             return "", ""
-        return await _reporting(_COMMANDS[name][0](blk, words[1:]), word), ""
+        return await _reporting(_COMMANDS[name].command(blk, words[1:]), word), ""
     except Usage as usage:
-        return str(usage), ""
+        return str(usage), usage.complaint
+
+
+def _take_permission(blk: BlockBackend, permission: int) -> None:
+    """It is never given back. Raises QmpError."""
+    if not permission & ~blk.perm:
+        return
+    if blk.node is not None and blk.node.read_only:
+        raise QmpError("Block node is read-only")
+    blk.set_permissions(blk.perm | permission, blk.shared)
 
 
 async def _reporting(request: Coroutine[Any, Any, str], word: str) -> str:

@@ -44,7 +44,9 @@ class Session:
     def receive(self, payload: bytes) -> None:
         """Bytes from the client. What they ask for runs when the machine runs."""
         for value in self._stream.receive_data(payload):
-            if not isinstance(value, ParseError) and qmp.looks_out_of_band(value):
+            # Only once the client has asked for it: until then QEMU reads no further than the command it
+            # is at.
+            if self.oob and not isinstance(value, ParseError) and qmp.looks_out_of_band(value):
                 self._machine.scheduler.enter(self.answer(value), "out-of-band command")
             else:
                 self.queue.append(value)
@@ -98,8 +100,8 @@ class Session:
             self._send(reply)
 
     async def _let_work_begin(self) -> None:
-        """The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
-        first, and a short job can be over by then."""
+        """The monitor goes to the end of QEMU's main loop before it replies: what a command has set going
+        runs first, and a short job can be over by then."""
         for _ in range(self._machine.turns_before_reply):
             if not self._machine.scheduler.has_ready():
                 return
@@ -121,7 +123,9 @@ class Session:
     async def _run(self, request: qmp.Request) -> Any:
         if self.ready:
             if request.command == "qmp_capabilities":
-                raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+                raise QmpError(
+                    "Capabilities negotiation is already complete, command ignored", "CommandNotFound"
+                )
             return await dispatch.run_command(self._machine, request)
         if request.command != "qmp_capabilities":
             raise QmpError(_NEGOTIATION, "CommandNotFound")

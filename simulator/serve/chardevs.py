@@ -20,22 +20,35 @@ _STRINGS = "backend chardev fd host localaddr localport logfile name path port t
 KINDS = {
     **dict.fromkeys(_BOOLEANS.split(), "bool"),
     **dict.fromkeys(_STRINGS.split(), "str"),
-    **dict.fromkeys("cols debug height reconnect rows to width".split(), "num"),
+    **dict.fromkeys(["cols", "debug", "height", "reconnect", "rows", "to", "width"], "num"),
     "size": "size",
 }
 _PLAIN = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
-_SILENT = ("null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "udp", "mux", "spicevmc", "spiceport")
+_SILENT = (
+    "null",
+    "ringbuf",
+    "memory",
+    "vc",
+    "testdev",
+    "msmouse",
+    "wctablet",
+    "udp",
+    "mux",
+    "spicevmc",
+    "spiceport",
+)
 _TRUE = ("on", "yes", "true", "y")
 
 
 class NotADriver(Exception):
-    """The short form of a chardev that QEMU cannot make sense of: str() is what it says first, if anything."""
+    """The short form of a chardev that QEMU cannot make sense of: str() is what it says first, if
+    anything."""
 
 
 class Chardev:
     """One of: `listener` (clients connect, one at a time), `connected` (a client that is there already), or
-    descriptors to read and write (stdio, pty, pipes); all None for one that swallows everything. `in_use` once a
-    monitor sits on it."""
+    descriptors to read and write (stdio, pty, pipes); all None for one that swallows everything. `in_use`
+    once a monitor sits on it."""
 
     def __init__(self, identifier: str) -> None:
         self.identifier = identifier
@@ -48,7 +61,8 @@ class Chardev:
 
 
 class Chardevs:
-    """All of a program's. `daemonized`: the standard streams are not to be had. `tell` prints a line of information."""
+    """All of a program's. `daemonized`: the standard streams are not to be had. `tell` prints a line of
+    information."""
 
     def __init__(self, daemonized: bool = False) -> None:
         self.by_id: dict[str, Chardev] = {}
@@ -56,8 +70,8 @@ class Chardevs:
         self._stdio_in_use = False
 
     def make(self, identifier: str, given: Settings, tell_waiting: str) -> Chardev:
-        """Open what the settings describe. With wait=on this returns when a client is there, and before it waits it
-        says so on standard error, behind `tell_waiting`. Raises QmpError."""
+        """Open what the settings describe. With wait=on this returns when a client is there, and before
+        it waits it says so on standard error, behind `tell_waiting`. Raises QmpError."""
         backend = given.get("backend")
         if backend is None:
             raise QmpError(f'chardev: "{identifier}" missing backend')
@@ -109,8 +123,8 @@ def from_option(text: str) -> qemu_opts.QemuOpts:
 
 
 def from_legacy(text: str) -> Settings:
-    """The short form of -qmp and -monitor: unix:PATH,server=on, tcp:HOST:PORT,..., stdio, pty, null (without mux
-    they are the same as behind "mon:"). Raises NotADriver."""
+    """The short form of -qmp and -monitor: unix:PATH,server=on, tcp:HOST:PORT,..., stdio, pty, null
+    (without mux they are the same as behind "mon:"). Raises NotADriver."""
     shown, text = text, text.removeprefix("mon:")
     if text in _PLAIN:
         return {"backend": text}
@@ -221,7 +235,9 @@ def _check_socket(given: Settings, server: bool) -> None:
 
 def _first_client(listener: network.Listener, address: Settings, tell_waiting: str) -> socket.socket:
     shown = network.description(address)
-    os.write(2, f"{tell_waiting}info: QEMU waiting for connection on: disconnected:{shown},server=on\n".encode())
+    os.write(
+        2, f"{tell_waiting}info: QEMU waiting for connection on: disconnected:{shown},server=on\n".encode()
+    )
     listener.socket.setblocking(True)
     client, _ = listener.socket.accept()
     listener.socket.setblocking(False)

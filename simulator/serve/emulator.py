@@ -1,4 +1,5 @@
-"""`goldenfleece emulator DIR --qemu VERSION`: executables that any user of the machine can run as that version."""
+"""`goldenfleece emulator DIR --qemu VERSION`: executables that any user of the machine can run as that
+version."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ sys.exit(main({program!r}, {version!r}, sys.argv[1:]))
 def write_emulator(directory: str, version: str) -> None:
     """Write both executables and the library they run into `directory`, which is made if need be.
 
-    They run on the system's own Python where that is new enough, since a user's own may be out of others' reach. Raises
-    versions.UnknownVersion, or OSError naming what could not be written.
+    They run on the system's own Python where that is new enough, since a user's own may be out of others'
+    reach. Raises versions.UnknownVersion, or OSError naming what could not be written.
     """
     versions.load(version)
     directory = os.path.abspath(directory)
@@ -60,7 +61,8 @@ def _interpreter() -> str:
 def _compile(python: str, library: str) -> None:
     """Byte-compile for the interpreter that will run it; those who may not write there start as fast."""
     subprocess.run(
-        [python, "-IS", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", library], check=False
+        [python, "-IS", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", library],
+        check=False,
     )
 
 
@@ -74,9 +76,13 @@ def _open_to_all(root: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Exit status 0, or 2 for an unknown version or a directory that cannot be written."""
-    parser = argparse.ArgumentParser(prog="goldenfleece emulator", description="write executables that answer as QEMU")
+    parser = argparse.ArgumentParser(
+        prog="goldenfleece emulator", description="write executables that answer as QEMU"
+    )
     parser.add_argument("directory", metavar="DIR")
-    parser.add_argument("--qemu", required=True, metavar="VERSION", help=f"one of: {', '.join(versions.names())}")
+    parser.add_argument(
+        "--qemu", required=True, metavar="VERSION", help=f"one of: {', '.join(versions.names())}"
+    )
     arguments = parser.parse_args(argv)
     try:
         write_emulator(arguments.directory, arguments.qemu)

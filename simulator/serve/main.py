@@ -18,7 +18,8 @@ _ASKED = ("h", "help", "version")
 
 
 def main(program: str, version_name: str, argv: list[str]) -> int:
-    """Run as `program` ("qemu-system-x86_64" or "qemu-storage-daemon") of a version; returns the exit status."""
+    """Run as `program` ("qemu-system-x86_64" or "qemu-storage-daemon") of a version; returns the exit
+    status."""
     daemon = program == "qemu-storage-daemon"
     version = versions.load(version_name)
     wrong: StartError | None = None
@@ -41,7 +42,9 @@ def main(program: str, version_name: str, argv: list[str]) -> int:
 
 def _answer(version: versions.Version, program: str, question: str) -> int:
     if question != "version":
-        print(f"usage: {program} [options]\n\nA simulated QEMU (goldenfleece): the block layer's and monitors' options")
+        print(
+            f"usage: {program} [options]\n\nA simulated QEMU (goldenfleece): the block layer's and monitors' options"
+        )
         return 0
     identity = version.identity
     name = "QEMU emulator" if program.startswith("qemu-system") else program
@@ -51,10 +54,12 @@ def _answer(version: versions.Version, program: str, question: str) -> int:
 
 
 class _Run:
-    """One machine from its command line to its end. `asked` is the position of an option that only asks for the
-    version or help: those in front of it are read, and may be wrong."""
+    """One machine from its command line to its end. `asked` is the position of an option that only asks
+    for the version or help: those in front of it are read, and may be wrong."""
 
-    def __init__(self, version: versions.Version, program: str, options: list[Option], asked: int | None) -> None:
+    def __init__(
+        self, version: versions.Version, program: str, options: list[Option], asked: int | None
+    ) -> None:
         self._version, self._program = version, program
         self._options, self._asked = options, asked
         self._daemon = program == "qemu-storage-daemon"

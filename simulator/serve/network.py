@@ -13,7 +13,8 @@ _LONGEST_PATH = 108  # sizeof(sockaddr_un.sun_path)
 
 
 class Listener:
-    """A listening socket. `path` is the unix socket's file, removed again by `close`, but not by `abandon`."""
+    """A listening socket. `path` is the unix socket's file, removed again by `close`, but not by
+    `abandon`."""
 
     def __init__(self, sock: socket.socket, path: str = "") -> None:
         self.socket = sock
@@ -51,7 +52,8 @@ def description(address: dict[str, Any]) -> str:
 
 
 def listen(address: dict[str, Any], backlog: int = 64) -> Listener:
-    """Listen on a SocketAddress of type unix, inet or fd. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
+    """Listen on a SocketAddress of type unix, inet or fd. Raises QmpError in QEMU's words
+    (util/qemu-sockets.c)."""
     address = flattened(address)
     kind = address["type"]
     if kind == "unix":

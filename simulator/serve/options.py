@@ -9,19 +9,145 @@ from __future__ import annotations
 Option = tuple[str, str, str]
 
 _WITH_ARGUMENT = frozenset(
-    "D L M accel acpitable action add-fd append audio audiodev bios blockdev boot cdrom chardev chroot compat cpu d "
-    "debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda hdb hdc hdd "
-    "icount incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock name net netdev nic numa "
-    "object option-rom overcommit parallel pflash pidfile plugin prom-env qmp qmp-pretty qtest qtest-log readconfig "
-    "rotate rtc runas sandbox sd seed semihosting-config serial set smbios smp spice tpmdev trace usbdevice uuid vga "
-    "virtfs vnc watchdog-action xen-domid".split()
+    [
+        "D",
+        "L",
+        "M",
+        "accel",
+        "acpitable",
+        "action",
+        "add-fd",
+        "append",
+        "audio",
+        "audiodev",
+        "bios",
+        "blockdev",
+        "boot",
+        "cdrom",
+        "chardev",
+        "chroot",
+        "compat",
+        "cpu",
+        "d",
+        "debugcon",
+        "device",
+        "dfilter",
+        "display",
+        "drive",
+        "dtb",
+        "dump-vmstate",
+        "echr",
+        "fda",
+        "fdb",
+        "fsdev",
+        "fw_cfg",
+        "g",
+        "gdb",
+        "global",
+        "hda",
+        "hdb",
+        "hdc",
+        "hdd",
+        "icount",
+        "incoming",
+        "initrd",
+        "iscsi",
+        "k",
+        "kernel",
+        "loadvm",
+        "m",
+        "machine",
+        "mem-path",
+        "mon",
+        "monitor",
+        "msg",
+        "mtdblock",
+        "name",
+        "net",
+        "netdev",
+        "nic",
+        "numa",
+        "object",
+        "option-rom",
+        "overcommit",
+        "parallel",
+        "pflash",
+        "pidfile",
+        "plugin",
+        "prom-env",
+        "qmp",
+        "qmp-pretty",
+        "qtest",
+        "qtest-log",
+        "readconfig",
+        "rotate",
+        "rtc",
+        "runas",
+        "sandbox",
+        "sd",
+        "seed",
+        "semihosting-config",
+        "serial",
+        "set",
+        "smbios",
+        "smp",
+        "spice",
+        "tpmdev",
+        "trace",
+        "usbdevice",
+        "uuid",
+        "vga",
+        "virtfs",
+        "vnc",
+        "watchdog-action",
+        "xen-domid",
+    ]
 )
 _WITHOUT_ARGUMENT = frozenset(
-    "S async-teardown audio-help daemonize enable-kvm enable-sync-profile full-screen h help mem-prealloc no-acpi "
-    "no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nodefaults nographic old-param only-migratable portrait "
-    "preconfig s semihosting singlestep snapshot usb version win2k-hack xen-attach xen-domid-restrict".split()
+    [
+        "S",
+        "async-teardown",
+        "audio-help",
+        "daemonize",
+        "enable-kvm",
+        "enable-sync-profile",
+        "full-screen",
+        "h",
+        "help",
+        "mem-prealloc",
+        "no-acpi",
+        "no-fd-bootchk",
+        "no-hpet",
+        "no-reboot",
+        "no-shutdown",
+        "no-user-config",
+        "nodefaults",
+        "nographic",
+        "old-param",
+        "only-migratable",
+        "portrait",
+        "preconfig",
+        "s",
+        "semihosting",
+        "singlestep",
+        "snapshot",
+        "usb",
+        "version",
+        "win2k-hack",
+        "xen-attach",
+        "xen-domid-restrict",
+    ]
 )
-_DAEMON_WITH_ARGUMENT = ("blockdev", "chardev", "export", "monitor", "nbd-server", "object", "pidfile", "trace")
+_DAEMON_WITH_ARGUMENT = (
+    "blockdev",
+    "chardev",
+    "export",
+    "monitor",
+    "nbd-server",
+    "object",
+    "pidfile",
+    "trace",
+)
 _DAEMON_WITHOUT_ARGUMENT = ("daemonize", "help", "version")
 _DAEMON_LETTERS = {"h": "help", "V": "version", "T": "trace"}
 
@@ -61,8 +187,8 @@ def split_system(argv: list[str]) -> list[Option]:
 
 
 def split_daemon(argv: list[str]) -> tuple[list[Option], StartError | None]:
-    """qemu-storage-daemon's options as getopt_long takes them, up to the first that it cannot take, and what it
-    says of that one. A bare word is an option called "unexpected"."""
+    """qemu-storage-daemon's options as getopt_long takes them, up to the first that it cannot take, and
+    what it says of that one. A bare word is an option called "unexpected"."""
     options: list[Option] = []
     words = list(argv)
     try:

@@ -12,7 +12,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 
 class Daemon:
-    """-daemonize: the parent stays until the child says that it is ready, and ends with the child's word on it.
+    """-daemonize: the parent stays until the child says that it is ready, and ends with the child's word
+    on it.
 
     Source: os-posix.c:os_daemonize, os_setup_post, 7.2.
     """
@@ -84,8 +85,8 @@ class PidFile:
 
 
 class Signals:
-    """What asks us to end. `descriptor` becomes readable with the first; `first` is then (number, sender's process
-    id, 0 for the kernel). Later ones are ignored, and SIGPIPE from the start."""
+    """What asks us to end. `descriptor` becomes readable with the first; `first` is then (number,
+    sender's process id, 0 for the kernel). Later ones are ignored, and SIGPIPE from the start."""
 
     def __init__(self) -> None:
         self.descriptor, self._write_fd = os.pipe2(os.O_CLOEXEC)
@@ -117,8 +118,8 @@ def _program_name(pid: int) -> str:
 
 
 class Terminal:
-    """Standard input as a monitor needs it: byte by byte and without the terminal's own echo. Nothing happens where
-    it is no terminal. (chardev/char-stdio.c:qemu_chr_set_echo_stdio, 7.2)"""
+    """Standard input as a monitor needs it: byte by byte and without the terminal's own echo. Nothing
+    happens where it is no terminal. (chardev/char-stdio.c:qemu_chr_set_echo_stdio, 7.2)"""
 
     def __init__(self) -> None:
         self._saved: list[object] | None = None

@@ -128,7 +128,12 @@ def _monitor_options(start: Start, text: str) -> dict[str, Any]:
         return tree  # which is nearly always so, and reading the introspection takes time
     whole = start.machine.schema
     mode = {"name": "MonitorMode", "meta-type": "enum", "values": list(_MODES)}
-    members = [("id", "str", True), ("mode", "MonitorMode", True), ("pretty", "bool", True), ("chardev", "str", False)]
+    members = [
+        ("id", "str", True),
+        ("mode", "MonitorMode", True),
+        ("pretty", "bool", True),
+        ("chardev", "str", False),
+    ]
     schema = Schema([*whole.entries, mode], words=whole.words).with_struct("MonitorOptions", members)
     if text.startswith("{"):
         return schema.check_type("MonitorOptions", tree)

@@ -22,14 +22,21 @@ _NBD_CHUNK_BYTES = 1 << 18
 # Small, because each request in it may have a long answer, and all of them are kept until they are sent.
 _MONITOR_CHUNK_BYTES = 4096
 _BUFFERS = 64  # in one writev; Linux takes up to 1024
+# Room for more than one large reply, so that a client reads one while the next is written.
+_SEND_BUFFER_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 16
+_MOST_UNSENT_BYTES = 1 << 22
 _LAST_WORDS_S = 1.0
 
 
 class Channel:
-    """One open connection of a client: `endpoint` takes `receive(bytes)`, gives `output()`, and knows `closed`. It may
-    have `output_buffers`, `wants_input` and `stall`."""
+    """One open connection of a client: `endpoint` takes `receive(bytes)`, gives `output()`, and knows
+    `closed`. It may have `output_buffers`. `wants_input` and `stall` keep in bounds what a client can
+    make us hold."""
 
-    def __init__(self, endpoint: Any, read_fd: int, write_fd: int, chunk_bytes: int, close: Callable[[], None]) -> None:
+    def __init__(
+        self, endpoint: Any, read_fd: int, write_fd: int, chunk_bytes: int, close: Callable[[], None]
+    ) -> None:
         self.endpoint = endpoint
         self.read_fd, self.write_fd = read_fd, write_fd
         self.chunk_bytes = chunk_bytes
@@ -38,13 +45,28 @@ class Channel:
         self.ended = False
         self.reads = True  # until end of file
         self._buffers = getattr(endpoint, "output_buffers", None)
-        self._is_nbd = self._buffers is not None
+        self.is_nbd = self._buffers is not None
 
     def fetch(self) -> bool:
         """Take what the endpoint has to say: bytes, or a list of buffers that are not copied again."""
         output = self._buffers() if self._buffers is not None else [self.endpoint.output()]
-        self.unsent = [memoryview(piece) for piece in output if piece]
+        self.unsent += [memoryview(piece) for piece in output if piece]
         return bool(self.unsent)
+
+    def send_early(self) -> None:
+        """A reply is there while other requests are still worked on. A large one is sent at once: the
+        client can read it meanwhile, and its bytes are still in the processor's cache. Errors are for the
+        round's end."""
+        if self.ended:
+            return
+        self.fetch()
+        if sum(map(len, self.unsent)) >= _LARGE_BYTES:
+            try:
+                self.sent(os.writev(self.write_fd, self.unsent[:_BUFFERS]))
+            except OSError:
+                pass
+            if sum(map(len, self.unsent)) >= _MOST_UNSENT_BYTES:
+                self.endpoint.stall(True)
 
     def sent(self, count: int) -> None:
         """The first `count` bytes have left."""
@@ -55,11 +77,6 @@ class Channel:
                 return
             count -= len(first)
             del self.unsent[0]
-
-    def stalled(self, is_stalled: bool) -> None:
-        """The client does not take what it is sent, or does so again."""
-        if not self._is_nbd:
-            self.endpoint.stall(is_stalled)
 
     @property
     def may_read(self) -> bool:
@@ -91,7 +108,9 @@ class Server:
         if chardev.connected is not None:
             self._add_monitor_socket(monitor, listener, chardev.connected)
         elif listener is not None:
-            self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener))
+            self._watch(
+                listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener)
+            )
         elif chardev.read_fd is not None and chardev.write_fd is not None:
             os.set_blocking(chardev.read_fd, False)
             session = self._new_session(monitor)
@@ -115,12 +134,15 @@ class Server:
         def closed() -> None:
             sock.close()
             if listener is not None and not self.machine.gone:
-                self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener))
+                self._watch(
+                    listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener)
+                )
 
         self._add_socket(sock, self._new_session(monitor), _MONITOR_CHUNK_BYTES, closed)
 
     def _listener_changed(self, listener: Listener | None) -> None:
-        """The NBD server has begun to listen, or stopped. At the machine's end the socket's file stays behind."""
+        """The NBD server has begun to listen, or stopped. At the machine's end the socket's file stays
+        behind."""
         if self._nbd_listener is not None:
             self._watch(self._nbd_listener.socket.fileno(), 0, None)
             if self.machine.run_state == "shutdown":
@@ -142,16 +164,22 @@ class Server:
             except ConnectionRefusedError:
                 sock.close()
                 continue
-            if sock.family != socket.AF_UNIX:
+            if sock.family == socket.AF_UNIX:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+            else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
 
-    def _add_socket(self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]) -> None:
+    def _add_socket(
+        self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]
+    ) -> None:
         sock.setblocking(False)
         self._add(Channel(endpoint, sock.fileno(), sock.fileno(), chunk_bytes, close))
 
     def _add(self, channel: Channel) -> None:
         self._channels.append(channel)
+        if channel.is_nbd:
+            channel.endpoint.on_output = channel.send_early
         self._send(channel)
 
     # -- bytes
@@ -208,7 +236,8 @@ class Server:
                 return
         if channel.ended:
             return
-        channel.stalled(bool(channel.unsent))
+        if not channel.is_nbd or not channel.unsent:
+            channel.endpoint.stall(bool(channel.unsent))
         if channel.endpoint.closed and not channel.unsent:
             self._drop(channel)
         else:
@@ -256,6 +285,8 @@ class Server:
         self._run()
 
     def _patience_s(self, longest_s: float | None) -> float | None:
+        if self.machine.scheduler.has_ready():
+            return 0.0
         due_ns = self.machine.scheduler.next_timer_ns()
         if due_ns is None:
             return longest_s
@@ -267,9 +298,10 @@ class Server:
 
     def _run(self) -> None:
         self.machine.scheduler.advance_to(self._now_ns())
+        # Before the replies: who has the reply to a qemu-io command may look for what it printed.
+        self.print()
         for channel in list(self._channels):
             self._send(channel)
-        self.print()
 
     def print(self) -> None:
         """What the machine has to say on the standard streams."""

@@ -1,6 +1,8 @@
-"""From a command line to a machine that is ready to be served: what each option does, in the order QEMU does it.
+"""From a command line to a machine that is ready to be served: what each option does, in the order QEMU
+does it.
 
-Sources: qemu_init and what it calls, softmmu/vl.c; process_options, storage-daemon/qemu-storage-daemon.c, 7.2.
+Sources: qemu_init and what it calls, softmmu/vl.c; process_options, storage-daemon/qemu-storage-daemon.c,
+7.2.
 """
 
 from __future__ import annotations
@@ -55,9 +57,11 @@ class Start:
         self._taken: dict[str, list[str]] = {}  # kind of option: ids
 
     # -- the two programs
-    async def system(self, options: list[Option], readers: dict[str, Reader], choose: Callable[[], None]) -> None:
-        """qemu-system: all options are read in the order they stand in, then take effect by kind. `choose` looks at
-        the machine's type. Raises StartError."""
+    async def system(
+        self, options: list[Option], readers: dict[str, Reader], choose: Callable[[], None]
+    ) -> None:
+        """qemu-system: all options are read in the order they stand in, then take effect by kind.
+        `choose` looks at the machine's type. Raises StartError."""
         self.machine.run_state = "prelaunch" if any(name == "S" for name, _, _ in options) else "running"
         self.read_only(options, readers)
         self._write_pid_file()
@@ -105,12 +109,14 @@ class Start:
     def warn_of(self, shown: str, warnings: list[str]) -> None:
         """Warnings as qemu_opts has them: each with a line of advice."""
         for position in range(0, len(warnings), 2):
-            self.machine.warn(f"{self.program}: {shown}: warning: {warnings[position]}\n{warnings[position + 1]}")
+            self.machine.warn(
+                f"{self.program}: {shown}: warning: {warnings[position]}\n{warnings[position + 1]}"
+            )
 
     # -- what readers share
     def options_of(self, kind: str, shown: str, opts: qemu_opts.QemuOpts) -> qemu_opts.QemuOpts:
-        """Options of QEMU's older sort, with their warnings told. Raises QmpError for an id that another option of
-        the kind has."""
+        """Options of QEMU's older sort, with their warnings told. Raises QmpError for an id that another
+        option of the kind has."""
         self.warn_of(shown, opts.warnings)
         if opts.id is not None:
             taken = self._taken.setdefault(kind, [])

@@ -1,4 +1,5 @@
-"""The system emulator's own options: drives, devices, the machine and what surrounds it (softmmu/vl.c, 7.2)."""
+"""The system emulator's own options: drives, devices, the machine and what surrounds it (softmmu/vl.c,
+7.2)."""
 
 from __future__ import annotations
 
@@ -15,14 +16,40 @@ if TYPE_CHECKING:
 
 # Machines of every version, and settings that each has: for them nothing needs to be looked up.
 _MACHINES = ("none", "pc", "q35")
-_MACHINE_SETTINGS = frozenset(("type", "accel", "usb", "dump-guest-core", "graphics", "memory-backend", "firmware"))
+_MACHINE_SETTINGS = frozenset(
+    ("type", "accel", "usb", "dump-guest-core", "graphics", "memory-backend", "firmware")
+)
 _ACCELERATORS = ("kvm", "tcg", "xen", "qtest", "hax", "hvf", "nvmm", "whpx")
 _DISPLAYS = ("none", "default", "gtk", "sdl", "curses", "egl-headless", "spice-app", "dbus", "vnc")
 # Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
 _DISK_SETTINGS = frozenset(
-    ("driver", "id", "drive", "bus", "addr", "share-rw", "serial", "bootindex", "write-cache", "werror", "rerror", "unit")
+    (
+        "driver",
+        "id",
+        "drive",
+        "bus",
+        "addr",
+        "share-rw",
+        "serial",
+        "bootindex",
+        "write-cache",
+        "werror",
+        "rerror",
+        "unit",
+    )
 )
-_SCSI_ADAPTERS = ("virtio-scsi", "lsi53c", "lsi", "megasas", "mptsas", "pvscsi", "am53c974", "dc390", "usb-uas", "esp")
+_SCSI_ADAPTERS = (
+    "virtio-scsi",
+    "lsi53c",
+    "lsi",
+    "megasas",
+    "mptsas",
+    "pvscsi",
+    "am53c974",
+    "dc390",
+    "usb-uas",
+    "esp",
+)
 _BOOLEAN = ("on", "yes", "true", "y", "off", "no", "false", "n")
 
 

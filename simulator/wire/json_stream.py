@@ -122,7 +122,9 @@ def _scan_plain(data: bytes, messages: list[Any]) -> int:
         elif first == "{":
             try:
                 value, position = _scan(text, position)
-            except (ValueError, StopIteration):
+            except (ValueError, StopIteration, SystemError):
+                # SystemError: up to Python 3.12 the scanner finds no class to raise as long as nobody has
+                # imported json.decoder.
                 break
             messages.append(value)
         else:

@@ -40,7 +40,7 @@ class Request:
         self.raw = raw
 
 
-class BadRequest(Exception):  # noqa: N818  QEMU's view: it is an answer, not a failure
+class BadRequest(Exception):  # QEMU's view: it is an answer, not a failure
     """The request object itself is wrong, class GenericError. `id` is to be echoed."""
 
     def __init__(self, desc: str, request_id: Any = NO_ID) -> None:
@@ -61,6 +61,20 @@ def parse_request(value: Any, oob_enabled: bool = False) -> Request:
     if type(value) is not dict:
         raise BadRequest("QMP input must be a JSON object")
     request_id = value.get("id", NO_ID)
+    command, arguments = value.get("execute"), value.get("arguments")
+    if arguments is None and "arguments" not in value:
+        known, arguments = 1, {}
+    else:
+        known = 2
+    if request_id is not NO_ID:
+        known += 1
+    if type(command) is str and type(arguments) is dict and len(value) == known:
+        return Request(command, arguments, request_id, False, value)
+    return _parse_closely(value, request_id, oob_enabled)
+
+
+def _parse_closely(value: dict[str, Any], request_id: Any, oob_enabled: bool) -> Request:
+    """Find what is wrong, or out of band, in the order in which QEMU does."""
     execute = None
     for name in in_order(value):
         member = value[name]

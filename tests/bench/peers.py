@@ -51,7 +51,7 @@ def overlay_cycle(directory: str) -> list[Step]:
 
 
 def filter_cycle(directory: str) -> list[Step]:
-    """The same by copy-before-write and snapshot-access, under the raw node `top`: 11 commands, one session."""
+    """The same by copy-before-write and snapshot-access, under the raw node `top`: 11 commands, a session."""
     unix = {"type": "unix", "data": {"path": f"{directory}/nbd.sock"}}
     back = {"driver": "raw", "node-name": "top", "file": "vda"}
     return [

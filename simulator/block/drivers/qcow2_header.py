@@ -26,6 +26,8 @@ BITMAPS = 1  # autoclear
 
 _V2 = Struct(">IIQIIQIIQQIIQ")
 _V3 = Struct(">QQQII")
+_MOST_CLUSTERS_BYTES = 65536  # a header's cluster is seldom bigger, so that one read gets all of it
+_EXTENSION = Struct(">II")
 _V3_BYTES = 112  # as QEMU writes it: with the compression type and padding
 
 _BACKING_FORMAT = 0xE2792ACA
@@ -44,6 +46,9 @@ _FEATURE_NAMES = (
     (1, 0, "lazy refcounts"),
     (2, 0, "bitmaps"),
     (2, 1, "raw external data"),
+)
+_FEATURE_ENTRIES = b"".join(
+    bytes((kind, bit)) + name.encode().ljust(46, b"\0") for kind, bit, name in _FEATURE_NAMES
 )
 
 
@@ -77,7 +82,7 @@ class Header:
         self.bitmap_directory_bytes = 0
         self.more_fields = b""
         self.others: list[tuple[int, bytes]] = []
-        self.feature_names: dict[int, str] = {}
+        self.feature_entries = b""  # as read: 48 bytes each, type, bit and name
 
     @property
     def cluster_bytes(self) -> int:
@@ -117,10 +122,7 @@ class Header:
             out += _extension(_BACKING_FORMAT, self.backing_format.encode())
         # A table of feature names would leave no room for a backing file's name in a small cluster.
         if self.version == 3 and self.cluster_bytes > 4096:
-            table = b"".join(
-                bytes((kind, bit)) + name.encode().ljust(46, b"\0") for kind, bit, name in _FEATURE_NAMES
-            )
-            out += _extension(_FEATURE_TABLE, table)
+            out += _extension(_FEATURE_TABLE, _FEATURE_ENTRIES)
         if self.bitmap_count:
             fields = (self.bitmap_count, 0, self.bitmap_directory_bytes, self.bitmap_directory_offset)
             out += _extension(_BITMAPS, Struct(">IIQQ").pack(*fields))
@@ -130,12 +132,12 @@ class Header:
 
 
 def _extension(magic: int, payload: bytes) -> bytes:
-    return Struct(">II").pack(magic, len(payload)) + payload + bytes(-len(payload) % 8)
+    return _EXTENSION.pack(magic, len(payload)) + payload + bytes(-len(payload) % 8)
 
 
 async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bool) -> Header:
     """Read and check the header through `read(offset, length)`. Raises QmpError in QEMU's words."""
-    head = await read(0, _V3_BYTES)
+    head = await read(0, _MOST_CLUSTERS_BYTES)
     fields = _V2.unpack_from(head)
     if fields[0] != MAGIC:
         raise QmpError("Image is not in qcow2 format")
@@ -161,7 +163,8 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
         raise QmpError("qcow2 header exceeds cluster size")
     if name_offset > header.cluster_bytes:
         raise QmpError("Invalid backing file offset")
-    cluster = await read(0, header.cluster_bytes)
+    size = header.cluster_bytes
+    cluster = head[:size] if size <= len(head) else await read(0, size)
     if header.version == 3 and length > _V3_BYTES:
         header.more_fields = cluster[_V3_BYTES:length]
     end = name_offset or header.cluster_bytes
@@ -230,7 +233,7 @@ def _check_table(header: Header, offset: int, length: int, most: int, name: str)
 
 def _unsupported(header: Header, bits: int) -> str:
     names = []
-    for bit, name in header.feature_names.items():
+    for bit, name in _incompatible_names(header.feature_entries).items():
         if bits >> bit & 1:
             names.append(name[:46])
             bits &= ~(1 << bit)
@@ -239,10 +242,19 @@ def _unsupported(header: Header, bits: int) -> str:
     return "Unsupported qcow2 feature(s): " + ", ".join(names)
 
 
+def _incompatible_names(entries: bytes) -> dict[int, str]:
+    """Bit -> name, from the table of names that an image may bring."""
+    return {
+        entries[at + 1]: entries[at + 2 : at + 48].rstrip(b"\0").decode()
+        for at in range(0, len(entries) - 47, 48)
+        if entries[at] == 0
+    }
+
+
 def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> None:
     header.others = []
     while offset < end:
-        magic, length = Struct(">II").unpack_from(cluster.ljust(end + 8, b"\0"), offset)
+        magic, length = _EXTENSION.unpack(cluster[offset : offset + 8].ljust(8, b"\0"))
         offset += 8
         if offset > end or length > end - offset:
             raise QmpError("Header extension too large")
@@ -255,9 +267,7 @@ def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> N
                 raise QmpError(f"ERROR: ext_backing_format: len={length} too large (>=16)")
             header.backing_format = payload.decode(errors="replace")
         elif magic == _FEATURE_TABLE:
-            for at in range(0, length - 47, 48):
-                if payload[at] == 0:
-                    header.feature_names[payload[at + 1]] = payload[at + 2 : at + 48].rstrip(b"\0").decode()
+            header.feature_entries = payload
         elif magic == _BITMAPS:
             _read_bitmaps_extension(header, payload)
         elif magic not in (_CRYPTO, _DATA_FILE_NAME):

@@ -44,7 +44,8 @@ class _Block:
 
 
 class Refcounts:
-    """Cluster numbers, not offsets, throughout. `load` must have finished before anything else is called.
+    """Cluster numbers, not offsets, throughout. `load` must have finished before anything else is called, but
+    for `count_used`.
 
     A cluster that is given back stays in use until `settle`: what is on disk may still refer to it, and a
     request may still be reading it.
@@ -62,6 +63,15 @@ class Refcounts:
         self._first_maybe_free = 0
         self._given_back: list[tuple[int, int, bool]] = []
         self.per_block = header.cluster_bytes * 8 // header.refcount_bits
+
+    def begin_empty(self) -> None:
+        """Instead of `load`, for a new image: a table whose one block lies right behind it, and no cluster in
+        use."""
+        header = self._header
+        self._table = array("Q", bytes(header.reftable_clusters * header.cluster_bytes))
+        offset = self._table[0] = header.reftable_offset + header.reftable_clusters * header.cluster_bytes
+        self._blocks[0] = _Block(offset, _unpack(bytes(header.cluster_bytes), header.refcount_bits))
+        self._loaded = True
 
     async def load(self) -> None:
         """Read all once. Raises OSError."""
@@ -86,6 +96,33 @@ class Refcounts:
             self._loaded = True
 
     # What is in use.
+
+    async def count_used(self, end: int, enough: int) -> int:
+        """How many clusters before `end` are in use, counted block by block until there are `enough`. Reads no
+        more than it looks at. Raises OSError."""
+        found = 0
+        for number in range(-(-end // self.per_block)):
+            entries = await self._first_entries(number, min(end - number * self.per_block, self.per_block))
+            found += len(entries) - entries.count(0)
+            if found >= enough:
+                break
+        return found
+
+    async def _first_entries(self, number: int, count: int) -> array[int]:
+        """Of block `number`, from memory or as it is in the file; none if there is no such block."""
+        if self._loaded:
+            block = self._blocks.get(number)
+            return block.entries[:count] if block else array("B")
+        header = self._header
+        if number * 8 >= header.reftable_clusters * header.cluster_bytes:
+            return array("B")
+        place = words(await self._file.read(header.reftable_offset + number * 8, 8))[0] & _OFFSET_MASK
+        if not place:
+            return array("B")
+        if place % header.cluster_bytes:
+            raise OSError(EIO, strerror(EIO))
+        width = header.refcount_bits
+        return _unpack(await self._file.read(place, -(-count * width // 8)), width)[:count]
 
     def get(self, cluster: int) -> int:
         block = self._blocks.get(cluster // self.per_block)

@@ -32,6 +32,7 @@ class Raw(Driver):
         if self._offset or self._size is not None:
             # With a window this is no plain filter any more (raw_open).
             self.file.role = permissions.DATA | permissions.PRIMARY
+            permissions.refresh([self.node])
         self._measure()
 
     def _window(self, options: dict[str, Any]) -> tuple[int, int | None]:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def reply(machine: Machine, command: str) -> Any:
-    """The recorded value of `return` of a query without arguments. Raises QmpError if there is no recording: the
-    command exists in this version, but it is outside of what is simulated."""
+    """The recorded value of `return` of a query without arguments. Raises QmpError if there is no
+    recording: the command exists in this version, but it is outside of what is simulated."""
     if command == "query-commands":
         return machine.version.recorded(machine.binary, "commands")
     recording = machine.version.recorded(machine.binary, "queries").get(command)

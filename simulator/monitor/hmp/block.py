@@ -6,36 +6,38 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
-from simulator.block.drive import INTERFACES
+from simulator.block.drive import INTERFACES, tree_options
 from simulator.block.errors import QmpError
 from simulator.monitor import qemu_io
-from simulator.monitor.commands import nodes
-from simulator.monitor.hmp.parser import HmpError, next_word, take_flags, words_of
-from simulator.qapi import keyval, qemu_opts
-from simulator.qapi.errors import ArgumentError
+from simulator.monitor.dispatch import handlers
+from simulator.monitor.hmp import image_info
+from simulator.monitor.hmp.parser import HmpError
+from simulator.qapi import qemu_opts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from simulator.machine import Machine
 
-
-async def info_block(machine: Machine, rest: str) -> str:
-    flags, words = take_flags(words_of(rest), "nv")
-    device = words[0] if words else None
-    printed: list[str] = []
-    if "n" not in flags:
-        for info in await nodes.query_block(machine, {}):
-            if device is None or info["device"] == device:
-                printed.append(_block_info(info, info.get("inserted")))
-    if (device is not None or "n" in flags) and not printed:
-        for node in await nodes.query_named_block_nodes(machine, {}):
-            if device is None or node["node-name"] == device:
-                printed.append(_block_info(None, node))
-    return "\n".join(printed)
+Arguments = dict[str, Any]
 
 
-def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None) -> str:
+async def info_block(machine: Machine, arguments: Arguments) -> str:
+    wanted = arguments.get("device")
+    verbose = "verbose" in arguments
+    printed = ""
+    if "nodes" not in arguments:
+        for position, info in enumerate(await handlers()["query-block"](machine, {})):
+            if wanted is None or info["device"] == wanted:
+                printed += ("\n" if position else "") + _block_info(info, info.get("inserted"), verbose)
+    if (wanted is not None or "nodes" in arguments) and not printed:
+        for position, node in enumerate(await handlers()["query-named-block-nodes"](machine, {})):
+            if wanted is None or node["node-name"] == wanted:
+                printed += ("\n" if position else "") + _block_info(None, node, verbose)
+    return printed
+
+
+def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:
     node_name = inserted.get("node-name") if inserted else None
     if info is not None and info["device"]:
         head = info["device"] + (f" ({node_name})" if node_name else "")
@@ -53,7 +55,9 @@ def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None) ->
             lock = "" if info["locked"] else "not "
             tray = "open" if info.get("tray_open") else "closed"
             text += f"    Removable device: {lock}locked, tray {tray}\n"
-    return text if inserted is None else text + _inserted(inserted)
+    if inserted is None:
+        return text
+    return text + _inserted(inserted) + (_images(inserted["image"]) if verbose else "")
 
 
 def _inserted(inserted: dict[str, Any]) -> str:
@@ -69,13 +73,21 @@ def _inserted(inserted: dict[str, Any]) -> str:
     return text
 
 
-async def run_qemu_io(machine: Machine, rest: str) -> str:
+def _images(image: dict[str, Any]) -> str:
+    """The image and all that it is backed by."""
+    text = "\nImages:\n"
+    while True:
+        text += image_info.describe(image)
+        if "backing-image" not in image:
+            return text
+        image = image["backing-image"]
+        text += "\n"
+
+
+async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
     """qemu-io [-d] DEVICE "COMMAND": output goes to the machine's standard output, as QEMU's does."""
-    flags, words = take_flags(words_of(rest), "d")
-    if len(words) < 2:
-        raise HmpError('qemu-io: string expected\nTry "help qemu-io" for more information')
-    device, command = words[0], " ".join(words[1:])
-    if "d" in flags:
+    device, command = arguments["device"], arguments["command"]
+    if "qdev" in arguments:
         found = machine.devices.find(device)
         if found is None:
             raise QmpError(f"Device '{device}' not found", "DeviceNotFound")
@@ -100,46 +112,47 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
     def print_later(work: Coroutine[Any, Any, str]) -> None:
         machine.scheduler.enter(print_when_done(work), "qemu-io request")
 
-    printed, complained = await qemu_io.run(backend, command, print_later)
+    try:
+        printed, complained = await qemu_io.run(backend, command, print_later)
+    except QmpError as error:
+        # The permission that the command needs cannot be had.
+        return f"{error.desc}\n"
     machine.print(printed)
     if complained:
         machine.warn(complained.rstrip("\n"))
     return ""
 
 
-async def drive_add(machine: Machine, rest: str) -> str:
-    flags, words = take_flags(words_of(rest), "n")
-    if machine.version.dialect.drive_add_without_slot and len(words) == 1:
-        words = ["0", *words]
-    if len(words) != 2:
-        raise HmpError('drive_add: string expected\nTry "help drive_add" for more information')
-    if "n" in flags:
-        await nodes.blockdev_add(machine, _node_options(machine, words[1]))
-        return ""
+async def drive_add(machine: Machine, arguments: Arguments) -> str:
+    text = arguments["opts"]
     try:
-        opts = machine.drives.parse(words[1])
+        opts = qemu_opts.parse(text) if "node" in arguments else machine.drives.parse(text)
     except qemu_opts.OptionError as error:
         raise HmpError(f"{error.desc}\n{error.hint}".rstrip("\n")) from None
-    interface, identifier = await machine.drives.add(machine.schema, opts)
+    try:
+        if "node" in arguments:
+            await _add_node(machine, opts)
+            return ""
+        interface, identifier = await machine.drives.add(machine.schema, opts)
+    except QmpError as error:
+        raise HmpError(machine.version.texts.hmp_drive_prefix + error.desc) from None
     if interface != "none":
         await _drive_del(machine, identifier)
         raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")
     return "OK\n"
 
 
-def _node_options(machine: Machine, text: str) -> dict[str, Any]:
-    try:
-        return machine.schema.convert_keyval(machine.schema.by_name["blockdev-add"]["arg-type"], keyval.parse(text, "driver"))
-    except ArgumentError as error:
-        raise QmpError(error.desc) from None
+async def _add_node(machine: Machine, opts: qemu_opts.QemuOpts) -> None:
+    given = opts.to_dict()
+    if "node-name" not in given:
+        raise QmpError("'node-name' needs to be specified")
+    node = await machine.graph.open(tree_options(machine.graph, machine.schema, given, own=frozenset()))
+    node.monitor_owned = True
 
 
-async def drive_del(machine: Machine, rest: str) -> str:
-    identifier, _ = next_word(rest)
-    if not identifier:
-        raise HmpError('drive_del: string expected\nTry "help drive_del" for more information')
+async def drive_del(machine: Machine, arguments: Arguments) -> str:
     try:
-        await _drive_del(machine, identifier)
+        await _drive_del(machine, arguments["id"])
     except QmpError as error:
         return f"{error.desc}\n"
     return ""
@@ -147,7 +160,7 @@ async def drive_del(machine: Machine, rest: str) -> str:
 
 async def _drive_del(machine: Machine, identifier: str) -> None:
     if identifier in machine.graph.nodes:
-        await nodes.blockdev_del(machine, {"node-name": identifier})
+        await handlers()["blockdev-del"](machine, {"node-name": identifier})
         return
     backend = machine.graph.backends.get(identifier)
     if backend is None:
@@ -158,12 +171,19 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
         await backend.remove()
     del machine.graph.backends[identifier]
     backend.name = ""
-    machine.drives.forget(identifier)
+    if not backend.device_id:
+        machine.drives.forget(identifier)
+
+
+async def block_resize(machine: Machine, arguments: Arguments) -> str:
+    await handlers()["block_resize"](machine, arguments)
+    return ""
 
 
 COMMANDS = {
-    "info block": info_block,
-    "qemu-io": run_qemu_io,
-    "drive_add": drive_add,
-    "drive_del": drive_del,
+    "info block": ("nodes:-n,verbose:-v,device:B?", info_block),
+    "block_resize": ("device:B,size:o", block_resize),
+    "qemu-io": ("qdev:-d,device:B,command:s", run_qemu_io),
+    "drive_add": ("node:-n,pci_addr:s,opts:s", drive_add),
+    "drive_del": ("id:B", drive_del),
 }

@@ -7,20 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
-from simulator.monitor.hmp.parser import HmpError, next_word
+from simulator.monitor.hmp.parser import HmpError, NoWord, next_word, parse_arguments
 
 if TYPE_CHECKING:
     from simulator.machine import Machine
 
-# A command gets the rest of its line and returns what it prints, lines ended with "\n".
-HmpCommand = Callable[["Machine", str], Coroutine[Any, Any, str]]
+# A command gets its arguments and returns what it prints, lines ended with "\n".
+HmpCommand = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, str]]
 
 _MODULES = ("block", "help", "jobs", "machine", "nbd")
-_commands: dict[str, HmpCommand] = {}
+_commands: dict[str, tuple[str, HmpCommand]] = {}
 
 
-def commands() -> dict[str, HmpCommand]:
-    """All commands by name; "info block" and its like under both words."""
+def commands() -> dict[str, tuple[str, HmpCommand]]:
+    """All commands by name, "info block" and its like under both words: (types of the arguments, what
+    runs it)."""
     if not _commands:
         for module_name in _MODULES:
             _commands.update(import_module(f"simulator.monitor.hmp.{module_name}").COMMANDS)
@@ -34,22 +35,45 @@ async def run_line(machine: Machine, line: str) -> str:
     except QmpError as error:
         printed = f"Error: {error.desc}\n"
     except HmpError as error:
+        machine.print(error.aside)
         printed = f"{error}\n"
     return printed.replace("\n", "\r\n")
 
 
 async def _run(machine: Machine, line: str) -> str:
-    name, rest = next_word(line)
+    name, rest = _split(line)
     if not name:
         return ""
     known = commands()
-    if name == "info":
-        topic, rest_of_info = next_word(rest)
-        command = known.get(f"info {topic}")
-        if command is None:
-            raise HmpError(f"unknown command: 'info {topic}'" if topic else "info: expected what to show")
-        return await command(machine, rest_of_info)
-    command = known.get(name)
-    if command is None:
-        raise HmpError(f"unknown command: '{name}'")
-    return await command(machine, rest)
+    topic, rest_of_info = _split(rest) if name == "info" else ("", "")
+    if topic:
+        name, rest = f"info {topic}", rest_of_info
+    elif name == "info":
+        name, rest = "help", "info"
+    found = known.get(name)
+    if found is None:
+        raise HmpError(f"unknown command: '{line if name.startswith('info ') else name}'")
+    types, command = found
+    return await command(machine, parse_arguments(_first_name(name), types, rest))
+
+
+def _split(text: str) -> tuple[str, str]:
+    try:
+        return next_word(text)
+    except NoWord:
+        return "", ""
+
+
+def _first_name(name: str) -> str:
+    """The name that errors are told under: of two names the longer."""
+    return _FULL_NAMES.get(name, name)
+
+
+_FULL_NAMES = {
+    "q": "quit|q",
+    "quit": "quit|q",
+    "s": "stop|s",
+    "stop": "stop|s",
+    "c": "cont|c",
+    "cont": "cont|c",
+}

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simulator.monitor.hmp.parser import next_word
+from simulator.monitor.hmp.parser import HmpError
 
 if TYPE_CHECKING:
     from simulator.machine import Machine
 
 
-async def show_help(machine: Machine, rest: str) -> str:
-    name, _ = next_word(rest)
-    text: str = machine.version.recorded(machine.binary, "help")
+async def show_help(machine: Machine, arguments: dict[str, Any]) -> str:
+    text = str(machine.version.recorded(machine.binary, "help")).replace("\r", "")
+    name = str(arguments.get("name", "")).strip()
     if not name:
         return text
     wanted: list[str] = []
     shown = False
     for line in text.splitlines(keepends=True):
-        if not line[0].isspace():
+        # Lines that go on with the parameters or the description of the one before begin with a bracket
+        # or a blank.
+        if not line[0].isspace() and line[0] != "[":
             # The names of a command stand in front of its parameters: "x|y /fmt addr -- ..."
             shown = name in line.partition(" ")[0].rstrip("\n").split("|")
         if shown:
             wanted.append(line)
+    if not wanted:
+        raise HmpError(f"unknown command: '{name}'")
     return "".join(wanted)
 
 
-COMMANDS = {"help": show_help, "?": show_help}
+COMMANDS = {"help": ("name:S?", show_help), "?": ("name:S?", show_help)}

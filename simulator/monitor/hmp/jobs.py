@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simulator.monitor.commands import backup, jobs
-from simulator.monitor.hmp.parser import HmpError, take_flags, words_of
-from simulator.monitor.qemu_io import Usage, parse_number
+from simulator.monitor.dispatch import handlers
 
 if TYPE_CHECKING:
     from simulator.machine import Machine
 
+Arguments = dict[str, Any]
 
-async def info_block_jobs(machine: Machine, rest: str) -> str:
-    active = await jobs.COMMANDS["query-block-jobs"](machine, {})
+
+async def info_block_jobs(machine: Machine, arguments: Arguments) -> str:
+    active = await handlers()["query-block-jobs"](machine, {})
     if not active:
         return "No active jobs\n"
     lines = []
@@ -26,70 +26,52 @@ async def info_block_jobs(machine: Machine, rest: str) -> str:
     return "".join(lines)
 
 
-def _device(words: list[str], command: str) -> str:
-    if not words:
-        raise HmpError(f'{command}: string expected\nTry "help {command}" for more information')
-    return words[0]
-
-
-async def block_job_cancel(machine: Machine, rest: str) -> str:
-    flags, words = take_flags(words_of(rest), "f")
-    arguments = {"device": _device(words, "block_job_cancel"), "force": "f" in flags}
-    await jobs.COMMANDS["block-job-cancel"](machine, arguments)
+async def block_job_cancel(machine: Machine, arguments: Arguments) -> str:
+    given = {"device": arguments["device"], "force": arguments.get("force", False)}
+    await handlers()["block-job-cancel"](machine, given)
     return ""
 
 
-async def block_job_pause(machine: Machine, rest: str) -> str:
-    await jobs.COMMANDS["block-job-pause"](machine, {"device": _device(words_of(rest), "block_job_pause")})
+async def block_job_pause(machine: Machine, arguments: Arguments) -> str:
+    await handlers()["block-job-pause"](machine, arguments)
     return ""
 
 
-async def block_job_resume(machine: Machine, rest: str) -> str:
-    await jobs.COMMANDS["block-job-resume"](machine, {"device": _device(words_of(rest), "block_job_resume")})
+async def block_job_resume(machine: Machine, arguments: Arguments) -> str:
+    await handlers()["block-job-resume"](machine, arguments)
     return ""
 
 
-async def block_job_complete(machine: Machine, rest: str) -> str:
-    await jobs.COMMANDS["block-job-complete"](machine, {"device": _device(words_of(rest), "block_job_complete")})
+async def block_job_complete(machine: Machine, arguments: Arguments) -> str:
+    await handlers()["block-job-complete"](machine, arguments)
     return ""
 
 
-async def block_job_set_speed(machine: Machine, rest: str) -> str:
-    words = words_of(rest)
-    device = _device(words, "block_job_set_speed")
-    try:
-        speed = parse_number(words[1]) if len(words) > 1 else -1
-    except Usage:
-        speed = -1
-    if speed < 0:
-        raise HmpError("invalid size")
-    await jobs.COMMANDS["block-job-set-speed"](machine, {"device": device, "speed": speed})
+async def block_job_set_speed(machine: Machine, arguments: Arguments) -> str:
+    await handlers()["block-job-set-speed"](machine, arguments)
     return ""
 
 
-async def drive_backup(machine: Machine, rest: str) -> str:
-    flags, words = take_flags(words_of(rest), "nfc")
-    if len(words) < 2:
-        raise HmpError('drive_backup: string expected\nTry "help drive_backup" for more information')
-    arguments = {
-        "device": words[0],
-        "target": words[1],
-        "sync": "full" if "f" in flags else "top",
-        "mode": "existing" if "n" in flags else "absolute-paths",
-        "compress": "c" in flags,
+async def drive_backup(machine: Machine, arguments: Arguments) -> str:
+    given = {
+        "device": arguments["device"],
+        "target": arguments["target"],
+        "sync": "full" if "full" in arguments else "top",
+        "mode": "existing" if "reuse" in arguments else "absolute-paths",
+        "compress": arguments.get("compress", False),
     }
-    if len(words) > 2:
-        arguments["format"] = words[2]
-    await backup.COMMANDS["drive-backup"](machine, arguments)
+    if "format" in arguments:
+        given["format"] = arguments["format"]
+    await handlers()["drive-backup"](machine, given)
     return ""
 
 
 COMMANDS = {
-    "info block-jobs": info_block_jobs,
-    "block_job_cancel": block_job_cancel,
-    "block_job_pause": block_job_pause,
-    "block_job_resume": block_job_resume,
-    "block_job_complete": block_job_complete,
-    "block_job_set_speed": block_job_set_speed,
-    "drive_backup": drive_backup,
+    "info block-jobs": ("", info_block_jobs),
+    "block_job_cancel": ("force:-f,device:B", block_job_cancel),
+    "block_job_pause": ("device:B", block_job_pause),
+    "block_job_resume": ("device:B", block_job_resume),
+    "block_job_complete": ("device:B", block_job_complete),
+    "block_job_set_speed": ("device:B,speed:o", block_job_set_speed),
+    "drive_backup": ("reuse:-n,full:-f,compress:-c,device:B,target:s,format:s?", drive_backup),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.monitor.commands import machine as commands
 
@@ -10,39 +10,49 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 
-async def info_status(machine: Machine, rest: str) -> str:
+async def info_status(machine: Machine, arguments: dict[str, Any]) -> str:
     paused = "" if machine.run_state == "running" else f" ({machine.run_state})"
     return f"VM status: {'running' if not paused else 'paused'}{paused if machine.run_state != 'paused' else ''}\n"
 
 
-async def info_version(machine: Machine, rest: str) -> str:
+async def info_version(machine: Machine, arguments: dict[str, Any]) -> str:
     info = machine.version_info()
     triple = info["qemu"]
     return f"{triple['major']}.{triple['minor']}.{triple['micro']}{info['package']}\n"
 
 
-async def stop(machine: Machine, rest: str) -> str:
+async def stop(machine: Machine, arguments: dict[str, Any]) -> str:
     await commands.stop(machine, {})
     return ""
 
 
-async def cont(machine: Machine, rest: str) -> str:
+async def cont(machine: Machine, arguments: dict[str, Any]) -> str:
     await commands.cont(machine, {})
     return ""
 
 
-async def quit_machine(machine: Machine, rest: str) -> str:
+async def quit_machine(machine: Machine, arguments: dict[str, Any]) -> str:
     await commands.quit_machine(machine, {})
     return ""
 
 
+async def info_name(machine: Machine, arguments: dict[str, Any]) -> str:
+    return f"{machine.name}\n" if machine.name else ""
+
+
+async def info_kvm(machine: Machine, arguments: dict[str, Any]) -> str:
+    return "kvm support: disabled\n"
+
+
 COMMANDS = {
-    "info status": info_status,
-    "info version": info_version,
-    "stop": stop,
-    "s": stop,
-    "cont": cont,
-    "c": cont,
-    "quit": quit_machine,
-    "q": quit_machine,
+    "info kvm": ("", info_kvm),
+    "info name": ("", info_name),
+    "info status": ("", info_status),
+    "info version": ("", info_version),
+    "stop": ("", stop),
+    "s": ("", stop),
+    "cont": ("", cont),
+    "c": ("", cont),
+    "quit": ("", quit_machine),
+    "q": ("", quit_machine),
 }

@@ -179,3 +179,13 @@ def test_a_write_that_never_returned_may_have_happened_or_not(value):
 def test_nothing_to_judge_by_is_unknown():
     verdict = judge(written().history)
     assert verdict.outcome == "unknown"
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(-9, "valid"), (0, "invalid")])
+def test_what_leaked_at_a_death_is_still_there_after_an_orderly_end(status, outcome):
+    """qcow2 does not take it back when it is opened again."""
+    made = written()
+    made.machine_ends(status=status)
+    made.machine_ends()
+    made.image(*RIGHT, check_status=3, check_output="1 leaked cluster was found on the image")
+    assert judge(made.history).outcome == outcome

@@ -1,0 +1,67 @@
+"""What "info block -v" prints of an image: an ImageInfo in words (block/qapi.c:bdrv_image_info_dump, 7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def size_text(size_bytes: int) -> str:
+    """Three significant digits and a unit, such as "1.5 MiB" (util/cutils.c:size_to_str)."""
+    power = 0
+    # Up to 999.5 of a unit is shown in it, so that no number has four digits.
+    while power < len(_UNITS) - 1 and size_bytes * 2 >= 1999 << (10 * power):
+        power += 1
+    return f"{size_bytes / (1 << (10 * power)):.3g} {_UNITS[power]}"
+
+
+def describe(image: dict[str, Any]) -> str:
+    """All that is known of one image, a line each."""
+    size = image["virtual-size"]
+    disk = size_text(image["actual-size"]) if "actual-size" in image else "unavailable"
+    lines = [
+        f"image: {image['filename']}",
+        f"file format: {image['format']}",
+        f"virtual size: {size_text(size)} ({size} bytes)",
+        f"disk size: {disk}",
+    ]
+    if "cluster-size" in image:
+        lines.append(f"cluster_size: {image['cluster-size']}")
+    if image.get("dirty-flag"):
+        lines.append("cleanly shut down: no")
+    if "backing-filename" in image:
+        lines += _backing(image)
+    if "format-specific" in image:
+        lines.append("Format specific information:")
+        lines += _members(image["format-specific"]["data"], 1)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _backing(image: dict[str, Any]) -> list[str]:
+    line = f"backing file: {image['backing-filename']}"
+    full = image.get("full-backing-filename")
+    if full is None:
+        line += " (cannot determine actual path)"
+    elif full != image["backing-filename"]:
+        line += f" (actual path: {full})"
+    form = image.get("backing-filename-format")
+    return [line, f"backing file format: {form}"] if form else [line]
+
+
+def _members(value: dict[str, Any] | list[Any], depth: int) -> list[str]:
+    """An object's members in the order of their names' hashes in QEMU; here in their own."""
+    lines: list[str] = []
+    named = enumerate(value) if isinstance(value, list) else value.items()
+    for key, member in named:
+        name = f"[{key}]" if isinstance(value, list) else str(key).replace("-", " ")
+        head = "    " * depth + f"{name}:"
+        if isinstance(member, dict | list):
+            lines += [head, *_members(member, depth + 1)]
+        else:
+            shown = str(member).lower() if isinstance(member, bool) else member
+            lines.append(f"{head} {shown}")
+    return lines
