@@ -1,4 +1,4 @@
-"""`python -m simulator [--qemu VERSION] PROGRAM ARGUMENTS...`: run as that program, without installing anything."""
+"""`python -m simulator [--qemu VERSION] PROGRAM ARGUMENTS...`: run as that program, installing nothing."""
 
 import sys
 

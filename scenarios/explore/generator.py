@@ -200,11 +200,12 @@ class Maker:
         fleece = steps.Fleece(
             id=intent.fleece_id, disks=disks, bitmap=bitmap, target=target, target_cluster=cluster
         )
+        if world.racing:
+            # Files are named after ids: another lane's must be another, even for a moment.
+            world.taken.add(intent.fleece_id)
         if intent.refused:
             return [steps.Step(fleece=_refused(fleece))]
         world.alive[intent.fleece_id] = world.taken_point(disks, bitmap)
-        if world.racing:
-            world.taken.add(intent.fleece_id)
         return [steps.Step(fleece=fleece)]
 
     def _target(self, number: int) -> tuple[Any, int | None]:

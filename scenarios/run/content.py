@@ -27,8 +27,8 @@ def _split(piece: bytes, start: int, end: int, offset: int, runs: list[Run]) -> 
     length = end - start
     middle = start + (length >> 1)
     first = piece[start]
-    # Comparing bytes is one memcmp; comparing memoryviews goes through them item by item. Most mixtures show in
-    # two more bytes, which saves making something to compare with.
+    # Comparing bytes is one memcmp; comparing memoryviews goes through them item by item. Most mixtures show
+    # in two more bytes, which saves making something to compare with.
     if piece[end - 1] == first == piece[middle] and piece[start:end] == first.to_bytes() * length:
         runs.append((offset + start, length, first))
     elif length <= _SMALLEST_UNIFORM_BYTES:

@@ -374,8 +374,9 @@ def _cluster_bytes(target: Node) -> int:
         return max(DEFAULT_CLUSTER_BYTES, cluster)
     if next_in_chain(target) is None:
         target.graph.warnings.append(
-            "warning: The target block device doesn't provide information about the block size and it doesn't "
-            f"have a backing file. The default block size of {DEFAULT_CLUSTER_BYTES} bytes is used. If the actual "
-            "block size of the target exceeds this default, the backup may be unusable"
+            "warning: The target block device doesn't provide information about the block size and it "
+            "doesn't have a backing file. The default block size of "
+            f"{DEFAULT_CLUSTER_BYTES} bytes is used. If the actual block size of the target exceeds this "
+            "default, the backup may be unusable"
         )
     return DEFAULT_CLUSTER_BYTES

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 
 class QmpError(Exception):
-    """An error that a QMP client sees. `desc` is QEMU's wording, `error_class` one of QapiErrorClass. `hint`: lines
-    that only a console shows, behind the message."""
+    """An error that a QMP client sees. `desc` is QEMU's wording, `error_class` one of QapiErrorClass.
+
+    `hint`: lines that only a console shows, behind the message.
+    """
 
     hint = ""
 
@@ -16,4 +18,12 @@ class QmpError(Exception):
 
     def prefixed(self, prefix: str) -> QmpError:
         """The same error with text in front (error_prepend)."""
-        return QmpError(prefix + self.desc, self.error_class)
+        error = QmpError(prefix + self.desc, self.error_class)
+        error.hint = self.hint
+        return error
+
+    @property
+    def console_text(self) -> str:
+        """What a console shows, in lines, without the last line's end."""
+        hint = self.hint.rstrip("\n")
+        return f"{self.desc}\n{hint}" if hint else self.desc

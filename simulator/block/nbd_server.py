@@ -167,8 +167,8 @@ class NbdConnection:
         return not self.closed and self.in_flight + len(self._waiting) < self._limit
 
     def stall(self, is_stalled: bool) -> None:
-        """The client does not take what it is sent, or does so again: QEMU's requests stay under way until their
-        reply is sent, so no new ones begin meanwhile."""
+        """The client does not take what it is sent, or does so again: QEMU's requests stay under way until
+        their reply is sent, so no new ones begin meanwhile."""
         self._stalled = is_stalled
         if not is_stalled and self._waiting:
             self.resume()

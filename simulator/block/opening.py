@@ -60,7 +60,8 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         if node.driver.supports_backing:
             await _open_backing(graph, node)
         if not node.children:
-            # With children it was done as each was attached; a driver whose `open` changes a role does it anew.
+            # With children it was done as each was attached; a driver whose `open` changes a role does it
+            # anew.
             permissions.refresh([node])
     except (QmpError, OSError) as error:
         if opened:

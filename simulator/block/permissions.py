@@ -101,18 +101,19 @@ def topological(roots: Iterable[Node]) -> list[Node]:
 
 
 def refresh_below_users(node: Node) -> None:
-    """`refresh` after a user of `node` has come, gone, or changed what it asks: nothing needs to be done if what
-    all of them ask together is what it was."""
+    """`refresh` after a user of `node` has come, gone, or changed what it asks: nothing needs to be done if
+    what all of them ask together is what it was."""
     perm, shared = cumulative(node)
     if perm & ~shared or node.held != (perm, shared, node.read_only, node.auto_read_only, bool(node.parents)):
         refresh([node])
 
 
 def refresh(roots: list[Node]) -> None:
-    """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a conflict.
+    """Recompute permissions below `roots`. Raises QmpError and leaves all permissions as they were on a
+    conflict.
 
-    Below the roots and their children, which may have come to new parents, nodes are looked at only where what is
-    asked of them has changed: otherwise nothing can come of it.
+    Below the roots and their children, which may have come to new parents, nodes are looked at only where
+    what is asked of them has changed: otherwise nothing can come of it.
     """
     before: list[tuple[Edge, int, int]] = []
     changed: list[tuple[Node, Held]] = []

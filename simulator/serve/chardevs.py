@@ -12,8 +12,8 @@ from simulator.serve import network
 Settings = dict[str, str]
 
 _BOOLEANS = (
-    "abstract append clipboard delay ipv4 ipv6 logappend mouse mux nodelay server signal telnet tight tn3270 wait "
-    "websocket"
+    "abstract append clipboard delay ipv4 ipv6 logappend mouse mux nodelay server signal telnet tight "
+    "tn3270 wait websocket"
 )
 _STRINGS = "backend chardev fd host localaddr localport logfile name path port tls-authz tls-creds"
 # What a chardev may be told, and the kind of each value (qemu_chardev_opts).

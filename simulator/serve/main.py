@@ -42,9 +42,8 @@ def main(program: str, version_name: str, argv: list[str]) -> int:
 
 def _answer(version: versions.Version, program: str, question: str) -> int:
     if question != "version":
-        print(
-            f"usage: {program} [options]\n\nA simulated QEMU (goldenfleece): the block layer's and monitors' options"
-        )
+        print(f"usage: {program} [options]\n")
+        print("A simulated QEMU (goldenfleece): the options of the block layer and of monitors")
         return 0
     identity = version.identity
     name = "QEMU emulator" if program.startswith("qemu-system") else program

@@ -24,14 +24,18 @@ class Listener:
     def close(self) -> None:
         self.abandon()
         if self.path:
-            try:
-                os.unlink(self.path)
-            except OSError:
-                pass
+            _unlink(self.path)
 
     def abandon(self) -> None:
         """Listen no more, and leave the file."""
         self.socket.close()
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return
 
 
 def flattened(address: dict[str, Any]) -> dict[str, Any]:
@@ -79,11 +83,8 @@ def _listen_unix(path: str, backlog: int) -> Listener:
     abstract = path.startswith("\0")
     doing = f"Failed to unlink socket {path}"
     try:
-        if not abstract:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
+        if not abstract and os.path.lexists(path):
+            os.unlink(path)
         doing = f"Failed to bind socket to {path}"
         sock.bind(path)
         doing = "Failed to listen on socket"

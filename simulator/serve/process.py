@@ -81,7 +81,7 @@ class PidFile:
             try:
                 os.unlink(self._written)
             except OSError:
-                pass
+                return
 
 
 class Signals:

@@ -62,9 +62,10 @@ class Channel:
         self.fetch()
         if sum(map(len, self.unsent)) >= _LARGE_BYTES:
             try:
-                self.sent(os.writev(self.write_fd, self.unsent[:_BUFFERS]))
+                count = os.writev(self.write_fd, self.unsent[:_BUFFERS])
             except OSError:
-                pass
+                count = 0
+            self.sent(count)
             if sum(map(len, self.unsent)) >= _MOST_UNSENT_BYTES:
                 self.endpoint.stall(True)
 

@@ -15,9 +15,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from simulator.serve.emulator import write_emulator
 
@@ -193,3 +195,55 @@ def read_all(sock: socket.socket, what: str, timeout_s: float = DEADLINE_S) -> b
             if not piece:
                 return b"".join(pieces)
             pieces.append(piece)
+
+
+# -- programs that are talked to on a socket of the file system
+both = pytest.mark.parametrize("is_real", [True, False], ids=["real", "simulated"])
+programs = pytest.mark.parametrize("program", [SYSTEM, DAEMON])
+QMP_SOCKET = "socket,id=q,path=q.sock,server=on,wait=off"
+
+
+def command_line(program: str, is_real: bool, chardev: str = QMP_SOCKET) -> list[str]:
+    """A program with a QMP monitor on q.sock."""
+    if program == SYSTEM:
+        return [program_path(program, is_real), *NONE, "-chardev", chardev, "-mon", "q,mode=control"]
+    return [program_path(program, is_real), "--chardev", chardev, "--monitor", "chardev=q"]
+
+
+@contextlib.contextmanager
+def started(argv: list[str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=DEADLINE_S)
+
+
+def connect(path: Path) -> socket.socket:
+    """As soon as somebody listens."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(DEADLINE_S)
+
+    def connected() -> bool:
+        try:
+            client.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            # Not there yet, or its queue is full.
+            return False
+        return True
+
+    wait_until(connected, f"somebody to listen on {path}")
+    return client
+
+
+def ask(client: socket.socket, *requests: str) -> list[dict[str, object]]:
+    """As many messages as there are requests, and the greeting."""
+    client.sendall("".join(requests).encode())
+    with client.makefile("rb") as lines:
+        return [json.loads(lines.readline()) for _ in range(len(requests) + 1)]
+
+
+CAPABLE, QUIT, JOBS = (json.dumps({"execute": name}) for name in ("qmp_capabilities", "quit", "query-jobs"))

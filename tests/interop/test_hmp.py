@@ -331,6 +331,28 @@ def test_ejecting_a_drive_ends_its_export(is_real: bool, tmp_path: Path) -> None
         assert running.wait_event("BLOCK_EXPORT_DELETED")["data"] == {"id": "x"}
 
 
+@pytest.mark.parametrize("holder", [True, False], ids=["held by real", "held by simulated"])
+def test_an_image_that_another_process_holds(holder: bool, tmp_path: Path) -> None:
+    """A drive is not made, and each of the two is refused by the other, with the same words."""
+    place = directory(tmp_path / "x")
+    held = ("-drive", "if=none,id=d,file=disk.qcow2,format=qcow2", "-device", "virtio-blk-pci,drive=d")
+    answers = []
+    with start(SYSTEM, holder, place, held, PC) as first:
+        first.negotiate()
+        for is_real in (True, False):
+            other = directory(tmp_path / f"{is_real}")
+            with start(SYSTEM, is_real, other) as second:
+                second.negotiate()
+                answers.append(
+                    [second.hmp(f"drive_add 0 if=none,id=e,file={place}/disk.qcow2,{more}") for more in _MORE]
+                )
+    assert answers[1] == answers[0]
+    assert "Is another process using the image" in str(answers[0])
+
+
+_MORE = ("format=qcow2", "format=qcow2,readonly=on", "format=qcow2,force-share=on,readonly=on", "format=raw")
+
+
 def terminal(is_real: bool) -> str:
     """All that a person at a terminal is shown."""
     options = [*NONE, "-name", "me", "-monitor", "stdio"]

@@ -38,8 +38,8 @@ def test_all_disks_have_one_point_in_time(backend: str, share: float, method: st
         judged.append(not any(line.startswith("point_in_time") for line in result.unknown))
 
     all_hold()
-    # With too many requests in flight at T the judge gives up, and says so.
-    assert sum(judged) > 0.8 * len(judged)
+    # With too many requests in flight at T the judge gives up, and says so; that must not be the rule.
+    assert sum(judged) > 0.5 * len(judged)
 
 
 def actions_of(scenario: Scenario) -> tuple[list[dict[str, Any]], str]:

@@ -48,8 +48,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
 
 
 def _empty_refcounts(cluster_bytes: int) -> bytes:
-    """The refcount table and its one block, of clusters 1 and 2. Every image of one cluster size begins with the
-    same bytes, and to make them anew takes longer than to write them."""
+    """The refcount table and its one block, of clusters 1 and 2. Every image of one cluster size begins with
+    the same bytes, and to make them anew takes longer than to write them."""
     made = _made.get(cluster_bytes)
     if made is None:
         made = _made[cluster_bytes] = packed([2 * cluster_bytes]).ljust(2 * cluster_bytes, b"\0")

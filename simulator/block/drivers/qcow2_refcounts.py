@@ -70,7 +70,7 @@ class Refcounts:
         header = self._header
         self._table = array("Q", bytes(header.reftable_clusters * header.cluster_bytes))
         offset = self._table[0] = header.reftable_offset + header.reftable_clusters * header.cluster_bytes
-        self._blocks[0] = _Block(offset, _unpack(bytes(header.cluster_bytes), header.refcount_bits))
+        self._blocks[0] = _Block(offset, self._no_counts())
         self._loaded = True
 
     async def load(self) -> None:
@@ -98,8 +98,8 @@ class Refcounts:
     # What is in use.
 
     async def count_used(self, end: int, enough: int) -> int:
-        """How many clusters before `end` are in use, counted block by block until there are `enough`. Reads no
-        more than it looks at. Raises OSError."""
+        """How many clusters before `end` are in use, counted block by block until there are `enough`. Reads
+        no more than it looks at. Raises OSError."""
         found = 0
         for number in range(-(-end // self.per_block)):
             entries = await self._first_entries(number, min(end - number * self.per_block, self.per_block))
@@ -227,8 +227,7 @@ class Refcounts:
             self._grow_table(number + 1)
             if number in self._blocks:
                 return
-        width = self._header.refcount_bits
-        block = _Block(0, array(_TYPES[max(width, 8)], bytes(self.per_block * max(width, 8) // 8)))
+        block = _Block(0, self._no_counts())
         block.touch(0, self.per_block)
         place = self._next_free(self._first_maybe_free)
         self._blocks[number] = block
@@ -238,6 +237,10 @@ class Refcounts:
         self._table[number] = block.offset
         self._table_dirty = True
         self.set(place, 1)
+
+    def _no_counts(self) -> array[int]:
+        width = max(self._header.refcount_bits, 8)
+        return array(_TYPES[width], bytes(self.per_block * width // 8))
 
     def _grow_table(self, entries: int) -> None:
         """A bigger table somewhere else; the old one is given back."""

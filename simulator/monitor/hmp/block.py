@@ -116,7 +116,7 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
         printed, complained = await qemu_io.run(backend, command, print_later)
     except QmpError as error:
         # The permission that the command needs cannot be had.
-        return f"{error.desc}\n"
+        return f"{error.console_text}\n"
     machine.print(printed)
     if complained:
         machine.warn(complained.rstrip("\n"))
@@ -135,7 +135,7 @@ async def drive_add(machine: Machine, arguments: Arguments) -> str:
             return ""
         interface, identifier = await machine.drives.add(machine.schema, opts)
     except QmpError as error:
-        raise HmpError(machine.version.texts.hmp_drive_prefix + error.desc) from None
+        raise HmpError(machine.version.texts.hmp_drive_prefix + error.console_text) from None
     if interface != "none":
         await _drive_del(machine, identifier)
         raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")
@@ -154,7 +154,7 @@ async def drive_del(machine: Machine, arguments: Arguments) -> str:
     try:
         await _drive_del(machine, arguments["id"])
     except QmpError as error:
-        return f"{error.desc}\n"
+        return f"{error.console_text}\n"
     return ""
 
 

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 
 async def info_status(machine: Machine, arguments: dict[str, Any]) -> str:
-    paused = "" if machine.run_state == "running" else f" ({machine.run_state})"
-    return f"VM status: {'running' if not paused else 'paused'}{paused if machine.run_state != 'paused' else ''}\n"
+    if machine.run_state == "running":
+        return "VM status: running\n"
+    more = "" if machine.run_state == "paused" else f" ({machine.run_state})"
+    return f"VM status: paused{more}\n"
 
 
 async def info_version(machine: Machine, arguments: dict[str, Any]) -> str:

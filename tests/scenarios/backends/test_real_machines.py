@@ -76,8 +76,10 @@ def test_probe(backend: AsyncioBackend) -> None:
     features, introspection = backend.probe()
     commands = {entry["name"] for entry in introspection if entry["meta-type"] == "command"}
     assert {"blockdev-backup", "nbd-server-start", "block-export-add"} <= commands
-    assert ("hmp" in features) == ("human-monitor-command" in commands) == (backend.name == "qemu")
-    assert {"real", "processes"} <= features
+    is_system = "storage-daemon" not in backend.name
+    assert ("hmp" in features) == ("human-monitor-command" in commands) == is_system
+    assert "processes" in features
+    assert ("real" in features) == (not backend.name.startswith("sim-process:"))
 
 
 def test_probe_starts_a_machine_only_once(backend: AsyncioBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,6 +399,7 @@ def test_what_a_guest_does_is_in_the_image(backend: AsyncioBackend, image_format
     run(backend, body, disks={"vda": Disk(size=size, format=image_format)})
 
 
+@pytest.mark.parametrize("backend", ["qemu", "storage-daemon"], indirect=True)  # blkdebug is not simulated
 def test_a_failed_request_has_the_guests_errno(backend: AsyncioBackend) -> None:
     """A node that fails every request of its own, put below the guest."""
 
