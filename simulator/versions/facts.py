@@ -110,8 +110,8 @@ class Block(Group):
     backup_step_bytes: what a backup copies at a time, and so where a crawling one (speed=1) stops.
     backup_on_cbw_error: blockdev-backup takes on-cbw-error.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
-    forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes beyond its
-    end is answered from the source, which the guest has overwritten.
+    forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
+    beyond its end is answered from the source, which the guest has overwritten.
     """
 
     __slots__ = (

@@ -54,6 +54,8 @@ async def _run(machine: Machine, line: str) -> str:
     if found is None:
         raise HmpError(f"unknown command: '{line if name.startswith('info ') else name}'")
     types, command = found
+    if name == "drive_add" and machine.version.dialect.drive_add_without_slot and len(rest.split()) == 1:
+        types = types.replace("pci_addr:s,", "")
     return await command(machine, parse_arguments(_first_name(name), types, rest))
 
 

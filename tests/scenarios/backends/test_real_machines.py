@@ -142,7 +142,10 @@ def test_a_run_that_takes_too_long_is_ended_and_named(
 def test_nothing_left_after_a_signal_to_ourselves(backend: AsyncioBackend, sent: signal.Signals) -> None:
     """SIGKILL leaves no chance to clean up: the kernel ends the machine, the next run removes the
     directory."""
+    # A run in the background of a shell is started with SIGINT ignored, and so would its children be.
     code = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from scenarios.backends.registry import open_backend\n"
         "from scenarios.language.steps import Disk, Scenario\n"
         "async def body(session):\n"

@@ -53,7 +53,8 @@ def test_killed_at_start(kind: type[AsyncioBackend], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_never_opens_its_socket(kind: type[AsyncioBackend], tmp_path: Path) -> None:
-    backend = kind("x", fake(tmp_path, f"echo $$ > {tmp_path}/pid; echo thinking >&2; sleep 60"))  # type: ignore[arg-type]
+    program = fake(tmp_path, f"echo $$ > {tmp_path}/pid; echo thinking >&2; sleep 60")
+    backend = kind("x", program)  # type: ignore[arg-type]
     backend.start_ns = 300_000_000
     message, took_s = refusal(backend)
     assert "never spoke on its QMP socket (its QMP greeting: nothing after 0.3 s)" in message
