@@ -29,6 +29,8 @@ _ARGUMENTS = {
     ],
 }
 _ENDING_TIMEOUT_S = 10.0
+_NEGOTIATION_S = 4.0
+_STARTS = 3
 
 
 class BinaryEnded(SetupError):
@@ -55,6 +57,17 @@ class Monitor:
         self._start()
 
     def _start(self) -> None:
+        """A client that connects while the monitor's thread is starting may find a monitor that never
+        answers: one start in a few hundred, and not the next one."""
+        for _ in range(_STARTS - 1):
+            if self._start_once():
+                return
+            Path(self._directory, _SOCKET).unlink(missing_ok=True)
+        self._start_once(patient=True)
+
+    def _start_once(self, patient: bool = False) -> bool:
+        """Whether the monitor negotiates; if `patient`, it has all of the time, and SetupError says why
+        not."""
         self._deadline = time.monotonic() + self._timeout_s
         self._buffer = b""
         self._process = _spawn(self.path, _ARGUMENTS[self._kind], self._directory)
@@ -66,10 +79,24 @@ class Monitor:
             if greeting is None:
                 self._fail("did not begin with a QMP greeting")
             self.greeting: dict[str, Any] = greeting
-            self._negotiate()
+            return self._negotiates(patient)
         except BaseException:
             self.close()
             raise
+
+    def _negotiates(self, patient: bool) -> bool:
+        deadline = self._deadline
+        if not patient:
+            self._deadline = min(deadline, time.monotonic() + _NEGOTIATION_S)
+        try:
+            self._negotiate()
+        except BinaryEnded:
+            if patient:
+                raise
+            self.close()
+            return False
+        self._deadline = deadline
+        return True
 
     @property
     def pid(self) -> int:

@@ -135,21 +135,17 @@ class Real:
 
     def __init__(self, argv: list[str], directory: Path) -> None:
         self._directory = directory
-        path = directory / "qmp.sock"
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen(1)
-        chardev = f"socket,id=c,fd={listener.fileno()},server=on,wait=off"
-        self._process = subprocess.Popen(
-            [argv[0], *argv[1:], "--chardev", chardev, *_monitor_of(argv[0])],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-        listener.close()
-        self._socket = socket.socket(socket.AF_UNIX)
+        # Connected before the program exists: a client that comes while the storage daemon of 7.2 starts
+        # to listen is sometimes never answered.
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            chardev = f"socket,id=c,fd={theirs.fileno()}"
+            self._process = subprocess.Popen(
+                [argv[0], *argv[1:], "--chardev", chardev, *_monitor_of(argv[0])],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
         self._socket.settimeout(START_S)
-        self._socket.connect(str(path))
         self._file = self._socket.makefile("rb")
         self.greeting = self._file.readline()
         self.command("qmp_capabilities", {})
