@@ -11,6 +11,8 @@ from scenarios.language.scalars import plain
 
 LARGEST_FILE_BYTES = 4 << 20
 DEEPEST_NESTING = 40
+# What libyaml says of far deeper nesting, in text that it looks at before it tells of the first level.
+_PARSER_TOO_DEEP = "exceeded maximum nesting depth"
 # Aliases may make a small file stand for a huge tree: what counts is the tree.
 LARGEST_TREE_NODES = 400_000
 
@@ -43,6 +45,8 @@ def read_tree(source: bytes, path: str) -> yaml.Node:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
+        if error.problem == _PARSER_TOO_DEEP:
+            raise refuse(mark.line + 1 if mark else 1, f"nested more than {DEEPEST_NESTING} deep") from None
         words = ", ".join(part for part in (error.context, error.problem) if part)
         raise refuse(mark.line + 1 if mark else 1, f"not valid YAML: {words}") from None
     except yaml.reader.ReaderError as error:

@@ -104,7 +104,7 @@ def refresh_below_users(node: Node) -> None:
     """`refresh` after a user of `node` has come, gone, or changed what it asks: nothing needs to be done if
     what all of them ask together is what it was."""
     perm, shared = cumulative(node)
-    if perm & ~shared or node.held != (perm, shared, node.read_only, node.auto_read_only, bool(node.parents)):
+    if perm & ~shared or node.held != _held(node, perm, shared):
         refresh([node])
 
 
@@ -117,14 +117,12 @@ def refresh(roots: list[Node]) -> None:
     """
     before: list[tuple[Edge, int, int]] = []
     changed: list[tuple[Node, Held]] = []
-    due = set(roots)
-    for root in roots:
-        for edge in root.children.values():
-            due.add(edge.node)
     try:
-        for node in topological(roots):
-            if node in due:
-                _refresh_node(node, node in roots, before, changed, due)
+        if len(roots) == 1:
+            _refresh_down(_refresh_node(roots[0], True, before, changed), before, changed)
+        else:
+            children = [edge.node for root in roots for edge in root.children.values()]
+            _refresh_in_order([*roots, *children], roots, before, changed)
     except QmpError:
         for edge, perm, shared in reversed(before):
             edge.perm, edge.shared = perm, shared
@@ -136,13 +134,48 @@ def refresh(roots: list[Node]) -> None:
         node.held = held
 
 
-def _refresh_node(
-    node: Node,
-    is_root: bool,
+def _refresh_down(
+    due: list[Node], before: list[tuple[Edge, int, int]], changed: list[tuple[Node, Held]]
+) -> None:
+    """While one node alone is due, nothing else can change what is asked of it, and the graph need not be
+    walked to find out which comes first."""
+    while due:
+        if len(due) > 1:
+            due = [node for node in due if _is_asked_anew(node)]
+        if len(due) > 1:
+            _refresh_in_order(due, [], before, changed)
+            return
+        if due:
+            due = _refresh_node(due[0], False, before, changed)
+
+
+def _is_asked_anew(node: Node) -> bool:
+    perm, shared = cumulative(node)
+    return bool(perm & ~shared) or node.held != _held(node, perm, shared)
+
+
+def _held(node: Node, perm: int, shared: int) -> Held:
+    return perm, shared, node.read_only, node.auto_read_only, bool(node.parents)
+
+
+def _refresh_in_order(
+    nodes: list[Node],
+    roots: list[Node],
     before: list[tuple[Edge, int, int]],
     changed: list[tuple[Node, Held]],
-    due: set[Node],
 ) -> None:
+    """Each of `nodes`, and what becomes due below them, after all that could change what is asked of it."""
+    due = set(nodes)  # only asked whether it holds a node, never walked
+    for node in topological(nodes):
+        if node in due:
+            due.update(_refresh_node(node, node in roots, before, changed))
+
+
+def _refresh_node(
+    node: Node, is_root: bool, before: list[tuple[Edge, int, int]], changed: list[tuple[Node, Held]]
+) -> list[Node]:
+    """The children that are to be looked at next: of a root all, else those of which something new is
+    asked."""
     perm, shared = cumulative(node)
     if perm & ~shared:
         _check_parents(node)
@@ -152,11 +185,12 @@ def _refresh_node(
     wanted = (perm, shared, read_only, node.auto_read_only, bool(node.parents))
     if node.held == wanted:
         if not is_root:
-            return
+            return []
     else:
         # Only what is new is asked of the driver, which may have to go to the host for it.
         changed.append((node, wanted))
         driver.check_permissions(perm, shared)
+    due: list[Node] = []
     for edge in node.children.values():
         child = edge.node
         child_perm, child_shared = driver.child_permissions(edge.name, edge.role, perm, shared)
@@ -165,9 +199,10 @@ def _refresh_node(
         if child_perm != edge.perm or child_shared != edge.shared:
             before.append((edge, edge.perm, edge.shared))
             edge.perm, edge.shared = child_perm, child_shared
-            due.add(child)
-        elif child.held is None:
-            due.add(child)
+            due.append(child)
+        elif is_root or child.held is None:
+            due.append(child)
+    return due
 
 
 def _check_parents(node: Node) -> None:

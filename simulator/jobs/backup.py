@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from errno import ECANCELED
 from os import strerror
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
@@ -19,6 +19,7 @@ from simulator.jobs.block_job import BlockJob
 if TYPE_CHECKING:
     from simulator.block.block_copy import BlockCopyState
     from simulator.block.copy_call import BlockCopyCall
+    from simulator.block.drivers.copy_before_write import CopyBeforeWrite
     from simulator.block.node import Node
     from simulator.jobs.backup_options import BackupOptions
     from simulator.jobs.registry import Jobs
@@ -174,11 +175,7 @@ class BackupJob(BlockJob):
 
 
 def _copying_of(cbw: Node) -> BlockCopyState:
-    from simulator.block.drivers.copy_before_write import CopyBeforeWrite
-
-    driver = cbw.driver
-    assert isinstance(driver, CopyBeforeWrite)
-    return driver.copy_state
+    return cast("CopyBeforeWrite", cbw.driver).copy_state
 
 
 async def _drop(cbw: Node) -> None:

@@ -31,6 +31,7 @@ class BlockJob(Job):
     __slots__ = ("_blockers", "edges", "io_status", "speed_bytes_per_s")
 
     stay_at_node = True
+    is_block_job = True
 
     def __init__(
         self, jobs: Jobs, job_id: str, txn: JobTxn, auto_finalize: bool = True, auto_dismiss: bool = True

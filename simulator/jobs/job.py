@@ -35,6 +35,7 @@ class Job(Parent):
     """
 
     job_type = ""
+    is_block_job = False  # whether it stands on nodes and answers block-job-*
 
     __slots__ = (
         "_parked", "_sleep_timer", "_task", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",

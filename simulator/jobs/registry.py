@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
@@ -101,9 +101,7 @@ class Jobs:
 
     def block_jobs(self) -> list[BlockJob]:
         """Newest first."""
-        from simulator.jobs.block_job import BlockJob
-
-        return [job for job in self.by_age if isinstance(job, BlockJob)]
+        return [cast("BlockJob", job) for job in self.by_age if job.is_block_job]
 
     def get_block_job(self, job_id: str) -> BlockJob:
         """For the block-job-* commands. Raises QmpError."""

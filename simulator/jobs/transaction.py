@@ -9,45 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
+from simulator.jobs.actions import ACTIONS
 from simulator.jobs.txn import JobTxn
 
 if TYPE_CHECKING:
-    from simulator.block.graph import Graph
+    from simulator.jobs.actions.action import Action
     from simulator.jobs.registry import Jobs
-
-
-class Action:
-    """One action. Only `prepare` may fail, by QmpError; then `abort` is called for it too, and for all
-    before it, newest first. `clean` is called for every action that was begun, whatever became of it."""
-
-    # Whether jobs that this action starts can end as a group.
-    supports_grouped = False
-
-    def __init__(self, kind: str, arguments: dict[str, Any], jobs: Jobs, txn: JobTxn | None) -> None:
-        """`arguments` are the action's own, checked against the schema; `txn` the group its jobs belong
-        to."""
-        self.kind = kind
-        self.arguments = arguments
-        self.jobs = jobs
-        self.graph: Graph = jobs.graph
-        self.txn = txn
-
-    async def prepare(self) -> None:
-        raise NotImplementedError
-
-    async def commit(self) -> None: ...
-
-    async def abort(self) -> None: ...
-
-    async def clean(self) -> None: ...
 
 
 async def run_transaction(
     jobs: Jobs, actions: list[tuple[str, dict[str, Any]]], completion_mode: str
 ) -> None:
     """`actions` are (TransactionActionKind, arguments). Raises QmpError, and then nothing has changed."""
-    from simulator.jobs.actions import ACTIONS
-
     txn = JobTxn() if completion_mode != "individual" else None
     made = [ACTIONS[kind](kind, arguments, jobs, txn) for kind, arguments in actions]
     async with jobs.graph.drained_all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.jobs.actions.abort import Abort
+from simulator.jobs.actions.action import Action
 from simulator.jobs.actions.backup import BlockdevBackup, DriveBackup
 from simulator.jobs.actions.bitmaps import (
     BitmapAdd,
@@ -13,7 +14,6 @@ from simulator.jobs.actions.bitmaps import (
     BitmapRemove,
 )
 from simulator.jobs.actions.snapshot import BlockdevSnapshot, BlockdevSnapshotSync, InternalSnapshot
-from simulator.jobs.transaction import Action
 
 # QAPI TransactionActionKind, those that every supported version has.
 ACTIONS: dict[str, type[Action]] = {

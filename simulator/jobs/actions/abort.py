@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.jobs.transaction import Action
+from simulator.jobs.actions.action import Action
 
 
 class Abort(Action):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import set_backing
 from simulator.jobs.backup import BackupJob, create_backup
 from simulator.jobs.backup_options import BackupOptions
 from simulator.jobs.new_image import backing_node_of, create_image, describe_image
-from simulator.jobs.transaction import Action
 
 if TYPE_CHECKING:
     from simulator.block.node import Node

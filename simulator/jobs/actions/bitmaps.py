@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simulator.jobs import dirty_bitmaps
-from simulator.jobs.transaction import Action
+from simulator.jobs.actions.action import Action
 
 if TYPE_CHECKING:
     from simulator.block.bitmap import DirtyBitmap

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
+from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import append, take_off
 from simulator.jobs.new_image import create_image, describe_image
-from simulator.jobs.transaction import Action
 
 if TYPE_CHECKING:
     from simulator.block.node import Node
