@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import setup_environment as setup  # beside this file
+import debian_packages  # these two are beside this file
+import setup_environment as setup
 
 LONGEST_S = 15 * 60
 CLEAN_UP_S = 60
 
-# Programs (or, with a slash, files) that the tests run, and the Debian package of each.
-NEEDED = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "qemu-storage-daemon": "qemu-system-common",
-    "qemu-img": "qemu-utils",
-    "nbdcopy": "libnbd-bin",
-    "nbdkit": "nbdkit",
-    "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
-}
 # Where the specs run: the simulator in both its forms and dialects, and both programs of real QEMU.
 BACKENDS = ["sim:7.2", "sim:rfc-2013", "sim-process:7.2", "qemu", "storage-daemon"]
-# What apt is asked for; qemu-system-x86 brings qemu-system-common along.
-PACKAGES = ["qemu-system-x86", "qemu-utils", "libnbd-bin", "python3-libnbd", "nbdkit"]
 
 
 def main(arguments: list[str]) -> int:
-    install_packages()
+    debian_packages.need(debian_packages.TESTS)
     setup.main(["test"])
     os.chdir(setup.ROOT)
     binaries = setup.VENV / "bin"
@@ -76,27 +64,6 @@ def run(command: list[str], environment: dict[str, str]) -> int:
 
 def words(name: str, status: int) -> str:
     return f"{name} passed" if status == 0 else f"{name} FAILED (exit status {status})"
-
-
-def missing() -> list[str]:
-    """What is needed and not there."""
-    return [
-        name for name in NEEDED if not (Path(name).exists() if name.startswith("/") else shutil.which(name))
-    ]
-
-
-def install_packages() -> None:
-    """Exit status 2 with the command to run if packages are missing and this is not root."""
-    lacking = missing()
-    if not lacking:
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        setup.fail(f"missing: {', '.join(lacking)}. Run: sudo apt-get install -y {' '.join(PACKAGES)}")
-    setup.apt_install(PACKAGES)
-    lacking = missing()
-    if lacking:
-        packages = sorted({NEEDED[name] for name in lacking})
-        setup.fail(f"still missing: {', '.join(lacking)} (of Debian's {', '.join(packages)})")
 
 
 if __name__ == "__main__":

@@ -55,17 +55,55 @@ def test_no_ensurepip_and_not_root(
     )
 
 
-def test_missing_programs_and_not_root(
-    run_tests: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def packages(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """On a machine that has none of the programs."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    return importlib.import_module("debian_packages")
+
+
+def test_missing_programs_and_not_root(
+    packages: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    said = failure(capsys, run_tests.install_packages)
+    said = failure(capsys, packages.need, {**packages.TESTS, "/nowhere/nbd.py": "python3-libnbd"})
     assert said.startswith(
-        "setup: missing: qemu-system-x86_64, qemu-storage-daemon, qemu-img, nbdcopy, nbdkit"
+        "setup: missing: qemu-system-x86_64, qemu-storage-daemon, nbdcopy, nbdinfo, qemu-img, nbdkit"
     )
     assert said.endswith(
-        "Run: sudo apt-get install -y qemu-system-x86 qemu-utils libnbd-bin python3-libnbd nbdkit\n"
+        "Run: sudo apt-get install -y qemu-system-x86 libnbd-bin qemu-utils nbdkit python3-libnbd\n"
+    )
+
+
+def test_missing_programs_are_installed_as_root(
+    packages: ModuleType, setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def install(names: list[str]) -> None:
+        asked.append(names)
+        for program in packages.CLIENTS:
+            (tmp_path / program).symlink_to("/bin/true")
+
+    asked: list[list[str]] = []
+    (tmp_path / "apt-get").symlink_to("/bin/true")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(setup, "apt_install", install)
+    packages.need(packages.CLIENTS)
+    packages.need(packages.CLIENTS)
+    assert asked == [["libnbd-bin", "qemu-utils"]]
+
+
+def test_a_package_that_brings_no_program(
+    packages: ModuleType,
+    setup: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "apt-get").symlink_to("/bin/true")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(setup, "apt_install", lambda names: None)
+    assert failure(capsys, packages.need, {"nbdkit": "nbdkit"}) == (
+        "setup: still missing: nbdkit (of Debian's nbdkit)\n"
     )
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pexpect
+import pyte
 import pytest
 from both_programs import (
     CAPABLE,
@@ -251,3 +252,55 @@ def test_qmp_shell(tmp_path: Path) -> None:
             child.expect(pexpect.EOF)
         finally:
             child.close(force=True)
+
+
+DOWN = "\x1b[B"
+
+
+class Terminal:
+    """A program in a terminal of 100 x 40: what a person sees of it."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._screen = pyte.Screen(100, 40)
+        self._stream = pyte.ByteStream(self._screen)
+        self._child = pexpect.spawn(argv[0], argv[1:], dimensions=(40, 100), timeout=DEADLINE_S)
+
+    def type(self, keys: str) -> None:
+        self._child.send(keys)
+
+    def shows(self, words: str) -> bool:
+        """Takes what has come since; spaces and line ends of the screen do not count."""
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            self._stream.feed(self._child.read_nonblocking(1 << 16, 0.05))
+        return "".join(words.split()) in "".join("".join(self._screen.display).split())
+
+    def after(self, key: str, words: str) -> bool:
+        """Some programs draw only when a key is pressed."""
+        self.type(key)
+        return self.shows(words)
+
+    def close(self) -> None:
+        self._child.close(force=True)
+
+
+def test_qmp_tui(tmp_path: Path) -> None:
+    window = Path(sys.executable).with_name("qmp-tui")
+    assert window.exists(), f"{window} is not installed"
+    with started(command_line(SYSTEM, False), tmp_path):
+        connect(tmp_path / "q.sock").close()
+        terminal = Terminal([str(window), str(tmp_path / "q.sock")])
+        try:
+            wait_until(lambda: terminal.after(DOWN, "[Connected"), "qmp-tui to connect")
+            # Down through the history, where the focus is, to the editor.
+            terminal.type(DOWN * 40)
+            terminal.type('{"execute": "blockdev-del", "arguments": {"node-name": "nope"}}')
+            wait_until(lambda: terminal.shows('> {"execute": "blockdev-del"'), "the editor to be there")
+            terminal.type("\x1b\r")  # meta enter sends
+            wait_until(
+                lambda: terminal.after(DOWN, '"desc": "Failed to find node with node-name=\'nope\'"'),
+                "the error to be shown",
+            )
+            terminal.type('{"execute": "query-status"}\x1b\r')
+            wait_until(lambda: terminal.after(DOWN, '"status": "running"'), "the status to be shown")
+        finally:
+            terminal.close()
