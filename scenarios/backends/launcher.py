@@ -80,7 +80,7 @@ class Launch(ABC):
 class Launcher(ABC):
     @abstractmethod
     def find(self, name: str) -> str:
-        """The absolute path, where it will run, of QEMU's program of that name. Raises SetupError."""
+        """How QEMU's program of that name is called where it will run. Raises SetupError."""
 
     @abstractmethod
     def open(self, place: RunDirectory) -> Launch: ...

@@ -104,10 +104,11 @@ def find_program(path: str) -> str:
 
 
 class Stream:
-    """A file descriptor that is read whenever the loop finds something in it."""
+    """A file descriptor that is read whenever the loop finds something in it. `at_end` is called once, when
+    all that write to it have closed it."""
 
-    def __init__(self, descriptor: int, sink: Sink) -> None:
-        self._descriptor, self._sink = descriptor, sink
+    def __init__(self, descriptor: int, sink: Sink, at_end: Callable[[], object] | None = None) -> None:
+        self._descriptor, self._sink, self._at_end = descriptor, sink, at_end
         self._loop = asyncio.get_running_loop()
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self.drain)
@@ -126,6 +127,8 @@ class Stream:
                 piece = b""
             if not piece:
                 self.close()
+                if self._at_end is not None:
+                    self._at_end()
                 return
             self._sink(piece)
 

@@ -21,10 +21,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from scenarios.language.steps import Scenario, Step
+from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
     "hmp": "a human monitor",
     "machine": "virtual CPUs, devices and drives",
+    "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
     "simulator": "it is the simulator",
@@ -149,6 +151,8 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
         wanted += METHOD_NEEDS[method]
     if scenario.attach == "drive":
         wanted.append("machine")
+    if scenario.attach != "none" and method == "overlay" and Eras(scenario).stack_up():
+        wanted.append("moves")
     for step in walk(scenario.steps):
         wanted += _needs_of(step, method)
     return list(dict.fromkeys(wanted))
