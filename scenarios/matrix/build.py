@@ -79,9 +79,10 @@ def remove(suite: str) -> bool:
 
 
 def _check_space(folder: Path) -> None:
-    free, needed = shutil.disk_usage(folder).free >> 20, roots.description().build.mebibytes
+    # While it is built, packages lie beside what is in them.
+    free, needed = shutil.disk_usage(folder).free >> 20, roots.description().build.mebibytes * 3 // 2
     if free < needed:
-        raise SetupError(f"{folder}: about {needed} MiB are needed, {free} MiB are free")
+        raise SetupError(f"{folder}: about {needed} MiB are needed for a build, {free} MiB are free")
 
 
 def _debootstrap(suite: str, archive: str, target: Path) -> list[str]:
@@ -91,7 +92,8 @@ def _debootstrap(suite: str, archive: str, target: Path) -> list[str]:
         *death_wrapper(), which("unshare") or "unshare",
         "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--",
         which("debootstrap") or "debootstrap", f"--variant={how.variant}", "--merged-usr",
-        "--force-check-gpg", f"--keyring={KEYRING}", f"--include={','.join(how.packages)}", suite, str(target), archive,
+        "--force-check-gpg", f"--keyring={KEYRING}", f"--include={','.join(how.packages)}",
+        suite, str(target), archive,
     ]  # fmt: skip
 
 
