@@ -176,7 +176,7 @@ class SmallSession(Session):
 
     directory = Path("/nowhere")
     nbd_path = "/nowhere/nbd.sock"
-    features = frozenset({"machine"})
+    features = frozenset({"machine", "moves"})
 
     def __init__(self, loop, scenario, fault):
         self.loop, self.scenario, self.fault = loop, scenario, fault
