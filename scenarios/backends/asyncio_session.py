@@ -59,6 +59,7 @@ class AsyncioSession(Session):
         self._readers: list[ImageReader] = []
         self._killed = False
         self._began_ns = time.monotonic_ns()
+        self.pass_fds: list[int] = []  # what the machine is to have open besides its monitor
         self._child: Child
         self._link: QmpLink
 
@@ -97,7 +98,7 @@ class AsyncioSession(Session):
             self._child = Child.start(
                 [self._program, *self.command_line(theirs.fileno())],
                 self._place,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *self.pass_fds],
                 on_stdout=self.stdout_sink(),
                 terminal=True,
                 watch_group=True,

@@ -79,7 +79,13 @@ class NbdClient(Protocol):
 
 
 class Guest(Protocol):
-    """One disk as the guest sees it. All raise NbdFailed with the errno the guest got."""
+    """One disk as the guest sees it. All raise NbdFailed with the errno the guest got.
+
+    A read or write of more than `largest_request_bytes` may be cut into several on its way; None: never.
+    """
+
+    @property
+    def largest_request_bytes(self) -> int | None: ...
 
     async def read(self, offset: int, length: int) -> bytes | None:
         """The bytes; None where the way to the guest only verifies (HMP), see `verify`."""
@@ -111,6 +117,10 @@ class Session(ABC):
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
         drives), "processes" (external programs can reach it), "real" (not the simulator)."""
+
+    async def ready(self) -> None:
+        """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
+        return None
 
     # -- commands
     @abstractmethod

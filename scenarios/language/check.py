@@ -42,6 +42,7 @@ class Checker:
         self.broken = broken
         self.disks: dict[str, steps.Disk | None] = {}
         self.has_guest = True
+        self.whole_sectors = False
         self.alive: dict[str, Point] = {}
         self.ended: dict[str, str] = {}
         self.made_at: dict[str, str] = {}
@@ -53,6 +54,7 @@ class Checker:
         """`members` of the Scenario that could be decoded; `disks` by name."""
         self.disks = disks
         self.has_guest = members.get("attach") != "none"
+        self.whole_sectors = members.get("guest") == "linux"
         self._header(members)
         for name, disk in disks.items():
             self._disk(("disks", name), name, disk)
@@ -81,6 +83,8 @@ class Checker:
         add = self.problems.add
         if members.get("name") == "":
             add(("name",), "expected a name that says what the scenario is for")
+        if members.get("guest") == "linux" and not self.has_guest:
+            add(("guest",), "a Linux guest needs its disks: attach cannot be none")
         methods = members.get("methods", [])
         if len(set(methods)) < len(methods):
             add(("methods",), f"expected each method once, got {', '.join(methods)}")
@@ -183,8 +187,20 @@ class Checker:
         size = self._size_of((*place, "disk"), guest.disk)
         for name in actions:
             if name != "flush":
-                request = getattr(guest, name)
-                self._range((*place, name), request.at, request.length, None if guest.error else size)
+                self._request((*place, name), getattr(guest, name), None if guest.error else size)
+
+    def _request(
+        self,
+        place: Place,
+        request: steps.Write | steps.Zero | steps.Range | steps.GuestRead,
+        size: int | None,
+    ) -> None:
+        times = request.times if isinstance(request, steps.Write) else 1
+        if times < 1:
+            self.problems.add((*place, "times"), f"expected a number from 1, got {times}")
+        self._range(place, request.at, request.length * max(times, 1), size)
+        if self.whole_sectors and (request.at % SECTOR_BYTES or request.length % SECTOR_BYTES):
+            self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add

@@ -40,11 +40,14 @@ class Disk(Part, kw_only=True, frozen=True):
 
 class Write(Part, kw_only=True, frozen=True):
     """Fill [at, at + length) with the byte `pattern`; left out: a byte that no earlier write has used
-    (the runner counts 1..255), so that every write can be told apart in what a client reads."""
+    (the runner counts 1..255), so that every write can be told apart in what a client reads.
+
+    `times`: that many such writes, each when the one before has returned and right behind it on the disk."""
 
     at: int
     length: int
     pattern: int | None = None
+    times: int = 1
 
 
 class Zero(Part, kw_only=True, frozen=True):
@@ -294,12 +297,15 @@ class Scenario(Part, kw_only=True, frozen=True):
     `leaves`: what may be left: "job:ID", "node:NAME", "export:ID", "bitmap:NODE/NAME", "file:NAME".
     `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
     "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
+    `guest`: who makes the guest's requests: "requests" are handed to the device from outside, "linux" boots a
+    Linux whose programs open the disks with O_DIRECT (offsets and lengths are then whole sectors).
     """
 
     name: str
     source: str = ""
     disks: dict[str, Disk] = {}
     attach: Literal["device", "drive", "none"] = "device"
+    guest: Literal["requests", "linux"] = "requests"
     methods: list[MethodName] = []
     needs: list[str] = []
     leaves: list[str] = []

@@ -24,6 +24,7 @@ from scenarios.language.steps import Scenario, Step
 
 SESSION_FEATURES = {
     "hmp": "a human monitor",
+    "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
@@ -149,6 +150,8 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
         wanted += METHOD_NEEDS[method]
     if scenario.attach == "drive":
         wanted.append("machine")
+    if scenario.guest == "linux":
+        wanted.append("linux")
     for step in walk(scenario.steps):
         wanted += _needs_of(step, method)
     return list(dict.fromkeys(wanted))

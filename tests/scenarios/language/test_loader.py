@@ -114,7 +114,7 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ("guest: {disk: vda, write: {at: 0}}", 'step 1 (guest): write: "length" is missing'),
         (
             "guest: {disk: vda, write: [0, 1]}",
-            "step 1 (guest): write: expected a mapping with at, length, pattern, got a list",
+            "step 1 (guest): write: expected a mapping with at, length, pattern, times, got a list",
         ),
         ("guest: {disk: vda, flush: yes}", 'step 1 (guest): flush: expected true or false, got "yes"'),
         (
@@ -336,8 +336,8 @@ def test_these_are_no_problems(lines: list[str]) -> None:
         ),
         (
             "- name: x",
-            "1: expected a mapping with name, source, disks, attach, methods, needs, leaves, seed, steps, "
-            "got a list",
+            "1: expected a mapping with name, source, disks, attach, guest, methods, needs, leaves, seed, "
+            "steps, got a list",
         ),
         (
             "name: x\nneeds: [hpm]\nsteps: [{sleep: 1s}]",

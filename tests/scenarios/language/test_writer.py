@@ -42,7 +42,7 @@ def one_member(struct: type, fixed: dict[str, Any], choices: dict[str, Any]) -> 
 
 
 spans = built(steps.Range, at=offsets, length=lengths)
-writes = built(steps.Write, at=offsets, length=lengths, pattern=st.none() | bytes_)
+writes = built(steps.Write, at=offsets, length=lengths, pattern=st.none() | bytes_, times=st.integers(1, 9))
 zeroes = built(steps.Zero, at=offsets, length=lengths, unmap=st.booleans())
 guests = one_member(
     steps.Guest,
@@ -145,6 +145,7 @@ def scenarios(draw: Any) -> steps.Scenario:
         source=draw(words),
         disks={"vda": draw(disk), "vdb": draw(disk)},
         attach=draw(st.sampled_from(["device", "drive"])),
+        guest=draw(st.sampled_from(["requests", "linux"])),
         methods=draw(st.sampled_from([["overlay"], ["overlay", "snapshot-access"]])),
         leaves=draw(
             st.lists(
@@ -285,6 +286,7 @@ def test_every_verb_is_tried_above() -> None:
         "source",
         "disks",
         "attach",
+        "guest",
         "methods",
         "needs",
         "leaves",

@@ -117,6 +117,8 @@ class Loop:
 
 
 class SmallGuest:
+    largest_request_bytes: int | None = None
+
     def __init__(self, session, disk):
         self.session, self.disk = session, disk
 
