@@ -39,6 +39,10 @@ class Driver:
     children: tuple[tuple[str, int, bool], ...] = (
         ("file", permissions.FILTERED | permissions.PRIMARY, True),
     )
+    # Whether `event` wants to know of what requests come to (BdrvDebugEvent).
+    hears_events = False
+    # A filter that hands a flush on as it is (bdrv_co_flush), whether anybody may write or not.
+    hands_flush_on = False
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
@@ -101,10 +105,16 @@ class Driver:
         await self.file.discard(offset, length)
 
     async def flush(self) -> None:
-        """Flush this node's own caches; its children are flushed after it (bdrv_co_flush)."""
+        """Write back what this node itself keeps; children are flushed after it (bdrv_co_flush_to_os)."""
+
+    async def flush_to_disk(self) -> None:
+        """After `flush`, if anything was written since the last time (bdrv_co_flush_to_disk)."""
 
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
+
+    def event(self, name: str) -> None:
+        """Something that blkdebug's rules may name has come about on this node."""
 
     # -- drains: told after the users of the node (bdrv_co_drain_begin, bdrv_co_drain_end). Calls nest.
     def drained_begin(self) -> None: ...
@@ -128,6 +138,10 @@ class Driver:
         self.node.size_bytes = size_bytes
 
     # -- what others may ask
+    def strong_values(self) -> dict[str, Any]:
+        """Those of `strong_options` that were given, as they belong into a name of the node."""
+        return {name: self.node.options[name] for name in self.strong_options if name in self.node.options}
+
     @property
     def cluster_bytes(self) -> int | None:
         """Allocation unit (BlockDriverInfo.cluster_size); None where QEMU's driver has no such

@@ -26,7 +26,7 @@ def filename(node: Node) -> str:
 
 def needs_options(node: Node) -> bool:
     """Whether the name of the file below would lead to another node than this one."""
-    return any(name in node.options for name in node.driver.strong_options) or backing_overridden(node)
+    return bool(node.driver.strong_values()) or backing_overridden(node)
 
 
 def backing_overridden(node: Node) -> bool:
@@ -57,9 +57,8 @@ def full_backing(node: Node) -> str:
 def full_options(node: Node) -> dict[str, Any]:
     """Options that would open the same node again (BlockDriverState.full_open_options)."""
     driver = node.driver
-    options = {
-        name: node.options[name] for name in (*_ALWAYS_STRONG, *driver.strong_options) if name in node.options
-    }
+    options = {name: node.options[name] for name in _ALWAYS_STRONG if name in node.options}
+    options |= driver.strong_values()
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
     for name, edge in node.children.items():

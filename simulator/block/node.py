@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
 from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.engine.task import WaitQueue
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class Edge:
     def flush(self) -> Coroutine[Any, Any, None]:
         return self.node.flush()
 
+    def event(self, name: str) -> None:
+        """The parent is about to do something with the node that blkdebug's rules may name (BLKDBG_EVENT)."""
+        if self.node.driver.hears_events:
+            self.node.driver.event(name)
+
 
 class Node:
     """One BlockDriverState. Made and removed by the Graph only."""
@@ -98,6 +104,7 @@ class Node:
         self.requests: list[Request] = []
         self.in_flight = 0
         self.serialising_in_flight = 0
+        self.writes_ended = self._writes_flushed = 0  # write_gen and flushed_gen
         self.quiesce_count = 0
         self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
 
@@ -123,7 +130,7 @@ class Node:
         """The node whose content a filter shows (bdrv_filter_bs)."""
         if not self.driver.is_filter:
             return None
-        edge = self.children.get("file") or self.children.get("backing")
+        edge = self.children.get("file") or self.children.get("backing") or self.children.get("image")
         return edge.node if edge is not None else None
 
     @property
@@ -200,9 +207,13 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, flags)
+            if self.driver.hears_events:
+                self.driver.event("pwritev")
             await self.driver.write(offset, payload, flags & ~SERIALISING)
             self._after_write(offset, length)
         finally:
+            if self.driver.hears_events:
+                self.driver.event("pwritev_done")
             self._end(request)
 
     async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
@@ -211,9 +222,13 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, flags)
+            if self.driver.hears_events:
+                self.driver.event("pwritev_zero")
             await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
             self._after_write(offset, length)
         finally:
+            if self.driver.hears_events:
+                self.driver.event("pwritev_done")
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:
@@ -230,20 +245,30 @@ class Node:
             self._end(request)
 
     async def flush(self) -> None:
-        """This node's caches, then those below its data (bdrv_co_flush). Nothing for a node that was never
-        writable."""
+        """This node's caches, its storage if anything was written to it since the last time, and then what it
+        may write to below (bdrv_co_flush)."""
         self.in_flight += 1
         try:
+            if self.read_only:
+                return
+            if self.driver.hands_flush_on:
+                await self.driver.file.flush()
+                return
+            writes_ended = self.writes_ended
             await self.driver.flush()
+            if self._writes_flushed != writes_ended and not self.cache["no-flush"]:
+                await self.driver.flush_to_disk()
             for edge in list(self.children.values()):
-                if edge.perm & 0b0110 or edge.role & 16:
+                if edge.perm & (WRITE | WRITE_UNCHANGED):
                     await edge.node.flush()
+            self._writes_flushed = writes_ended
         finally:
             self._leave()
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
         self.in_flight += 1
+        self.writes_ended += 1
         try:
             await self.driver.truncate(size_bytes, exact, preallocation)
             for bitmap in self.bitmaps:
@@ -272,6 +297,8 @@ class Node:
 
     def _end(self, request: Request) -> None:
         self.requests.remove(request)
+        if request.writes:
+            self.writes_ended += 1
         if request.serialising:
             self.serialising_in_flight -= 1
         if len(self.request_done):

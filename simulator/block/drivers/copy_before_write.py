@@ -38,6 +38,7 @@ class CopyBeforeWrite(Driver):
     format_name = "copy-before-write"
     can_reopen = False
     is_filter = True
+    hands_flush_on = True
     children = (
         ("file", permissions.FILTERED | permissions.PRIMARY, True),
         ("target", permissions.DATA, True),

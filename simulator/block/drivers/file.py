@@ -130,7 +130,7 @@ class File(Driver):
             if error.errno != ENOTSUP:
                 raise
 
-    async def flush(self) -> None:
+    async def flush_to_disk(self) -> None:
         if self._file.writable:
             await interleave()
             self._file.flush()

@@ -55,7 +55,7 @@ class NullCo(Driver):
     async def discard(self, offset: int, length: int) -> None:
         """QEMU's driver has no discard: nothing happens, and it takes no time."""
 
-    async def flush(self) -> None:
+    async def flush_to_disk(self) -> None:
         await self._pass_time()
 
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:

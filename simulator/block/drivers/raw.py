@@ -68,10 +68,14 @@ class Raw(Driver):
         return offset + self._offset
 
     async def read(self, offset: int, length: int) -> bytes:
-        return await self.file.read(self._place(offset, length, EINVAL), length)
+        place = self._place(offset, length, EINVAL)
+        self.file.event("read_aio")
+        return await self.file.read(place, length)
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
-        await self.file.write(self._place(offset, len(payload), ENOSPC), payload, flags)
+        place = self._place(offset, len(payload), ENOSPC)
+        self.file.event("write_aio")
+        await self.file.write(place, payload, flags)
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
         await self.file.write_zeroes(self._place(offset, length, ENOSPC), length, flags)

@@ -18,6 +18,7 @@ class Throttle(Driver):
     format_name = "throttle"
     changeable_options = ("throttle-group",)
     is_filter = True
+    hands_flush_on = True
     strong_options = ("throttle-group",)
 
     _member: Member | None = None
