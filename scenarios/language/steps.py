@@ -86,6 +86,29 @@ class Guest(Part, kw_only=True, frozen=True):
     error: str | None = None
 
 
+# ---------------------------------------------------------------- what fails below
+
+FaultyRequest = Literal["read", "write", "write-zeroes", "discard", "flush"]
+
+
+class StorageFault(Part, kw_only=True, frozen=True):
+    """Requests of one kind to an image's storage fail: `times` of them, after `skip` that go through.
+
+    `error` is the errno that QEMU gets from its storage. Only reads and writes can be counted (`skip`).
+    """
+
+    on: FaultyRequest = "write"
+    error: str = "EIO"
+    skip: int = 0
+    times: int = 1
+
+
+class Fault(StorageFault, kw_only=True, frozen=True):
+    """The next requests to the storage of one disk fail (not those to a scratch image: see Fleece.fault)."""
+
+    disk: str
+
+
 # ---------------------------------------------------------------- points in time and their clients
 
 
@@ -93,7 +116,9 @@ class Fleece(Part, kw_only=True, frozen=True):
     """One point in time over `disks`, exported over NBD until `end` names its `id`.
 
     `bitmap` names a dirty bitmap on every one of the disks: the export then offers
-    qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image.
+    qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image, and `fault` what
+    happens to its storage once it has been made. `on_cbw_error` says who suffers when an old cluster cannot
+    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost.
     `error` expects the set-up to be refused with an error containing that text; the runner undoes what
     it had done before and the scenario goes on.
     """
@@ -103,6 +128,8 @@ class Fleece(Part, kw_only=True, frozen=True):
     bitmap: str | None = None
     target: Format | None = None
     target_cluster: int | None = None
+    fault: StorageFault | None = None
+    on_cbw_error: Literal["break-guest-write", "break-snapshot"] | None = None
     error: str | None = None
 
 
@@ -270,6 +297,7 @@ class Step(Part, kw_only=True, frozen=True):
     sleep: Sleep | None = None
     crash: Crash | None = None
     quit: Quit | None = None
+    fault: Fault | None = None
     qmp: Qmp | None = None
     hmp: Hmp | None = None
     event: Event | None = None

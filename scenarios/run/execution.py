@@ -71,6 +71,7 @@ class Execution:
         self.method, self.features = method, features
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
+        self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
         self.eras = Eras(scenario)
         self.gate = Gate(session)
         self.control = Turn(session)
@@ -320,6 +321,7 @@ class Execution:
                 while part.files:
                     self.session.remove_file(part.files.pop())
         self.graph.clear()
+        self.faults.clear()
         self.server_is_ours = False
 
 

@@ -55,6 +55,7 @@ METHOD_NEEDS = {
         "command:blockdev-create",
     ),
 }
+_FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -172,8 +173,16 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
         return ["processes"]
     if step.map is not None:
         return ["processes"] if step.map.client != "own" else []
-    if step.fleece is not None and step.fleece.bitmap is not None:
-        return list(_BITMAP_NEEDS)
+    if step.fleece is not None:
+        fleece = step.fleece
+        wanted = list(_FAULT_NEEDS) if fleece.fault is not None else []
+        wanted += _BITMAP_NEEDS if fleece.bitmap is not None else ()
+        if fleece.on_cbw_error is not None and method:
+            command = "blockdev-backup" if method == "overlay" else "blockdev-add"
+            wanted.append(f"argument:{command}.on-cbw-error")
+        return wanted
+    if step.fault is not None:
+        return list(_FAULT_NEEDS)
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

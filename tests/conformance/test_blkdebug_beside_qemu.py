@@ -145,6 +145,7 @@ def test_names_and_what_is_refused(tmp_path: Path) -> None:
             rules({"event": "noon"}),
             rules({"event": "none", "iotype": "rite"}),
             rules({"errno": 5}),
+            ("blockdev-del", {"node-name": "rules"}),
             ("blockdev-add", {"driver": "blkdebug", "node-name": "x", "image": "file",
                               "take-child-perms": ["write"], "unshare-child-perms": ["resize"]}),
             NODES,
