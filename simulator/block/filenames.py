@@ -33,12 +33,8 @@ def backing_overridden(node: Node) -> bool:
     """Whether the node's backing file is another one than its image's header names."""
     if not node.driver.supports_backing:
         return False
-    named = header_backing(node)
     backing = node.backing
-    if backing is None:
-        return bool(named)
-    # Without the option it was opened by the header's word.
-    return "backing" in node.options and named != backing.filename
+    return node.auto_backing_file != (backing.filename if backing is not None else "")
 
 
 def header_backing(node: Node) -> str:

@@ -80,6 +80,8 @@ class Node:
         self.driver: Driver = driver_class(self)
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []  # oldest first
+        # The backing file that the image itself led to, by the name that this had when it was opened.
+        self.auto_backing_file = ""
         self.size_bytes = 0
         self.read_only = False
         # What the permissions below were last made of: see permissions.Held.

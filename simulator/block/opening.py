@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.block import permissions
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
-from simulator.block.filenames import full_backing
+from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import Node
 
 if TYPE_CHECKING:
@@ -160,7 +160,9 @@ async def _open_backing(graph: Graph, node: Node) -> None:
     """The `backing` option: null is none, a reference or options are that; left out, what the image's
     header names."""
     given = node.options.get("backing", _FROM_HEADER)
-    if given is _FROM_HEADER:
+    node.auto_backing_file = header_backing(node)
+    from_header = given is _FROM_HEADER
+    if from_header:
         given = await _backing_from_header(graph, node)
     if given is None:
         return
@@ -171,6 +173,8 @@ async def _open_backing(graph: Graph, node: Node) -> None:
             raise
         raise error.prefixed("Could not open backing file: ") from None
     block_as_backing(node)
+    if from_header:
+        node.auto_backing_file = node.children["backing"].node.filename
 
 
 _FROM_HEADER = object()
