@@ -49,6 +49,9 @@ class Driver:
     changeable_options: tuple[str, ...] = ()
     # Options without which the file's name alone would open something else (strong_runtime_opts).
     strong_options: tuple[str, ...] = ()
+    # Options that QEMU's driver reads as sizes (QEMU_OPT_SIZE): none is negative, and in a drive's they may
+    # have a suffix.
+    size_options: tuple[str, ...] = ()
 
     def __init__(self, node: Node) -> None:
         self.node = node

@@ -194,7 +194,7 @@ class Node:
 
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
-        if self.detect_zeroes != "off" and length and not any(payload):
+        if self.detect_zeroes != "off" and length and payload == bytes(length):
             await self.write_zeroes(
                 offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
             )

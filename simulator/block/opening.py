@@ -11,7 +11,7 @@ from simulator.block import permissions
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
-from simulator.block.node import Node
+from simulator.block.node import MAX_LENGTH_BYTES, Node
 
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
@@ -28,6 +28,8 @@ COMMON = (
     "force-share",
 )
 
+# parse_option_size, util/qemu-option.c:145
+NO_SIZE = "Parameter '{}' expects a non-negative number below 2^64"
 _QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -55,7 +57,7 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
                 await _attach(graph, node, "file", role, file)
             else:
                 await _open_child(graph, node, child_name, role, required)
-        await node.driver.open({key: value for key, value in options.items() if key not in COMMON})
+        await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
         opened = True
         if node.driver.supports_backing:
             await _open_backing(graph, node)
@@ -74,6 +76,17 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
     return node
 
 
+async def _open_driver(node: Node, options: dict[str, Any]) -> None:
+    driver = node.driver
+    for name in driver.size_options:
+        if options.get(name, 0) < 0:
+            raise QmpError(NO_SIZE.format(name))
+    await driver.open(options)
+    if node.size_bytes > MAX_LENGTH_BYTES:
+        await driver.close()
+        raise QmpError("Could not refresh total sector count: File too large")
+
+
 def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.options = options
     node.read_only = options.get("read-only", read_only)
@@ -81,6 +94,10 @@ def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.force_share = options.get("force-share", False)
     node.discard_unmap = options.get("discard", "ignore") == "unmap"
     node.detect_zeroes = options.get("detect-zeroes", "off")
+    if node.force_share and not node.read_only:
+        raise QmpError("force-share=on can only be used with read-only images")
+    if node.driver.is_protocol and options.get("filename") == "":
+        raise QmpError(f"The '{node.driver.format_name}' block driver requires a file name")
     cache = options.get("cache", {})
     node.cache = {
         "writeback": True,
@@ -105,11 +122,6 @@ async def _open_child(graph: Graph, node: Node, name: str, role: int, required: 
         if required:
             raise QmpError(f'A block device must be specified for "{name}"')
         return
-    await attach_child(graph, node, name, role, given)
-
-
-async def attach_child(graph: Graph, node: Node, name: str, role: int, given: str | dict[str, Any]) -> None:
-    """Attach a child given as a reference (node name) or as options of its own. Raises QmpError."""
     await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
 
 
@@ -167,11 +179,10 @@ async def _open_backing(graph: Graph, node: Node) -> None:
     if given is None:
         return
     try:
-        await attach_child(graph, node, "backing", permissions.COW, given)
+        backing = await _find_or_open(graph, node, permissions.COW, given)
     except QmpError as error:
-        if isinstance(given, str):
-            raise
         raise error.prefixed("Could not open backing file: ") from None
+    await _attach(graph, node, "backing", permissions.COW, backing)
     block_as_backing(node)
     if from_header:
         node.auto_backing_file = node.children["backing"].node.filename
@@ -185,8 +196,20 @@ async def _backing_from_header(graph: Graph, node: Node) -> dict[str, Any] | Non
     if not filename:
         return None
     image_format: str | None = getattr(node.driver, "backing_format", None)
-    protocol = {"driver": "file", "filename": filename}
+    protocol = {"driver": "file", "filename": path_of(filename)}
     return {"driver": image_format or probe(graph, filename), "file": protocol}
+
+
+def path_of(filename: str) -> str:
+    """A file's path from a name that may begin with the protocol, as an image's header, a drive or a target
+    may have it; the option `filename` of a node may not (bdrv_find_protocol, raw_parse_filename). Raises
+    QmpError."""
+    protocol, colon, path = filename.partition(":")
+    if not colon or "/" in protocol:
+        return filename
+    if protocol != "file":
+        raise QmpError(f"Unknown protocol '{protocol}'")
+    return path
 
 
 def probe(graph: Graph, filename: str) -> str:

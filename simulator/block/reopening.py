@@ -73,7 +73,8 @@ async def make_read_only(graph: Graph, node: Node) -> None:
     (bdrv_reopen_set_read_only). Raises QmpError, and nothing has changed then."""
     queue: list[_Entry] = []
     given = {"read-only": True}
-    options, explicit = (_without_children(node, old) | given for old in (node.options, node.explicit_options))
+    options = _without_children(node, node.options) | given
+    explicit = _without_children(node, node.explicit_options) | given
     _enqueue(queue, node, options, explicit, keeps=True)
     async with graph.drained(*permissions.topological([node])):
         await _reopen_queue(graph, queue)

@@ -34,13 +34,14 @@ class File(Driver):
     _uses_lock = True
 
     async def open(self, options: dict[str, Any]) -> None:
-        path = _strip_protocol(str(options.get("filename", "")))
-        self._path = path
+        path = self._path = str(options.get("filename", ""))
         cache = self.node.cache
         if options.get("aio") == "native" and not cache.get("direct"):
             raise QmpError(
                 "aio=native was specified, but it requires cache.direct=on, which was not specified."
             )
+        if "pr-manager" in options:
+            raise QmpError(f"No persistent reservation manager with id '{options['pr-manager']}'")
         self._uses_lock = options.get("locking", "auto") != "off"
         self._file = self._open_file(self._wants_writable(0))
         self._lock = ImageLock(self._file)
@@ -163,10 +164,6 @@ class File(Driver):
         return self._file.allocated_bytes()
 
 
-def _strip_protocol(filename: str) -> str:
-    return filename.removeprefix("file:")
-
-
 _RESIZE_FAILURES = {
     "off": "Could not resize file",
     "falloc": "Could not preallocate new data",
@@ -201,7 +198,7 @@ def resize_file(file: HostFile, size_bytes: int, preallocation: str) -> None:
 
 async def create(host: Host, options: dict[str, Any]) -> None:
     """blockdev-create of driver `file`: filename, size, preallocation (raw_co_create). Raises QmpError."""
-    path = _strip_protocol(str(options["filename"]))
+    path = str(options["filename"])
     if int(options.get("extent-size-hint", 0)) >= 1 << 32:
         raise QmpError("Extent size hint is too large")
     try:

@@ -21,6 +21,7 @@ class NullCo(Driver):
     format_name = "null-co"
     is_protocol = True
     strong_options = ("size", "read-zeroes")
+    size_options = ("size",)
     children = ()
 
     _latency_ns = 0
