@@ -65,11 +65,14 @@ class Driver:
     async def close(self) -> None:
         """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is
-        called."""
+        called. Until then the node is as it was."""
 
     def reopen_commit(self) -> None: ...
+
+    async def reopen_finished(self) -> None:
+        """After the commit of all nodes that are reopened together, those below this one first."""
 
     def reopen_abort(self) -> None: ...
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
 from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.block.errors import QmpError
 from simulator.engine.task import WaitQueue
 
 if TYPE_CHECKING:
@@ -245,6 +246,8 @@ class Node:
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
+        if size_bytes > MAX_LENGTH_BYTES:
+            raise QmpError(f"offset({size_bytes}) exceeds maximum({MAX_LENGTH_BYTES})")
         self.in_flight += 1
         try:
             await self.driver.truncate(size_bytes, exact, preallocation)

@@ -163,6 +163,8 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
         raise
     for entry in reversed(queue):
         entry.node.driver.reopen_commit()
+    for entry in reversed(queue):
+        await entry.node.driver.reopen_finished()
     for node in let_go:
         node.references -= 1
         await graph.release(node)
@@ -185,7 +187,8 @@ async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], 
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
         )
     _check_resets(node, options)
-    await driver.reopen_prepare({key: value for key, value in options.items() if key not in COMMON})
+    own = {key: value for key, value in options.items() if key not in COMMON}
+    await driver.reopen_prepare(own, options.get("read-only", False))
     entry.prepared = True
     has_backing = node.backing is not None or header_backing(node)
     if driver.supports_backing and entry.backing_missing and has_backing:

@@ -11,6 +11,7 @@ from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, 
 from simulator.block.errors import QmpError
 from simulator.block.host import ImageLock
 from simulator.engine.task import interleave
+from simulator.qapi.integers import signed64
 
 if TYPE_CHECKING:
     from simulator.block.driver import DriverStatus
@@ -207,9 +208,11 @@ async def create(host: Host, options: dict[str, Any]) -> None:
         raise QmpError(f"Could not create '{path}': {strerror(error.errno or 0)}") from None
     perm = permissions.WRITE | permissions.RESIZE
     lock = ImageLock(file)
+    # A size beyond 63 bits is a negative one to QEMU, and the host refuses that.
+    size = signed64(int(options["size"]))
     try:
         lock.prepare(perm, permissions.ALL & ~permissions.RESIZE)
         resize_file(file, 0, "off")
-        resize_file(file, int(options["size"]), str(options.get("preallocation", "off")))
+        resize_file(file, size, str(options.get("preallocation", "off")))
     finally:
         file.close()

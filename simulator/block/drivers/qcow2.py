@@ -107,6 +107,15 @@ class Qcow2(Driver):
             await qcow2_bitmaps.store(self)
             await self.flush()
 
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
+        qcow2_options.check(options, self.header)
+        if read_only:
+            await qcow2_bitmaps.make_read_only(self)
+
+    async def reopen_finished(self) -> None:
+        if self.node.is_writable():
+            await qcow2_bitmaps.make_writable(self)
+
     @property
     def backing_file(self) -> str:
         return self.header.backing_file

@@ -60,7 +60,7 @@ class Raw(Driver):
         size = left if self._size is None else min(self._size, left)
         self.node.size_bytes = size + -size % _SECTOR_BYTES
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         self._reopened = self._window(options)
 
     def reopen_commit(self) -> None:
