@@ -45,7 +45,8 @@ def header_backing(node: Node) -> str:
 def full_backing(node: Node) -> str:
     """The same, from the image's own directory if it is relative (bdrv_get_full_backing_filename)."""
     named = header_backing(node)
-    if isabs(named) or not named:
+    has_protocol = ":" in named.partition("/")[0]
+    if isabs(named) or has_protocol or not named:
         return named
     return join(dirname(node.children["file"].node.driver.filename), named)
 

@@ -42,6 +42,7 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
     # shows in the order of nodes, in made-up names, and in which of two errors is told.
     file = await _find_file(graph, node)
     try:
+        _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
     except QmpError:
         if file is not None:
@@ -82,6 +83,11 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
         if options.get(name, 0) < 0:
             raise QmpError(NO_SIZE.format(name))
     await driver.open(options)
+    if node.options.get("cache") == {}:
+        # Of any other object QEMU takes the members.
+        await driver.close()
+        words = "protocol '{}' doesn't" if driver.is_protocol else "format '{}' does not"
+        raise QmpError(f"Block {words.format(driver.format_name)} support the option 'cache'")
     if node.size_bytes > MAX_LENGTH_BYTES:
         await driver.close()
         raise QmpError("Could not refresh total sector count: File too large")
@@ -94,16 +100,20 @@ def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.force_share = options.get("force-share", False)
     node.discard_unmap = options.get("discard", "ignore") == "unmap"
     node.detect_zeroes = options.get("detect-zeroes", "off")
-    if node.force_share and not node.read_only:
-        raise QmpError("force-share=on can only be used with read-only images")
-    if node.driver.is_protocol and options.get("filename") == "":
-        raise QmpError(f"The '{node.driver.format_name}' block driver requires a file name")
     cache = options.get("cache", {})
     node.cache = {
         "writeback": True,
         "direct": cache.get("direct", False),
         "no-flush": cache.get("no-flush", False),
     }
+
+
+def _check_common(node: Node, options: dict[str, Any]) -> None:
+    """bdrv_open_common, block.c:1856. Raises QmpError."""
+    if node.force_share and not node.read_only:
+        raise QmpError("force-share=on can only be used with read-only images")
+    if node.driver.is_protocol and options.get("filename") == "":
+        raise QmpError(f"The '{node.driver.format_name}' block driver requires a file name")
     if node.detect_zeroes == "unmap" and not node.discard_unmap:
         raise QmpError(
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simulator.block.drivers import is_known
 from simulator.block.errors import QmpError
 from simulator.block.opening import path_of, probe
 from simulator.jobs.creators import create
@@ -35,6 +36,8 @@ async def create_image(
     graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None
 ) -> None:
     """Write an empty image of that size over whatever `filename` was. Raises QmpError."""
+    if image_format not in _FORMATS and is_known(image_format):
+        raise QmpError(f"Format driver '{image_format}' does not support image creation")
     if image_format not in _FORMATS:
         # As a QEMU says that was built without the format.
         raise QmpError(f"Unknown file format '{image_format}'")
