@@ -205,6 +205,9 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
+        if isinstance(edge.parent, Node):
+            # It becomes the newest of its parent's children (bdrv_child_cb_attach).
+            edge.parent.children[edge.name] = edge.parent.children.pop(edge.name)
         if edge.blocker is not None:
             old.op_blockers.remove(edge.blocker)
             node.op_blockers.insert(0, edge.blocker)

@@ -46,6 +46,7 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         name = node.node_name = graph.claim_name(options.get("node-name"))
     except QmpError:
         if file is not None:
+            await _stop_probing(graph, node, file)
             await graph.release(file)
         raise
     graph.nodes[name] = node
@@ -60,6 +61,8 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
                 await _open_child(graph, node, child_name, role, required)
         await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
         opened = True
+        if file is not None:
+            await _stop_probing(graph, node, file)
         if node.driver.supports_backing:
             await _open_backing(graph, node)
         if not node.children:
@@ -70,11 +73,22 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         if opened:
             await node.driver.close()
         await _undo(graph, node)
+        if file is not None and not opened:
+            await _stop_probing(graph, node, file)
         if isinstance(error, OSError):
             raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
         raise
     node.references -= 1
     return node
+
+
+async def _stop_probing(graph: Graph, node: Node, file: Node) -> None:
+    """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
+    (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
+    if any(edge.parent is not node for edge in file.parents):
+        for _ in range(2):
+            async with graph.drained(file):
+                pass
 
 
 async def _open_driver(node: Node, options: dict[str, Any]) -> None:

@@ -99,3 +99,49 @@ def test_sizes_of_drives(tmp_path: Path) -> None:
         ],
         tmp_path,
     )
+
+
+def backup(device: str, target: str) -> Step:
+    return "blockdev-backup", {"device": device, "target": target, "sync": "none", "job-id": "j"}
+
+
+def test_a_job_pauses_while_its_node_becomes_a_file(tmp_path: Path) -> None:
+    """Twice, whether the new node comes to be or not."""
+    compare(
+        [
+            null("n"),
+            null("t"),
+            backup("n", "t"),
+            add("raw", "r", file="n"),
+            add("raw", "r", file="n"),
+            add("raw", "bad", file="n", size=7),
+            add("raw", "bad", file="n", offset=-1),
+            add("raw", "bad", file="n", detect_zeroes="unmap"),
+            add("qcow2", "bad", file="n"),
+            add("snapshot-access", "sa", file="n"),
+            add("raw", "two", file={"driver": "raw", "file": "n"}),
+            add("raw", "above", file="r"),
+            add("raw", "other", file="t"),
+            ("block_resize", {"device": "t", "size": MIB}),
+            ("block_resize", {"node-name": "t", "size": MIB}),
+            GRAPH,
+        ],
+        tmp_path,
+    )
+
+
+def test_an_edge_that_moves_is_the_newest(tmp_path: Path) -> None:
+    compare(
+        [
+            null("n"),
+            null("t"),
+            null("u"),
+            add("copy-before-write", "c", file="n", target="t"),
+            GRAPH,
+            backup("n", "u"),
+            GRAPH,
+            ("job-cancel", {"id": "j"}),
+            GRAPH,
+        ],
+        tmp_path,
+    )

@@ -36,16 +36,16 @@ class File(Driver):
 
     async def open(self, options: dict[str, Any]) -> None:
         path = self._path = str(options.get("filename", ""))
-        cache = self.node.cache
-        if options.get("aio") == "native" and not cache.get("direct"):
-            raise QmpError(
-                "aio=native was specified, but it requires cache.direct=on, which was not specified."
-            )
         if "pr-manager" in options:
             raise QmpError(f"No persistent reservation manager with id '{options['pr-manager']}'")
         self._uses_lock = options.get("locking", "auto") != "off"
         self._file = self._open_file(self._wants_writable(0))
         self._lock = ImageLock(self._file)
+        if options.get("aio") == "native" and not self.node.cache.get("direct"):
+            self._file.close()
+            raise QmpError(
+                "aio=native was specified, but it requires cache.direct=on, which was not specified."
+            )
         if not self._file.is_regular:
             self._file.close()
             raise QmpError(f"'{self.format_name}' driver requires '{path}' to be a regular file")
