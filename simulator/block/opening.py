@@ -94,7 +94,7 @@ async def _stop_probing(graph: Graph, node: Node, file: Node) -> None:
 async def _open_driver(node: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     for name in driver.size_options:
-        if options.get(name, 0) < 0:
+        if (options.get(name) or 0) < 0:
             raise QmpError(NO_SIZE.format(name))
     await driver.open(options)
     if node.options.get("cache") == {}:

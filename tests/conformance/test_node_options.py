@@ -21,7 +21,7 @@ def test_options_that_are_refused(tmp_path: Path) -> None:
     ]  # fmt: skip
     file_options: list[dict[str, Any]] = [
         {"filename": ""}, {"filename": f"file:{raw}"}, {"pr_manager": "x"}, {"force_share": True},
-        {"aio": "native"}, {"detect_zeroes": "unmap"},
+        {"aio": "native"}, {"aio": "native", "filename": "nope"}, {"detect_zeroes": "unmap"},
     ]  # fmt: skip
     qcow2_options: list[dict[str, Any]] = [
         *({f"{name}_size": -1} for name in ("cache", "l2_cache", "l2_cache_entry", "refcount_cache")),
