@@ -60,6 +60,10 @@ class Edge:
         return self.node.write(offset, payload, flags)
 
     def write_zeroes(self, offset: int, length: int, flags: int = 0) -> Coroutine[Any, Any, None]:
+        # Only on the way down (bdrv_co_pwrite_zeroes): who uses a node through a backend, such as an NBD
+        # client, may unmap whether or not the node was opened with discard=unmap.
+        if not self.node.discard_unmap:
+            flags &= ~MAY_UNMAP
         return self.node.write_zeroes(offset, length, flags)
 
     def discard(self, offset: int, length: int) -> Coroutine[Any, Any, None]:
@@ -209,8 +213,6 @@ class Node:
             self._end(request)
 
     async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
-        if not self.discard_unmap:
-            flags &= ~MAY_UNMAP
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, flags)

@@ -141,8 +141,9 @@ class File(Driver):
         if not want_zero:
             return length, STATUS_DATA | STATUS_OFFSET_VALID, None, offset
         end, is_data = self._file.run_at(offset, offset + length)
-        # A data run may end inside the last sector of the file; the node's size counts that sector whole.
-        end += -end % _SECTOR_BYTES if is_data else 0
+        if is_data and self.node.cache.get("direct"):
+            # The last sector of the file counts as a whole: requests cannot be smaller.
+            end += -end % _SECTOR_BYTES
         flags = STATUS_DATA if is_data else STATUS_ZERO
         return min(end, offset + length) - offset, flags | STATUS_OFFSET_VALID, None, offset
 
