@@ -53,6 +53,9 @@ class Driver:
     changeable_options: tuple[str, ...] = ()
     # Options without which the file's name alone would open something else (strong_runtime_opts).
     strong_options: tuple[str, ...] = ()
+    # Options that QEMU's driver reads as sizes (QEMU_OPT_SIZE): none is negative, and in a drive's they may
+    # have a suffix.
+    size_options: tuple[str, ...] = ()
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -66,11 +69,14 @@ class Driver:
     async def close(self) -> None:
         """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is
-        called."""
+        called. Until then the node is as it was."""
 
     def reopen_commit(self) -> None: ...
+
+    async def reopen_finished(self) -> None:
+        """After the commit of all nodes that are reopened together, those below this one first."""
 
     def reopen_abort(self) -> None: ...
 

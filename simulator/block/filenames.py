@@ -33,12 +33,8 @@ def backing_overridden(node: Node) -> bool:
     """Whether the node's backing file is another one than its image's header names."""
     if not node.driver.supports_backing:
         return False
-    named = header_backing(node)
     backing = node.backing
-    if backing is None:
-        return bool(named)
-    # Without the option it was opened by the header's word.
-    return "backing" in node.options and named != backing.filename
+    return node.auto_backing_file != (backing.filename if backing is not None else "")
 
 
 def header_backing(node: Node) -> str:
@@ -49,7 +45,8 @@ def header_backing(node: Node) -> str:
 def full_backing(node: Node) -> str:
     """The same, from the image's own directory if it is relative (bdrv_get_full_backing_filename)."""
     named = header_backing(node)
-    if isabs(named) or not named:
+    has_protocol = ":" in named.partition("/")[0]
+    if isabs(named) or has_protocol or not named:
         return named
     return join(dirname(node.children["file"].node.driver.filename), named)
 

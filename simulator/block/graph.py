@@ -130,7 +130,10 @@ class Graph:
         shared: int,
         refresh: bool = True,
     ) -> Edge:
-        """Make `parent` a user of `node`. Raises QmpError on a permission conflict and leaves no edge."""
+        """Make `parent` a user of `node`. Raises QmpError on a permission conflict or if the parent is below
+        the node, and leaves no edge."""
+        if isinstance(parent, Node) and (parent is node or parent.parents):
+            check_no_cycle(parent, name, node)
         edge = Edge(parent, name, role, node, perm, shared)
         if isinstance(parent, Node):
             parent.children[name] = edge
@@ -202,6 +205,9 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
+        if isinstance(edge.parent, Node):
+            # It becomes the newest of its parent's children (bdrv_child_cb_attach).
+            edge.parent.children[edge.name] = edge.parent.children.pop(edge.name)
         if edge.blocker is not None:
             old.op_blockers.remove(edge.blocker)
             node.op_blockers.insert(0, edge.blocker)
@@ -313,6 +319,14 @@ class Graph:
         for reason, allowed in node.op_blockers:
             if operation not in allowed:
                 raise QmpError(f"Node '{node.device_or_node_name}' is busy: {reason}")
+
+
+def check_no_cycle(parent: Node, name: str, node: Node) -> None:
+    """Raises QmpError if `node` cannot be a child of `parent` because it is above it (block.c:3061, 7.2)."""
+    if parent in permissions.topological([node]):
+        raise QmpError(
+            f"Making '{node.node_name}' a {name} child of '{parent.node_name}' would create a cycle"
+        )
 
 
 def well_formed_id(text: str) -> bool:

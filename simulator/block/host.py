@@ -43,7 +43,8 @@ class HostFile:
         raise NotImplementedError
 
     def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
-        """Zeroes that stay allocated, or with `unmap` a hole. Grows the file. ENOTSUP: this host cannot."""
+        """Zeroes that stay allocated and grow the file, or with `unmap` a hole, which does not. ENOTSUP: this
+        host cannot."""
         raise NotImplementedError
 
     def discard(self, offset: int, length: int) -> None:

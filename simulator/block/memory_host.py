@@ -181,9 +181,6 @@ class MemoryFile(HostFile):
         end = offset + length
         if unmap:
             self.discard(offset, length)
-            # Without KEEP_SIZE there is no punching a hole: growing is a truncation.
-            if end > self.size_bytes():
-                self.truncate(end)
             return
         self._allocate(offset, end)
         inode = self._inode

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
 from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.engine.task import WaitQueue
 
@@ -60,6 +61,10 @@ class Edge:
         return self.node.write(offset, payload, flags)
 
     def write_zeroes(self, offset: int, length: int, flags: int = 0) -> Coroutine[Any, Any, None]:
+        # Only on the way down (bdrv_co_pwrite_zeroes): who uses a node through a backend, such as an NBD
+        # client, may unmap whether or not the node was opened with discard=unmap.
+        if not self.node.discard_unmap:
+            flags &= ~MAY_UNMAP
         return self.node.write_zeroes(offset, length, flags)
 
     def discard(self, offset: int, length: int) -> Coroutine[Any, Any, None]:
@@ -86,6 +91,8 @@ class Node:
         self.driver: Driver = driver_class(self)
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []  # oldest first
+        # The backing file that the image itself led to, by the name that this had when it was opened.
+        self.auto_backing_file = ""
         self.size_bytes = 0
         self.read_only = False
         # What the permissions below were last made of: see permissions.Held.
@@ -199,7 +206,7 @@ class Node:
 
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
-        if self.detect_zeroes != "off" and length and not any(payload):
+        if self.detect_zeroes != "off" and length and payload == bytes(length):
             await self.write_zeroes(
                 offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
             )
@@ -217,8 +224,6 @@ class Node:
             self._end(request)
 
     async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
-        if not self.discard_unmap:
-            flags &= ~MAY_UNMAP
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, flags)
@@ -267,6 +272,8 @@ class Node:
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
+        if size_bytes > MAX_LENGTH_BYTES:
+            raise QmpError(f"offset({size_bytes}) exceeds maximum({MAX_LENGTH_BYTES})")
         self.in_flight += 1
         self.writes_ended += 1
         try:

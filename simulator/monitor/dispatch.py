@@ -58,4 +58,8 @@ async def run_command(machine: Machine, request: Request) -> Any:
     if handler is None:
         return recorded.reply(machine, name)
     await machine.jobs.main_loop_free()
-    return await handler(machine, arguments)
+    try:
+        return await handler(machine, arguments)
+    except OSError as error:
+        # An image that cannot be read or written, where nobody on the way had more to say.
+        raise QmpError(error.strerror or "Input/output error") from None

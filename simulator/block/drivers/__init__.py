@@ -24,6 +24,10 @@ _PLACES = {
 _classes: dict[str, type[Driver]] = {}
 
 
+def is_known(format_name: str) -> bool:
+    return format_name in _PLACES
+
+
 def driver_class(format_name: str) -> type[Driver]:
     """The driver of a format. The schema lets more formats pass than the simulator has: those raise QmpError,
     in the words of a QEMU that was built without them (block.c:bdrv_open_inherit)."""

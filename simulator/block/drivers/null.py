@@ -21,6 +21,7 @@ class NullCo(Driver):
     format_name = "null-co"
     is_protocol = True
     strong_options = ("size", "read-zeroes")
+    size_options = ("size",)
     children = ()
 
     _latency_ns = 0
@@ -35,7 +36,7 @@ class NullCo(Driver):
         self._has_plain_name = not options.keys() & {"size", "read-zeroes"}
         self.node.size_bytes = size + -size % 512
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         """Anything may be given again; nothing changes."""
 
     async def _pass_time(self) -> None:

@@ -22,7 +22,7 @@ from simulator.block.driver import (
     STATUS_ZERO,
     Driver,
 )
-from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_resize, qcow2_zero
+from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_options, qcow2_resize, qcow2_zero
 from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY, LAZY_REFCOUNTS, Header, read_header
 from simulator.block.drivers.qcow2_refcounts import Refcounts
 from simulator.block.drivers.qcow2_tables import (
@@ -52,10 +52,7 @@ _MUTABLE = (
     "pass-discard-snapshot",
     "pass-discard-other",
     "overlap-check",
-    "cache-size",
-    "l2-cache-size",
-    "l2-cache-entry-size",
-    "refcount-cache-size",
+    *qcow2_options.CACHE_SIZES,
     "cache-clean-interval",
 )
 
@@ -63,6 +60,7 @@ _MUTABLE = (
 class Qcow2(Driver):
     format_name = "qcow2"
     resettable_options = changeable_options = _MUTABLE
+    size_options = qcow2_options.CACHE_SIZES
     supports_backing = True
     can_store_bitmaps = True
     children = (("file", permissions.IMAGE, True),)
@@ -83,7 +81,7 @@ class Qcow2(Driver):
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
         try:
-            await self._open()
+            await self._open(options)
         except OSError as error:
             raise QmpError(f"Could not read qcow2 header: {strerror(error.errno or EIO)}") from None
 
@@ -94,9 +92,10 @@ class Qcow2(Driver):
         self.tables = Tables(self.file, header, self.refcounts)
         self.node.size_bytes = header.size_bytes & ~511
 
-    async def _open(self) -> None:
+    async def _open(self, options: dict[str, Any]) -> None:
         writable = self.node.is_writable()
         header = await read_header(self.file.read, writable)
+        qcow2_options.check(options, header)
         self.begin(header)
         await self.tables.open()
         if writable and header.incompatible & DIRTY:
@@ -107,6 +106,15 @@ class Qcow2(Driver):
         if self.node.is_writable():
             await qcow2_bitmaps.store(self)
             await self.flush()
+
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
+        qcow2_options.check(options, self.header)
+        if read_only:
+            await qcow2_bitmaps.make_read_only(self)
+
+    async def reopen_finished(self) -> None:
+        if self.node.is_writable():
+            await qcow2_bitmaps.make_writable(self)
 
     @property
     def backing_file(self) -> str:

@@ -13,6 +13,7 @@ from simulator.block.drivers.qcow2_header import LAZY_REFCOUNTS, MAX_CLUSTER_BIT
 from simulator.block.drivers.qcow2_refcounts import packed
 from simulator.block.errors import QmpError
 from simulator.block.node import Edge, Node
+from simulator.qapi.integers import signed64
 
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
@@ -36,7 +37,10 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         driver.refcounts.begin_empty()
         driver.refcounts.allocate(3)
         try:
-            await qcow2_resize.resize(driver, int(options["size"]), str(options.get("preallocation", "off")))
+            new_size = signed64(int(options["size"]))
+            if new_size < 0:
+                raise QmpError("Image size cannot be negative")
+            await qcow2_resize.resize(driver, new_size, str(options.get("preallocation", "off")))
         except QmpError as error:
             raise error.prefixed("Could not resize image: ") from None
         if options.get("backing-file") is not None:

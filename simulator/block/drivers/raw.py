@@ -22,7 +22,7 @@ class Raw(Driver):
 
     format_name = "raw"
     resettable_options = changeable_options = ("offset", "size")
-    strong_options = ("offset", "size")
+    strong_options = size_options = ("offset", "size")
 
     _offset = 0
     _size: int | None = None
@@ -34,6 +34,12 @@ class Raw(Driver):
             self.file.role = permissions.DATA | permissions.PRIMARY
             permissions.refresh([self.node])
         self._measure()
+
+    def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
+        """As of any format, but the file is written and resized only if this node is (raw_child_perm)."""
+        needed, shared = super().child_permissions(name, role, perm, shared)
+        changes = permissions.WRITE | permissions.RESIZE
+        return needed & ~changes | perm & changes, shared
 
     def _window(self, options: dict[str, Any]) -> tuple[int, int | None]:
         offset, size = int(options.get("offset", 0)), options.get("size")
@@ -54,7 +60,7 @@ class Raw(Driver):
         size = left if self._size is None else min(self._size, left)
         self.node.size_bytes = size + -size % _SECTOR_BYTES
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         self._reopened = self._window(options)
 
     def reopen_commit(self) -> None:

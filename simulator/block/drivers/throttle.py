@@ -45,7 +45,7 @@ class Throttle(Driver):
         self._member = group.join()
         self._member.disabled = self.node.quiesce_count
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         self._reopened = self._group(options)
 
     def reopen_commit(self) -> None:

@@ -53,7 +53,8 @@ async def block_resize(machine: Machine, arguments: Arguments) -> Any:
     if size < 0:
         raise QmpError("Parameter 'size' expects a >0 size")
     if any("resize" not in allowed for _, allowed in node.op_blockers):
-        raise QmpError(machine.version.texts.resize_of_job_target)
+        device = arguments.get("device", "(null)")
+        raise QmpError(machine.version.texts.resize_of_job_target.format(device=device))
     await resize(machine.graph, node, size)
     return {}
 

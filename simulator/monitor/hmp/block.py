@@ -81,7 +81,6 @@ def _images(image: dict[str, Any]) -> str:
         if "backing-image" not in image:
             return text
         image = image["backing-image"]
-        text += "\n"
 
 
 async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
