@@ -9,7 +9,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
-from simulator.engine.task import interleave
 from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
@@ -94,18 +93,12 @@ class Session:
         if self._machine.gone:
             # quit: the reply leaves after the machine's last events
             self._machine.flush_events()
-        await self._let_work_begin()
+        # The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
+        # first, and a short job can be over by then.
+        await self._machine.scheduler.turns(self._machine.turns_before_reply)
         self._machine.flush_events()
         if not self.closed:
             self._send(reply)
-
-    async def _let_work_begin(self) -> None:
-        """The monitor goes to the end of QEMU's main loop before it replies: what a command has set going
-        runs first, and a short job can be over by then."""
-        for _ in range(self._machine.turns_before_reply):
-            if not self._machine.scheduler.has_ready():
-                return
-            await interleave()
 
     async def _reply_to(self, value: Any) -> dict[str, Any]:
         if isinstance(value, ParseError):
