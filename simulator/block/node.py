@@ -274,8 +274,7 @@ class Node:
         self.requests.remove(request)
         if request.serialising:
             self.serialising_in_flight -= 1
-        if len(self.request_done):
-            self.request_done.wake_all()
+        self.request_done.wake_all()
         self._leave()
 
     def _leave(self) -> None:

@@ -78,6 +78,7 @@ class _Turns(tuple[None, ...]):
 
 
 _ONE_TURN = _Turns((None,))
+NO_TURN = _Turns()  # for what must be awaited and never waits
 
 
 def interleave() -> _Turns:

@@ -57,5 +57,6 @@ async def run_command(machine: Machine, request: Request) -> Any:
     handler = handlers().get(name)
     if handler is None:
         return recorded.reply(machine, name)
-    await machine.jobs.main_loop_free()
+    if machine.jobs.ending:
+        await machine.jobs.main_loop_free()
     return await handler(machine, arguments)

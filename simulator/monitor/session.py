@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 _LONGEST_QUEUE = 8
-_NEGOTIATION = "Expecting capabilities negotiation with 'qmp_capabilities'"
 
 
 class Session:
@@ -108,24 +107,20 @@ class Session:
         except qmp.BadRequest as error:
             return qmp.error("GenericError", error.desc, error.id)
         try:
-            result = await self._run(request)
+            if self.ready and request.command != "qmp_capabilities":
+                result = await dispatch.run_command(self._machine, request)
+            else:
+                result = self._negotiate(request)
         except QmpError as error:
             return qmp.error(error.error_class, error.desc, request.id)
         return qmp.returned({} if result is None else result, request.id)
 
-    async def _run(self, request: qmp.Request) -> Any:
-        if self.ready:
-            if request.command == "qmp_capabilities":
-                raise QmpError(
-                    "Capabilities negotiation is already complete, command ignored", "CommandNotFound"
-                )
-            return await dispatch.run_command(self._machine, request)
-        if request.command != "qmp_capabilities":
-            raise QmpError(_NEGOTIATION, "CommandNotFound")
-        return self._negotiate(request)
-
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
-        """qmp_capabilities (monitor/qmp-cmds-control.c:61, 7.2)."""
+        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""
+        if self.ready:
+            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+        if request.command != "qmp_capabilities":
+            raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
         try:
             arguments = self._machine.schema.check("qmp_capabilities", request.arguments)
         except ArgumentError as error:
