@@ -176,6 +176,8 @@ class Machine:
 
     def flush_events(self) -> None:
         """Hand what has happened to every monitor that wants to know."""
+        if not self.outbox.events:
+            return
         for name, members, at_ns in self.outbox.drain():
             for session in self.sessions:
                 if session.ready:

@@ -292,8 +292,7 @@ class BlockCopyState:
 
     def _free_memory(self, length: int) -> None:
         self._memory_left += length
-        if len(self._memory_freed):
-            self._memory_freed.wake_all()
+        self._memory_freed.wake_all()
 
     async def _copy_in_pool(self, pool: CopyPool, chunk: _Chunk) -> bool:
         """False if an earlier chunk has failed while this one waited for its turn."""

@@ -308,8 +308,7 @@ class Node:
             self.writes_ended += 1
         if request.serialising:
             self.serialising_in_flight -= 1
-        if len(self.request_done):
-            self.request_done.wake_all()
+        self.request_done.wake_all()
         self._leave()
 
     def _leave(self) -> None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 class Jobs:
     """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes
-    idle."""
+    idle. `ending` counts the jobs that are being brought to their end."""
 
-    __slots__ = ("_ending", "_exits", "by_age", "changed", "graph", "outbox", "rules", "scheduler")
+    __slots__ = ("_exits", "by_age", "changed", "ending", "graph", "outbox", "rules", "scheduler")
 
     def __init__(self, graph: Graph, outbox: Outbox, rules: JobRules) -> None:
         self.graph = graph
@@ -34,7 +34,7 @@ class Jobs:
         self.by_age: list[Job] = []
         self.changed = WaitQueue("a job to get on")
         self._exits: list[Job] = []
-        self._ending = 0
+        self.ending = 0
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
         self.outbox.emit(name, data)
@@ -72,18 +72,18 @@ class Jobs:
             self.scheduler.enter(self._end(job), f"end of job '{job.id}'")
 
     async def _end(self, job: Job) -> None:
-        self._ending += 1
+        self.ending += 1
         try:
             await job.exit()
         finally:
-            self._ending -= 1
+            self.ending -= 1
             self.changed.wake_all()
 
     async def main_loop_free(self) -> None:
         """Until no job is being brought to its end. QEMU does that within one turn of its main loop,
         polling for what it needs, so no command ever meets a job half finalized: wait for this before
         running one."""
-        while self._ending:
+        while self.ending:
             await self.changed.wait()
 
     def find(self, job_id: str) -> Job | None:

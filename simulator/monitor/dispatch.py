@@ -57,7 +57,8 @@ async def run_command(machine: Machine, request: Request) -> Any:
     handler = handlers().get(name)
     if handler is None:
         return recorded.reply(machine, name)
-    await machine.jobs.main_loop_free()
+    if machine.jobs.ending:
+        await machine.jobs.main_loop_free()
     try:
         return await handler(machine, arguments)
     except OSError as error:

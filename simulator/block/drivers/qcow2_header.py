@@ -26,7 +26,8 @@ BITMAPS = 1  # autoclear
 
 _V2 = Struct(">IIQIIQIIQQIIQ")
 _V3 = Struct(">QQQII")
-_MOST_CLUSTERS_BYTES = 65536  # a header's cluster is seldom bigger, so that one read gets all of it
+_FIRST_BYTES = 4096  # seldom is there more in a header
+_READ_IN_PARTS_BYTES = 65536  # a cluster of at most so many bytes is read whole only if it has to be
 _EXTENSION = Struct(">II")
 _V3_BYTES = 112  # as QEMU writes it: with the compression type and padding
 
@@ -137,7 +138,7 @@ def _extension(magic: int, payload: bytes) -> bytes:
 
 async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bool) -> Header:
     """Read and check the header through `read(offset, length)`. Raises QmpError in QEMU's words."""
-    head = await read(0, _MOST_CLUSTERS_BYTES)
+    head = await read(0, _FIRST_BYTES)
     fields = _V2.unpack_from(head)
     if fields[0] != MAGIC:
         raise QmpError("Image is not in qcow2 format")
@@ -163,11 +164,13 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
         raise QmpError("qcow2 header exceeds cluster size")
     if name_offset > header.cluster_bytes:
         raise QmpError("Invalid backing file offset")
-    size = header.cluster_bytes
-    cluster = head[:size] if size <= len(head) else await read(0, size)
+    size, end = header.cluster_bytes, name_offset or header.cluster_bytes
+    used = max(_extensions_end(head, length, end), name_offset and name_offset + name_bytes)
+    cluster = head[:size]
+    if used > len(head) or size > _READ_IN_PARTS_BYTES:
+        cluster = await read(0, size)
     if header.version == 3 and length > _V3_BYTES:
         header.more_fields = cluster[_V3_BYTES:length]
-    end = name_offset or header.cluster_bytes
     _check_compression(header)
     if header.incompatible & ~_KNOWN_INCOMPATIBLE:
         _read_extensions(header, cluster, length, end)
@@ -249,6 +252,18 @@ def _incompatible_names(entries: bytes) -> dict[int, str]:
         for at in range(0, len(entries) - 47, 48)
         if entries[at] == 0
     }
+
+
+def _extensions_end(head: bytes, offset: int, end: int) -> int:
+    """Behind the last of the extensions that begin at `offset`; more than `head` has if that shows not all of
+    them."""
+    while offset < end and offset + 8 <= len(head):
+        magic, length = _EXTENSION.unpack_from(head, offset)
+        offset += 8
+        if magic == 0:
+            return offset
+        offset += length + -length % 8
+    return offset if offset >= end else offset + 8
 
 
 def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> None:

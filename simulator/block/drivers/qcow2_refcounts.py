@@ -60,6 +60,7 @@ class Refcounts:
         self._blocks: dict[int, _Block] = {}
         self._table_moved = False
         self._table_dirty = False
+        self._block_dirty = False  # at least one of them
         self._first_maybe_free = 0
         self._given_back: list[tuple[int, int, bool]] = []
         self.per_block = header.cluster_bytes * 8 // header.refcount_bits
@@ -68,7 +69,7 @@ class Refcounts:
         """Instead of `load`, for a new image: a table whose one block lies right behind it, and no cluster in
         use."""
         header = self._header
-        self._table = array("Q", bytes(header.reftable_clusters * header.cluster_bytes))
+        self._table = array("Q", [0]) * (header.reftable_clusters * header.cluster_bytes // 8)
         offset = self._table[0] = header.reftable_offset + header.reftable_clusters * header.cluster_bytes
         self._blocks[0] = _Block(offset, self._no_counts())
         self._loaded = True
@@ -187,6 +188,7 @@ class Refcounts:
         block = self._blocks[number]
         block.entries[index] = count
         block.touch(index, index + 1)
+        self._block_dirty = True
 
     def give_back(self, cluster: int, count: int = 1, discard: bool = False) -> None:
         """Decrement at the next `settle`; `discard` also tells the file that the clusters are free."""
@@ -239,8 +241,7 @@ class Refcounts:
         self.set(place, 1)
 
     def _no_counts(self) -> array[int]:
-        width = max(self._header.refcount_bits, 8)
-        return array(_TYPES[width], bytes(self.per_block * width // 8))
+        return array(_TYPES[max(self._header.refcount_bits, 8)], [0]) * self.per_block
 
     def _grow_table(self, entries: int) -> None:
         """A bigger table somewhere else; the old one is given back."""
@@ -258,16 +259,13 @@ class Refcounts:
     # Writing back.
 
     def is_dirty(self) -> bool:
-        return (
-            self._table_dirty
-            or bool(self._given_back)
-            or any(block.dirty_from != block.dirty_to for block in self._blocks.values())
-        )
+        return self._block_dirty or self._table_dirty or bool(self._given_back)
 
     def take_writes(self) -> Writes:
         """What must be written, blocks before the table and the table before the header that points at it."""
         writes: Writes = []
         width = self._header.refcount_bits
+        self._block_dirty = False
         for block in self._blocks.values():
             if block.dirty_from != block.dirty_to:
                 # Whole bytes, and no more than a sector around what changed.
