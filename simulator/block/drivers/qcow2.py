@@ -23,7 +23,7 @@ from simulator.block.driver import (
     Driver,
 )
 from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_options, qcow2_resize, qcow2_zero
-from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY, LAZY_REFCOUNTS, Header, read_header
+from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
 from simulator.block.drivers.qcow2_refcounts import Refcounts
 from simulator.block.drivers.qcow2_tables import (
     COPIED,
@@ -379,24 +379,9 @@ class Qcow2(Driver):
         return self.header.cluster_bytes
 
     def image_info(self) -> dict[str, Any]:
-        header = self.header
-        if header.version == 2:
-            specific: dict[str, Any] = {"compat": "0.10", "compression-type": "zlib"}
-            specific["refcount-bits"] = header.refcount_bits
-        else:
-            specific = {
-                "compat": "1.1",
-                "compression-type": "zstd" if header.compression_type else "zlib",
-                "lazy-refcounts": bool(header.compatible & LAZY_REFCOUNTS),
-            }
-            bitmaps = qcow2_bitmaps.info(self)
-            if bitmaps:
-                specific["bitmaps"] = bitmaps
-            specific["refcount-bits"] = header.refcount_bits
-            specific["corrupt"] = bool(header.incompatible & CORRUPT)
-            specific["extended-l2"] = False
+        bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []
         return {
-            "cluster-size": header.cluster_bytes,
-            "dirty-flag": bool(header.incompatible & DIRTY),
-            "format-specific": {"type": "qcow2", "data": specific},
+            "cluster-size": self.header.cluster_bytes,
+            "dirty-flag": bool(self.header.incompatible & DIRTY),
+            "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

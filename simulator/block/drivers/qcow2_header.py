@@ -6,7 +6,7 @@ Source: docs/interop/qcow2.txt ("Header", "Header extensions"); checks in qcow2_
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 
@@ -97,6 +97,20 @@ class Header:
         """How many L1 entries cover a disk of this size."""
         shift = 2 * self.cluster_bits - 3
         return (size_bytes + (1 << shift) - 1) >> shift
+
+    def describe(self, bitmaps: list[dict[str, Any]]) -> dict[str, Any]:
+        """ImageInfoSpecificQCow2; `bitmaps` as it has them (qcow2_get_specific_info)."""
+        if self.version == 2:
+            return {"compat": "0.10", "compression-type": "zlib", "refcount-bits": self.refcount_bits}
+        return {
+            "compat": "1.1",
+            "compression-type": "zstd" if self.compression_type else "zlib",
+            "lazy-refcounts": bool(self.compatible & LAZY_REFCOUNTS),
+            **({"bitmaps": bitmaps} if bitmaps else {}),
+            "refcount-bits": self.refcount_bits,
+            "corrupt": bool(self.incompatible & CORRUPT),
+            "extended-l2": False,
+        }
 
     def encode(self) -> bytes:
         """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""
