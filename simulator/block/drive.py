@@ -58,10 +58,6 @@ _CACHE_MODES = {
     "directsync": ("on", "off", "off"),
 }
 _ON_ERROR = ("ignore", "enospc", "stop", "report")
-_SUFFIXES = (
-    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-    "and exabytes, respectively.\n"
-)
 _TRUE = ("on", "yes", "true", "y")
 _PROTOCOLS = ("file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "blklogwrites", "blkverify")
 _PROBED_RAW = (
@@ -319,9 +315,7 @@ def _size(name: str, text: str) -> int:
     except NumberError as error:
         if error.out_of_range:
             raise QmpError(f"Value '{text}' is out of range for parameter '{name}'") from None
-        refusal = QmpError(opening.NO_SIZE.format(name))
-        refusal.hint = _SUFFIXES
-        raise refusal from None
+        raise opening.no_size(name) from None
 
 
 def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:

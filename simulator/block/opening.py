@@ -28,8 +28,10 @@ COMMON = (
     "force-share",
 )
 
-# parse_option_size, util/qemu-option.c:145
-NO_SIZE = "Parameter '{}' expects a non-negative number below 2^64"
+_SUFFIXES = (
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+    "and exabytes, respectively.\n"
+)
 _QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -82,6 +84,13 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
     return node
 
 
+def no_size(option: str) -> QmpError:
+    """An option's value is no size (parse_option_size, util/qemu-option.c:145)."""
+    refusal = QmpError(f"Parameter '{option}' expects a non-negative number below 2^64")
+    refusal.hint = _SUFFIXES
+    return refusal
+
+
 async def _stop_probing(graph: Graph, node: Node, file: Node) -> None:
     """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
     (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
@@ -95,7 +104,7 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     for name in driver.size_options:
         if (options.get(name) or 0) < 0:
-            raise QmpError(NO_SIZE.format(name))
+            raise no_size(name)
     await driver.open(options)
     if node.options.get("cache") == {}:
         # Of any other object QEMU takes the members.

@@ -11,10 +11,11 @@ from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
-from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK
+from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK, STATUS_ALLOCATED
 from simulator.block.errors import QmpError
 from simulator.block.node import MAX_REQUEST_BYTES
 from simulator.block.resize import resize
+from simulator.block.status import status_above
 
 if TYPE_CHECKING:
     from simulator.block.backend import BlockBackend
@@ -256,6 +257,32 @@ async def _truncate(blk: BlockBackend, arguments: list[str]) -> str:
     return ""
 
 
+async def _map(blk: BlockBackend, arguments: list[str]) -> str:
+    """Each run that this layer, not what is below it, holds or does not hold (map_f)."""
+    node = blk.node
+    if node is None:
+        raise OSError(ENOMEDIUM, "no medium")
+    runs: list[tuple[int, int, bool]] = []
+    at = 0
+    while at < node.size_bytes:
+        flags, length, _ = await status_above(
+            node, node, at, node.size_bytes - at, want_zero=False, include_base=True
+        )
+        allocated = bool(flags & STATUS_ALLOCATED)
+        if runs and runs[-1][2] == allocated:
+            offset, before, _ = runs.pop()
+            runs.append((offset, before + length, allocated))
+        else:
+            runs.append((at, length, allocated))
+        at += length
+    words = {True: "    allocated", False: "not allocated"}
+    return "".join(
+        f"{human_size(length)} ({length:#x}) bytes {words[allocated]} at offset "
+        f"{human_size(offset)} ({offset:#x})\n"
+        for offset, length, allocated in runs
+    )
+
+
 _Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
 
@@ -279,6 +306,7 @@ _COMMANDS = {
     "discard": _Entry(_discard, _WRITE, "discard", 2, None),
     "flush": _Entry(_flush, 0, "flush"),
     "length": _Entry(_length, 0, "length"),
+    "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
     "aio_flush": _Entry(_flush, 0, "aio_flush"),
 }

@@ -145,3 +145,8 @@ def test_an_edge_that_moves_is_the_newest(tmp_path: Path) -> None:
         ],
         tmp_path,
     )
+
+
+def test_options_of_the_command_line_by_name(tmp_path: Path) -> None:
+    asked = ("drive", "device", "blockdev", "zork", "")
+    compare([("query-command-line-options", {"option": name}) for name in asked], tmp_path)
