@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from simulator.engine.task import Future, Task
+from simulator.engine.task import NO_TURN, Future, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from typing import Any
 
     from simulator.engine.chance import Chance
@@ -33,7 +33,7 @@ class Timer:
 
 
 class _TurnsOfOthers:
-    """What `Scheduler.turns` returns."""
+    """Of `most` turns, as many as others can use."""
 
     __slots__ = ("_most", "_ready")
 
@@ -82,10 +82,10 @@ class Scheduler:
         """Whether any task could run now, besides the one that asks."""
         return bool(self._ready)
 
-    def turns(self, most: int) -> _TurnsOfOthers:
+    def turns(self, most: int) -> Awaitable[None]:
         """``await scheduler.turns(n)``: let the others run, until none of them is ready or it has been the
         asker's turn n times."""
-        return _TurnsOfOthers(self._ready, most)
+        return _TurnsOfOthers(self._ready, most) if self._ready else NO_TURN
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""

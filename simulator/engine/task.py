@@ -92,7 +92,11 @@ class Task(Future):
     __slots__ = ("coroutine", "name", "scheduler", "waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], name: str, scheduler: Scheduler) -> None:
-        super().__init__(name)
+        # What Future.__init__ does, without another call: every request makes tasks.
+        self.what = name
+        self._done = False
+        self._value = self._error = None
+        self.waiters = []
         self.coroutine = coroutine
         self.name = name
         self.scheduler = scheduler

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import recorded
 from simulator.qapi.errors import ArgumentError
+from simulator.qapi.schema import UnknownCommand
 
 if TYPE_CHECKING:
     from simulator.machine import Machine
@@ -44,17 +45,16 @@ def handlers() -> dict[str, Handler]:
 
 async def run_command(machine: Machine, request: Request) -> Any:
     """The value of `return`. Raises QmpError for everything that a client sees as an error."""
-    name = request.command
-    schema = machine.schema
-    if schema.command(name) is None:
-        raise QmpError(f"The command {name} has not been found", "CommandNotFound")
-    if request.oob and not schema.allows_oob(name):
+    name, schema = request.command, machine.schema
+    if request.oob and schema.command(name) is not None and not schema.allows_oob(name):
         raise QmpError(f"The command {name} does not support OOB")
     try:
         arguments = schema.check(name, request.arguments)
+    except UnknownCommand:
+        raise QmpError(f"The command {name} has not been found", "CommandNotFound") from None
     except ArgumentError as error:
         raise QmpError(error.desc, error.error_class) from None
-    handler = handlers().get(name)
+    handler = (_handlers or handlers()).get(name)
     if handler is None:
         return recorded.reply(machine, name)
     if machine.jobs.ending:

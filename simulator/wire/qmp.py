@@ -63,13 +63,13 @@ def parse_request(value: Any, oob_enabled: bool = False) -> Request:
     if type(value) is not dict:
         raise BadRequest("QMP input must be a JSON object")
     request_id = value.get("id", NO_ID)
-    command, arguments = value.get("execute"), value.get("arguments")
-    if arguments is None and "arguments" not in value:
-        known, arguments = 1, {}
-    else:
-        known = 2
-    if request_id is not NO_ID:
+    command = value.get("execute")
+    known = 1 if request_id is NO_ID else 2
+    if "arguments" in value:
         known += 1
+        arguments = value["arguments"]
+    else:
+        arguments = {}
     if type(command) is str and type(arguments) is dict and len(value) == known:
         return Request(command, arguments, request_id, False, value)
     return _parse_closely(value, request_id, oob_enabled)
