@@ -16,7 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="run specs on this backend: sim:VERSION, sim-process:VERSION, qemu[:PATH], "
-        "storage-daemon[:PATH]; may be given more than once (default: sim:7.2)",
+        "storage-daemon[:PATH], container:IMAGE, chroot:SUITE; may be given more than once "
+        "(default: sim:7.2)",
     )
     group.addoption(
         "--qemu",

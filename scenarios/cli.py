@@ -28,6 +28,7 @@ COMMANDS = {
     "gate": Command("scenarios.gate.command", "gate", "run every spec on the simulator and on real QEMU"),
     "run": Command("scenarios.gate.command", "run", "run the specs of some files or folders"),
     "replay": Command("scenarios.gate.command", "replay", "run one scenario file and tell what happened"),
+    "matrix": Command("scenarios.matrix.command", "main", "make, list and remove images of QEMU versions"),
     "emulator": Command("simulator.serve.emulator", "main", "write executables that answer as QEMU does"),
     "record": Command("scenarios.record.command", "main", "record what a real QEMU answers"),
     "schema": Command("scenarios.language.schema", "main", "print the JSON Schema of scenario files"),

@@ -4,6 +4,7 @@ run."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,10 +13,12 @@ from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
 _ORDERLY_END_NS = 10_000_000_000
+_PROBE = "probe"
+_PROBE_BYTES = 65536
 
 
 class AsyncioBackend(Backend):
@@ -25,6 +28,8 @@ class AsyncioBackend(Backend):
         self.name = name
         self.start_ns, self.scenario_ns = start_ns, scenario_ns
         self._introspection: list[Any] | None = None
+        self._is_probed = False
+        self._found: frozenset[str] = frozenset()
 
     @property
     @abstractmethod
@@ -36,10 +41,22 @@ class AsyncioBackend(Backend):
         """A session that is not started yet. Raises SetupError if there is no such program."""
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
-        if self._introspection is None:
-            self.run(Scenario(name="probe", attach="none"), 0, _quit)
+        if not self._is_probed:
+            disk = Disk(size=_PROBE_BYTES, format="raw")
+            self.run(Scenario(name="probe", disks={_PROBE: disk}), 0, self._look)
+            self._is_probed = True
         assert self._introspection is not None
-        return self.features, self._introspection
+        return self.features | self._found, self._introspection
+
+    async def _look(self, session: Session) -> None:
+        """What no schema tells: a device's drive can be set while it runs since QEMU 6.2."""
+        layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
+        with contextlib.suppress(QmpRefused):
+            await session.qmp("blockdev-add", layer)
+            await session.put_on_top(_PROBE, f"{_PROBE}-layer")
+            self._found = frozenset({"moves"})
+        await session.qmp("quit")
+        await session.wait_end(_ORDERLY_END_NS)
 
     def run(
         self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
@@ -75,8 +92,3 @@ class AsyncioBackend(Backend):
             raise SetupError(f"{self.name}: refused query-qmp-schema: {error}") from error
         except (MachineGone, DeadlinePassed) as error:
             raise SetupError(f"{self.name}: did not answer query-qmp-schema: {error}") from error
-
-
-async def _quit(session: Session) -> None:
-    await session.qmp("quit")
-    await session.wait_end(_ORDERLY_END_NS)

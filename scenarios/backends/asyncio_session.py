@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
@@ -21,12 +20,11 @@ from scenarios.backends.interface import (
     Session,
     SetupError,
 )
+from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, list_exports, raw
-from scenarios.backends.processes import Child, Sink, deadline
+from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
-from scenarios.backends.run_directory import RunDirectory
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.backends.tools import run_tool
 from scenarios.language.steps import Scenario
 
 Result = TypeVar("Result")
@@ -44,31 +42,30 @@ class AsyncioSession(Session):
     def __init__(
         self,
         program: str,
-        place: RunDirectory,
+        launch: Launch,
         scenario: Scenario,
         features: frozenset[str],
         start_ns: int = START_NS,
     ) -> None:
-        self.directory = place.machine
+        self.directory = launch.place.machine
         self.introspection: list[Any] = []
         self.events: list[dict[str, Any]] = []
-        self.nbd_path = str(place.machine / "nbd.sock")
-        self._program, self._place, self._scenario, self._features = program, place, scenario, features
+        self.nbd_path = str(self.directory / "nbd.sock")
+        self._program, self._launch, self._scenario, self._features = program, launch, scenario, features
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
         self._killed = False
         self._began_ns = time.monotonic_ns()
-        self.pass_fds: list[int] = []  # what the machine is to have open besides its monitor
-        self._child: Child
+        self._child: Process
         self._link: QmpLink
 
     # -- what differs between machines
 
     @abstractmethod
-    def command_line(self, descriptor: int) -> list[str]:
-        """Arguments after the program's name; its QMP monitor talks over the connected socket
-        `descriptor`."""
+    def command_line(self, control: str) -> list[str]:
+        """Arguments after the program's name; its QMP monitor talks over a `socket` chardev with the option
+        `control`."""
 
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
@@ -86,28 +83,18 @@ class AsyncioSession(Session):
     async def prepare(self) -> None:
         """Make the disks' images. Raises SetupError."""
         for name, disk in self._scenario.disks.items():
-            await create_image(self.image_path(name), disk, self._image_tool)
+            await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
 
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
-        # The monitor's connection is made before the program exists, so nobody has to look for a socket to
-        # appear. (With a listening socket instead, 7.2's storage daemon greets twice, or never, about once in
-        # 200 starts.) We keep no copy of the other end: when the machine dies, this one is closed.
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._child = Child.start(
-                [self._program, *self.command_line(theirs.fileno())],
-                self._place,
-                pass_fds=[theirs.fileno(), *self.pass_fds],
-                on_stdout=self.stdout_sink(),
-                terminal=True,
-                watch_group=True,
-            )
+        self._child, control = await self._launch.start_machine(
+            self._program, self.command_line, self.stdout_sink()
+        )
         self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
         self._link = QmpLink(self._child.name, self._on_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
-                await self._link.connect(ours)
+                await self._link.connect(await control())
         except DeadlinePassed as error:
             await self._child.kill_and_wait()
             raise SetupError(
@@ -129,6 +116,7 @@ class AsyncioSession(Session):
         finally:
             if hasattr(self, "_child"):
                 await self._child.kill_and_wait()
+            await self._launch.close()
             for reader in self._readers:
                 reader.close()
 
@@ -253,10 +241,10 @@ class AsyncioSession(Session):
         return self.make_guest(disk)
 
     async def tool(self, argv: Sequence[str], timeout_ns: int = 60_000_000_000) -> tuple[int, bytes, str]:
-        return await run_tool(argv, self._place, timeout_ns)
+        return await self._launch.run_tool(argv, timeout_ns)
 
     async def _image_tool(self, argv: Sequence[str]) -> tuple[int, bytes, str]:
-        return await run_tool(argv, self._place, EXCHANGE_NS)
+        return await self._launch.run_tool(argv, EXCHANGE_NS)
 
     def image_path(self, disk: str) -> Path:
         return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
@@ -304,7 +292,7 @@ class AsyncioSession(Session):
         return left
 
     async def final_image(self, disk: str) -> tuple[int, ImageReader, int, str]:
-        copy = self._place.path / f"{disk}.final.raw"
+        copy = self._launch.place.path / f"{disk}.final.raw"
         path = self.image_path(disk)
         size, reader, status, said = await read_back(
             path, self._scenario.disks[disk].format, copy, self._image_tool

@@ -10,6 +10,7 @@ from typing import Any
 from scenarios.backends.interface import NbdFailed
 
 _RECEIVE_BYTES = 1 << 18
+_FULL_QUEUE_S = 0.002
 
 
 class AsyncioTransport:
@@ -87,12 +88,19 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 async def connect_unix(path: str) -> AsyncioTransport:
-    """Raises NbdFailed with the errno of connect(2), such as "ENOENT" or "ECONNREFUSED"."""
+    """Raises NbdFailed with the errno of connect(2), such as "ENOENT" or "ECONNREFUSED". Waits, under the
+    caller's deadline, while the server's queue of connections is full (QEMU 5.2's holds only one)."""
     connecting = socket.socket(
         socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
     try:
-        await asyncio.get_running_loop().sock_connect(connecting, path)
+        while True:
+            # Not asyncio's sock_connect: it takes the EAGAIN of a full queue, unix(7), for "in progress".
+            try:
+                connecting.connect(path)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_FULL_QUEUE_S)
     except OSError as error:
         connecting.close()
         name = errno.errorcode.get(error.errno or 0, "EIO")

@@ -14,19 +14,20 @@ from scenarios.language.steps import Disk
 # Runs a tool in the machine's directory: status, standard output, standard error.
 RunTool = Callable[[Sequence[str]], Awaitable[tuple[int, bytes, str]]]
 
-# An empty image of one geometry is the same bytes every time, and qemu-img takes 15 ms to make them.
-_empty_images: dict[tuple[int, int | None], bytes] = {}
+# An empty image of one geometry made by one qemu-img is the same bytes every time, and it takes 15 ms to make
+# them.
+_empty_images: dict[tuple[str, int, int | None], bytes] = {}
 _LARGEST_KEPT_BYTES = 4 << 20
 
 
-async def create_image(path: Path, disk: Disk, run_tool: RunTool) -> None:
-    """An image of the disk's size and format that reads as zeroes. Raises SetupError with qemu-img's
-    words."""
+async def create_image(path: Path, disk: Disk, tools_of: str, run_tool: RunTool) -> None:
+    """An image of the disk's size and format that reads as zeroes. `tools_of` names whose qemu-img
+    `run_tool` runs. Raises SetupError with qemu-img's words."""
     if disk.format == "raw":
         with path.open("wb") as file:
             file.truncate(disk.size)
         return
-    geometry = (disk.size, disk.cluster)
+    geometry = (tools_of, disk.size, disk.cluster)
     empty = _empty_images.get(geometry)
     if empty is not None:
         path.write_bytes(empty)

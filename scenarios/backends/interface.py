@@ -116,7 +116,8 @@ class Session(ABC):
     @abstractmethod
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
-        drives), "processes" (external programs can reach it), "real" (not the simulator)."""
+        drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
+        "real" (not the simulator)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""

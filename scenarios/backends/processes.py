@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tty
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -77,7 +78,7 @@ class Tail:
 
 
 @cache
-def _death_wrapper() -> tuple[str, ...]:
+def death_wrapper() -> tuple[str, ...]:
     """util-linux's setpriv asks the kernel to kill the program when we die (PR_SET_PDEATHSIG), then becomes
     it.
 
@@ -102,11 +103,12 @@ def find_program(path: str) -> str:
     return os.path.abspath(path)
 
 
-class _Stream:
-    """A file descriptor that is read whenever the loop finds something in it."""
+class Stream:
+    """A file descriptor that is read whenever the loop finds something in it. `at_end` is called once, when
+    all that write to it have closed it."""
 
-    def __init__(self, descriptor: int, sink: Sink) -> None:
-        self._descriptor, self._sink = descriptor, sink
+    def __init__(self, descriptor: int, sink: Sink, at_end: Callable[[], object] | None = None) -> None:
+        self._descriptor, self._sink, self._at_end = descriptor, sink, at_end
         self._loop = asyncio.get_running_loop()
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self.drain)
@@ -125,6 +127,8 @@ class _Stream:
                 piece = b""
             if not piece:
                 self.close()
+                if self._at_end is not None:
+                    self._at_end()
                 return
             self._sink(piece)
 
@@ -136,27 +140,65 @@ class _Stream:
             os.close(self._descriptor)
 
 
-class Child:
+class Process(ABC):
     """A running program. `status` is None until it has ended, then as subprocess has it (negative: the
     signal).
 
     `survivors` are the (process id, name) of the processes of its group that were still there when it ended;
-    they are killed then. Only looked for where `watch_group` was asked for, as it reads all of /proc.
+    they are killed then. Only looked for where `watch_group` was asked for.
     """
 
-    def __init__(
-        self, name: str, popen: subprocess.Popen[bytes], streams: list[_Stream], watch_group: bool
-    ) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.pid = popen.pid
         self.status: int | None = None
         self.survivors: list[tuple[int, str]] = []
-        self._popen, self._streams, self._watch_group = popen, streams, watch_group
-        self._stderr = Tail()
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.streams: list[Stream] = []
+        self.said = Tail()
+        self.loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self.loop.create_future()
+
+    @property
+    def stderr(self) -> str:
+        return self.said.text()
+
+    def describe(self) -> str:
+        return describe_end(self.name, self.status, self.stderr)
+
+    async def wait(self) -> int:
+        """Its exit status, as soon as it has ended."""
+        await asyncio.shield(self.ended)
+        assert self.status is not None
+        return self.status
+
+    @abstractmethod
+    def kill(self) -> None:
+        """SIGKILL to all of it; does nothing once it has ended."""
+
+    async def kill_and_wait(self) -> int:
+        self.kill()
+        async with deadline(f"{self.name} to go after SIGKILL", 10_000_000_000):
+            return await self.wait()
+
+    def finish(self, status: int) -> None:
+        """To be called once, when it has ended: takes what it still said, and wakes who waits."""
+        self.status = status
+        for stream in self.streams:
+            stream.drain()
+            stream.close()
+        if not self.ended.done() and not self.loop.is_closed():
+            self.ended.set_result(None)
+
+
+class Child(Process):
+    """A child process of this one. Its group is only looked at where that was asked for, as it reads all of
+    /proc."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], watch_group: bool) -> None:
+        super().__init__(name)
+        self.pid = popen.pid
+        self._popen, self._watch_group = popen, watch_group
         self._pidfd: int | None = os.pidfd_open(popen.pid)
-        self._loop.add_reader(self._pidfd, self._reap)
+        self.loop.add_reader(self._pidfd, self._reap)
 
     @classmethod
     def start(
@@ -168,17 +210,18 @@ class Child:
         on_stdout: Sink | None = None,
         terminal: bool = False,
         watch_group: bool = False,
+        name: str = "",
     ) -> Child:
         """Start argv[0] (an absolute path) in `place.machine`. Standard output goes to `on_stdout` in pieces
         (left out: discarded); with `terminal` the program sees a terminal there, so that its C library
-        writes out every line at once. Must be called from a thread that lives on: the kernel ties the child
-        to it.
+        writes out every line at once. `name`: what it is called in messages (left out: after its file).
+        Must be called from a thread that lives on: the kernel ties the child to it.
         """
         ours, theirs = _output_pair(terminal) if on_stdout else (None, subprocess.DEVNULL)
         err_ours, err_theirs = os.pipe2(os.O_CLOEXEC)
         try:
             popen = subprocess.Popen(
-                [*_death_wrapper(), *argv],
+                [*death_wrapper(), *argv],
                 cwd=place.machine,
                 stdin=subprocess.DEVNULL,
                 stdout=theirs,
@@ -196,36 +239,18 @@ class Child:
             os.close(err_theirs)
             if theirs >= 0:
                 os.close(theirs)
-        child = cls(os.path.basename(argv[0]), popen, [], watch_group)
-        child._streams.append(_Stream(err_ours, child._stderr.feed))
+        child = cls(name or os.path.basename(argv[0]), popen, watch_group)
+        child.streams.append(Stream(err_ours, child.said.feed))
         if ours is not None and on_stdout is not None:
-            child._streams.append(_Stream(ours, on_stdout))
+            child.streams.append(Stream(ours, on_stdout))
         place.adopt(child)
         return child
-
-    @property
-    def stderr(self) -> str:
-        return self._stderr.text()
-
-    def describe(self) -> str:
-        return describe_end(self.name, self.status, self.stderr)
-
-    async def wait(self) -> int:
-        """Its exit status, as soon as it has ended."""
-        await asyncio.shield(self.ended)
-        assert self.status is not None
-        return self.status
 
     def kill(self) -> None:
         """SIGKILL to its whole process group. Until we have reaped it the group's id is not used again."""
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-
-    async def kill_and_wait(self) -> int:
-        self.kill()
-        async with deadline(f"{self.name} to go after SIGKILL", 10_000_000_000):
-            return await self.wait()
 
     def destroy(self) -> None:
         """The same without a loop: the last resort of the run directory."""
@@ -240,17 +265,13 @@ class Child:
         if self._watch_group:
             self.survivors = group_members(self.pid)
         self.kill()
-        self.status = self._popen.wait()
+        status = self._popen.wait()
         if self._pidfd is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._pidfd)
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        for stream in self._streams:
-            stream.drain()
-            stream.close()
-        if not self.ended.done() and not self._loop.is_closed():
-            self.ended.set_result(None)
+        self.finish(status)
 
 
 def _output_pair(terminal: bool) -> tuple[int, int]:

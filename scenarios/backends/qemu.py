@@ -4,12 +4,15 @@ device."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
 from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import Backend, Guest, QmpRefused, SetupError
-from scenarios.backends.processes import Sink, find_program
+from scenarios.backends.launcher import HostLauncher, Launch, Launcher
+from scenarios.backends.processes import Sink
 from scenarios.backends.qemu_io import QemuIoGuest, QemuIoReports
 from scenarios.backends.run_directory import RunDirectory
 from scenarios.language.steps import Disk, Scenario
@@ -47,18 +50,18 @@ class QemuSession(AsyncioSession):
     without a directory: the machine runs in the one that they are in."""
 
     def __init__(
-        self, program: str, place: RunDirectory, scenario: Scenario, features: frozenset[str], start_ns: int
+        self, program: str, launch: Launch, scenario: Scenario, features: frozenset[str], start_ns: int
     ) -> None:
-        super().__init__(program, place, scenario, features, start_ns)
+        super().__init__(program, launch, scenario, features, start_ns)
         self._reports = QemuIoReports()
         self._has_qdev_option: bool | None = None
         self._top: dict[str, str] = {}
 
-    def command_line(self, descriptor: int) -> list[str]:
+    def command_line(self, control: str) -> list[str]:
         arguments = self.machine_arguments()
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
-        chardev = f"socket,id=qmp,fd={descriptor}"
+        chardev = f"socket,id=qmp,{control}"
         return [*arguments, "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
 
     def machine_arguments(self) -> list[str]:
@@ -108,11 +111,12 @@ class QemuSession(AsyncioSession):
 
 
 class QemuBackend(AsyncioBackend):
-    """`program`: path or a name in PATH; looked up when the backend is opened."""
+    """`program`: path, or a name that the launcher finds; looked up when the backend is opened."""
 
-    def __init__(self, name: str, program: str = PROGRAM) -> None:
+    def __init__(self, name: str, program: str = PROGRAM, launcher: Launcher | None = None) -> None:
         super().__init__(name)
-        self._program = find_program(program)
+        self._launcher = launcher or HostLauncher()
+        self._program = self._launcher.find(program)
 
     @property
     def features(self) -> frozenset[str]:
@@ -124,11 +128,14 @@ class QemuBackend(AsyncioBackend):
             from scenarios.backends.qemu_linux import QemuLinuxSession
 
             kind = QemuLinuxSession
-        return kind(self._program, place, scenario, self.features, self.start_ns)
+        return kind(self._program, self._launcher.open(place), scenario, self.features, self.start_ns)
 
 
 def open_backend(name: str, argument: str) -> Backend:
-    """`argument`: what follows "qemu:", empty for the one in PATH. Raises SetupError."""
+    """`argument`: what follows "qemu:": the program, or a directory that QEMU was built in; empty for the
+    program in PATH. Raises SetupError."""
+    if os.path.isdir(argument):
+        return QemuBackend(name, PROGRAM, HostLauncher(Path(argument)))
     try:
         return QemuBackend(name, argument or PROGRAM)
     except SetupError as error:

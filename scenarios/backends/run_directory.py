@@ -28,11 +28,15 @@ _NO_OWNER_STALE_S = 60.0
 
 
 class Destructible(Protocol):
-    """A child process as its run directory sees it."""
-
-    pid: int
+    """What a run started, as its directory sees it."""
 
     def destroy(self) -> None: ...
+
+
+class DestructibleChild(Destructible, Protocol):
+    """A child process, which leads a process group."""
+
+    pid: int
 
 
 def process_start_time(pid: int) -> int | None:
@@ -42,6 +46,20 @@ def process_start_time(pid: int) -> int | None:
     if fields is None or fields[0] == "Z":
         return None
     return int(fields[19])
+
+
+def owner() -> str:
+    """This process, in words that tell it from any other of this machine: see `owner_is_gone`."""
+    return f"{os.getpid()} {process_start_time(os.getpid())} {_namespace()}"
+
+
+def owner_is_gone(words: str) -> bool | None:
+    """False also for a process that cannot be seen from here; None for words that are none of `owner`."""
+    fields = words.split()
+    if len(fields) != 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return None
+    pid, start, namespace = fields
+    return namespace == _namespace() and process_start_time(int(pid)) != int(start)
 
 
 def group_members(process_group: int) -> list[tuple[int, str]]:
@@ -104,14 +122,18 @@ class RunDirectory:
             ) from error
         self.machine = self.path / "machine"
         self.machine.mkdir()
-        (self.path / "owner").write_text(f"{os.getpid()} {process_start_time(os.getpid())} {_namespace()}\n")
+        (self.path / "owner").write_text(f"{owner()}\n")
         self._children: list[Destructible] = []
 
-    def adopt(self, child: Destructible) -> None:
+    def adopt(self, child: DestructibleChild) -> None:
         """From here on the child is killed when this directory goes, by us or by whoever finds it stale."""
-        self._children.append(child)
+        self.destroy_at_end(child)
         with (self.path / "children").open("a") as file:
             file.write(f"{child.pid} {process_start_time(child.pid)}\n")
+
+    def destroy_at_end(self, started: Destructible) -> None:
+        """For what is no process of ours: whoever finds the directory stale does not know of it."""
+        self._children.append(started)
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -156,10 +178,11 @@ def reap_stale(base: Path) -> list[Path]:
 
 def _is_stale(path: Path) -> bool:
     try:
-        pid, start, namespace = (path / "owner").read_text().split()
-        return namespace == _namespace() and process_start_time(int(pid)) != int(start)
-    except (OSError, ValueError):
-        return time.time() - path.lstat().st_mtime > _NO_OWNER_STALE_S
+        words = (path / "owner").read_text()
+    except OSError:
+        words = ""
+    gone = owner_is_gone(words)
+    return time.time() - path.lstat().st_mtime > _NO_OWNER_STALE_S if gone is None else gone
 
 
 def _kill_children(path: Path) -> None:

@@ -339,7 +339,7 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "processes", "simulator"))
+        return frozenset(("hmp", "machine", "moves", "processes", "simulator"))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries

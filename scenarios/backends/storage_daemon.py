@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
 from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import Backend, Guest, NbdClient, QmpRefused, SetupError
+from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.nbd_guest import NbdGuest
-from scenarios.backends.processes import find_program
 from scenarios.backends.qemu import blockdev_arguments
 from scenarios.backends.run_directory import RunDirectory
 from scenarios.language.steps import Scenario
@@ -38,9 +40,9 @@ class StorageDaemonSession(AsyncioSession):
     device)."""
 
     def __init__(
-        self, program: str, place: RunDirectory, scenario: Scenario, features: frozenset[str], start_ns: int
+        self, program: str, launch: Launch, scenario: Scenario, features: frozenset[str], start_ns: int
     ) -> None:
-        super().__init__(program, place, scenario, features, start_ns)
+        super().__init__(program, launch, scenario, features, start_ns)
         if scenario.attach == "drive":
             raise SetupError("attach: drive needs a machine with drives; a storage daemon has none")
         self._guest_clients: dict[str, NbdClient] = {}
@@ -48,8 +50,8 @@ class StorageDaemonSession(AsyncioSession):
         self._repairing = asyncio.Lock()
         self._connecting = asyncio.Lock()
 
-    def command_line(self, descriptor: int) -> list[str]:
-        arguments = ["--chardev", f"socket,id=qmp,fd={descriptor}"]
+    def command_line(self, control: str) -> list[str]:
+        arguments = ["--chardev", f"socket,id=qmp,{control}"]
         for name, disk in self._scenario.disks.items():
             arguments += blockdev_arguments(name, disk, "--blockdev")
         if self._has_guests():
@@ -110,22 +112,27 @@ class StorageDaemonSession(AsyncioSession):
 
 
 class StorageDaemonBackend(AsyncioBackend):
-    """`program`: path or a name in PATH; looked up when the backend is opened."""
+    """`program`: path, or a name that the launcher finds; looked up when the backend is opened."""
 
-    def __init__(self, name: str, program: str = PROGRAM) -> None:
+    def __init__(self, name: str, program: str = PROGRAM, launcher: Launcher | None = None) -> None:
         super().__init__(name)
-        self._program = find_program(program)
+        self._launcher = launcher or HostLauncher()
+        self._program = self._launcher.find(program)
 
     @property
     def features(self) -> frozenset[str]:
         return frozenset({"processes", "real"})
 
     def make_session(self, place: RunDirectory, scenario: Scenario) -> StorageDaemonSession:
-        return StorageDaemonSession(self._program, place, scenario, self.features, self.start_ns)
+        launch = self._launcher.open(place)
+        return StorageDaemonSession(self._program, launch, scenario, self.features, self.start_ns)
 
 
 def open_backend(name: str, argument: str) -> Backend:
-    """`argument`: what follows "storage-daemon:", empty for the one in PATH. Raises SetupError."""
+    """`argument`: what follows "storage-daemon:": the program, or a directory that QEMU was built in; empty
+    for the program in PATH. Raises SetupError."""
+    if os.path.isdir(argument):
+        return StorageDaemonBackend(name, PROGRAM, HostLauncher(Path(argument)))
     try:
         return StorageDaemonBackend(name, argument or PROGRAM)
     except SetupError as error:

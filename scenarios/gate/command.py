@@ -15,8 +15,9 @@ from typing import BinaryIO, NoReturn, get_args
 import msgspec
 
 from scenarios.backends.interface import SetupError
-from scenarios.gate import report
+from scenarios.gate import matrix, report
 from scenarios.gate.case import SPECS, Case, Result, load_specs, plan
+from scenarios.gate.matrix import MatrixTable
 from scenarios.gate.pool import Pool
 from scenarios.gate.table import Table
 from scenarios.gate.work import broken, open_once, run_one
@@ -41,8 +42,15 @@ def gate(argv: Sequence[str]) -> int:
         "paths", nargs="*", metavar="PATH", help="specs or folders (default: all that are shipped)"
     )
     parser.add_argument("--json", metavar="FILE", help="write results as JSON lines, too")
+    parser.add_argument(
+        "--matrix",
+        action="store_true",
+        help="on the system emulator of every version that `goldenfleece matrix build` makes, side by side",
+    )
     options = parser.parse_args(argv)
-    backends = options.backend or _found_backends()
+    if options.matrix and options.backend:
+        raise UsageError("--matrix names its backends itself: --backend cannot be given, too")
+    backends = matrix.backends() if options.matrix else options.backend or _found_backends()
     return _run(options.paths or [SPECS], backends, options, options.json)
 
 
@@ -81,7 +89,8 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"goldenfleece {name}", description=description)
     parser.add_argument(
         "--backend", action="append", metavar="NAME",
-        help="sim:VERSION, sim-process:VERSION, qemu[:PATH] or storage-daemon[:PATH]; may be repeated",
+        help="sim:VERSION, sim-process:VERSION, qemu[:PATH], storage-daemon[:PATH], container:IMAGE or "
+        "chroot:SUITE; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--method", action="append", choices=get_args(MethodName), help="only with this method"
@@ -139,7 +148,7 @@ def _run(
     cases = _cases(paths, backends, options)
     json_file = _open_json(json_path)
     results: list[Result] = []
-    table = Table(cases)
+    table = MatrixTable(cases) if getattr(options, "matrix", False) else Table(cases)
     pool: Pool[Case, Result] = Pool(run_one, broken, min(options.jobs, len(cases)))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

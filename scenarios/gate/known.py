@@ -13,9 +13,9 @@ PATH = Path(__file__).resolve().parents[2] / "ci" / "known_differences.toml"
 
 class Known(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One defect: on these `versions` (major.minor) these `specs` (labels), run with `method` ("" for
-    none), show findings of `judges` and of no other. `only_on`: the backends that show it, by the
-    beginning of their names, where not all of that version do, as when the simulator does not crash with
-    QEMU."""
+    none), show findings of `judges` and of no other. `only_on`: the backends that show it, by what stands
+    before the colon in their names, or by a "+..." at their end, where not all of that version do, as when
+    the simulator does not crash with QEMU."""
 
     id: str
     versions: list[str]
@@ -51,6 +51,10 @@ def entry_for(label: str, method: str, backend: str, version: str) -> Known | No
     for known in load():
         if label not in known.specs or method != known.method or version not in known.versions:
             continue
-        if not known.only_on or backend.partition(":")[0] in known.only_on:
+        if not known.only_on or any(_is_meant(backend, each) for each in known.only_on):
             return known
     return None
+
+
+def _is_meant(backend: str, kind: str) -> bool:
+    return backend.endswith(kind) if kind.startswith("+") else backend.partition(":")[0] == kind

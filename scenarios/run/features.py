@@ -21,11 +21,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from scenarios.language.steps import Scenario, Step
+from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
     "hmp": "a human monitor",
     "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",
+    "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
     "simulator": "it is the simulator",
@@ -153,6 +155,8 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
         wanted.append("machine")
     if scenario.guest == "linux":
         wanted.append("linux")
+    if scenario.attach != "none" and method == "overlay" and Eras(scenario).stack_up():
+        wanted.append("moves")
     for step in walk(scenario.steps):
         wanted += _needs_of(step, method)
     return list(dict.fromkeys(wanted))

@@ -93,6 +93,10 @@ class Eras:
         if self._count.get(disk):
             self.by_disk[disk].append(self._count.pop(disk))
 
+    def stack_up(self) -> bool:
+        """Whether any disk has more than one point in time in an era."""
+        return any(count > 1 for counts in self.by_disk.values() for count in counts)
+
     def next_of(self, disk: str) -> int:
         """How many points in time the disk's next era makes; 1 if the spec does not tell."""
         counts = self.by_disk.get(disk)

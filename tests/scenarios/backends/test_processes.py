@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from scenarios.backends.interface import DeadlinePassed, SetupError
+from scenarios.backends.launcher import HostLauncher
 from scenarios.backends.processes import Child, Tail, describe_end, find_program
 from scenarios.backends.run_directory import RunDirectory, process_start_time
-from scenarios.backends.tools import find_tool, run_tool
+from scenarios.backends.tools import find_tool
 
 SHELL = "/bin/sh"
 
@@ -176,7 +177,8 @@ def test_a_program_that_is_not_executable(tmp_path: Path) -> None:
 
 def test_a_tools_status_output_and_error() -> None:
     async def body(place: RunDirectory) -> None:
-        status, out, err = await run_tool(["sh", "-c", "echo out; echo err >&2; exit 5"], place, 10**10)
+        launch = HostLauncher().open(place)
+        status, out, err = await launch.run_tool(["sh", "-c", "echo out; echo err >&2; exit 5"], 10**10)
         assert (status, out, err) == (5, b"out\n", "err\n")
 
     with_place(body)
@@ -186,7 +188,7 @@ def test_a_tool_is_killed_at_its_deadline() -> None:
     async def body(place: RunDirectory) -> None:
         began = time.monotonic()
         with pytest.raises(DeadlinePassed, match=r"sh -c .*standard error: stuck.*nothing after 0\.2 s"):
-            await run_tool(["sh", "-c", "echo stuck >&2; sleep 60"], place, 200_000_000)
+            await HostLauncher().open(place).run_tool(["sh", "-c", "echo stuck >&2; sleep 60"], 200_000_000)
         assert time.monotonic() - began < 10
 
     with_place(body)
