@@ -1,4 +1,4 @@
-"""Both real machines, through the interface that scenarios use. They must be installed: nothing here is
+"""All kinds of real machines, through the interface that scenarios use. They must be there: nothing here is
 skipped."""
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from machine_process import machine_pid
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
-from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import (
     DeadlinePassed,
     MachineGone,
@@ -24,44 +25,40 @@ from scenarios.backends.interface import (
     QmpRefused,
     Session,
 )
-from scenarios.backends.qemu import QemuBackend
+from scenarios.backends.registry import open_backend
 from scenarios.backends.run_directory import process_start_time
-from scenarios.backends.sim_process import open_backend as open_sim_process
-from scenarios.backends.storage_daemon import StorageDaemonBackend
 from scenarios.language.steps import Disk, Scenario
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
 Body = Callable[[Session], Coroutine[Any, Any, None]]
 
+BACKENDS = (
+    "qemu",
+    "storage-daemon",
+    "sim-process:7.2",
+    "sim-process:7.2+storage-daemon",
+    "chroot:trixie",
+    "container:trixie",
+    "container:trixie+storage-daemon",
+)
 
-def sim_process(argument: str) -> AsyncioBackend:
-    backend = open_sim_process(f"sim-process:{argument}", argument)
+
+@cache
+def opened(name: str) -> AsyncioBackend:
+    backend = open_backend(name)
     assert isinstance(backend, AsyncioBackend)
     return backend
 
 
-BACKENDS: dict[str, AsyncioBackend] = {
-    "qemu": QemuBackend("qemu"),
-    "storage-daemon": StorageDaemonBackend("storage-daemon"),
-    "sim-process:7.2": sim_process("7.2"),
-    "sim-process:7.2+storage-daemon": sim_process("7.2+storage-daemon"),
-}
-
-
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> AsyncioBackend:
-    return BACKENDS[request.param]
+    return opened(request.param)
 
 
 def run(backend: AsyncioBackend, body: Body, **scenario: Any) -> None:
     scenario.setdefault("disks", {"vda": Disk(size=8 * MIB)})
     backend.run(Scenario(name="test", **scenario), 0, body)
-
-
-def machine_pid(session: Session) -> int:
-    assert isinstance(session, AsyncioSession)
-    return session._child.pid
 
 
 async def quit_machine(session: Session) -> None:
@@ -148,12 +145,14 @@ def test_nothing_left_after_a_signal_to_ourselves(backend: AsyncioBackend, sent:
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from scenarios.backends.registry import open_backend\n"
         "from scenarios.language.steps import Disk, Scenario\n"
+        "from machine_process import machine_pid\n"
         "async def body(session):\n"
-        "    print(session._child.pid, session.directory.parent, flush=True)\n"
+        "    print(machine_pid(session), session.directory.parent, flush=True)\n"
         "    await session.sleep(60 * 10**9)\n"
         f"open_backend({backend.name!r}).run(Scenario(name='x', disks={{'vda': Disk(size=512)}}), 0, body)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    paths = (Path(__file__).parents[3], Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     owner = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -235,7 +234,7 @@ def test_an_assertion_of_qemus_own_is_in_the_report() -> None:
         with pytest.raises(MachineGone, match="qemu-system-x86_64 killed by SIGABRT"):
             await session.hmp('qemu-io vda "abort"')
 
-    run(BACKENDS["qemu"], body)
+    run(opened("qemu"), body)
 
 
 def test_standard_error_is_kept() -> None:
@@ -245,7 +244,7 @@ def test_standard_error_is_kept() -> None:
         status, stderr = await session.wait_end(10 * SECOND)
         assert (status, stderr) == (0, 'command "no-such-command" not found\n')
 
-    run(BACKENDS["qemu"], body)
+    run(opened("qemu"), body)
 
 
 def test_kill_and_restart_on_the_same_images(backend: AsyncioBackend) -> None:
@@ -300,7 +299,7 @@ def test_hmp_answers() -> None:
         assert await session.hmp("info status") == "VM status: paused (prelaunch)\n"
         assert (await session.hmp("bogus")).startswith("unknown command: 'bogus'")
 
-    run(BACKENDS["qemu"], body)
+    run(opened("qemu"), body)
 
 
 def test_a_daemon_has_no_hmp() -> None:
@@ -309,7 +308,7 @@ def test_a_daemon_has_no_hmp() -> None:
             await session.hmp("info status")
         assert caught.value.error_class == "CommandNotFound"
 
-    run(BACKENDS["storage-daemon"], body)
+    run(opened("storage-daemon"), body)
 
 
 async def one_job(session: Session) -> None:
@@ -359,7 +358,7 @@ def test_the_last_events_of_a_machine_are_there_after_its_end() -> None:
         event = await session.wait_event(lambda event: event["event"] == "SHUTDOWN", "event SHUTDOWN", SECOND)
         assert event["data"]["reason"] == "host-qmp-quit"
 
-    run(BACKENDS["qemu"], body)
+    run(opened("qemu"), body)
 
 
 # ---------------------------------------------------------------- the guest
@@ -513,7 +512,7 @@ def test_a_drive_of_2013() -> None:
         assert await session.hmp('qemu-io vda "read 0 512"') == ""
         await quit_machine(session)
 
-    run(BACKENDS["qemu"], body, attach="drive")
+    run(opened("qemu"), body, attach="drive")
 
 
 def test_nodes_without_a_guest(backend: AsyncioBackend) -> None:
