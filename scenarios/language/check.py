@@ -307,7 +307,7 @@ class Checker:
         del place, event
 
     def _nbd(self, place: Place, nbd: steps.Nbd) -> None:
-        given = ("read", "write", "zero", "discard", "garbage", "info", "exports")
+        given = ("read", "write", "zero", "discard", "garbage", "stall", "info", "exports")
         actions = [name for name in given if getattr(nbd, name) is not None]
         actions += ["flush"] if nbd.flush else []
         if len(actions) != 1 and (actions or not nbd.error):

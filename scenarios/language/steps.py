@@ -253,12 +253,17 @@ class Event(Part, kw_only=True, frozen=True):
     within: int = 10_000_000_000
 
 
+Stall = Literal["greeting", "flags", "option", "request", "replies"]
+
+
 class Nbd(Part, kw_only=True, frozen=True):
     """A raw NBD session with one export: exactly one of the actions, or none where connecting is to fail.
 
     `read` with a pattern: every byte must have that value.
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.
     `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
+    `stall`: the client goes so far and no further, and stays connected until the scenario ends: it reads the
+    greeting, answers its flags, sends half an option, half a request, or asks for much and reads no reply.
     """
 
     export: str = ""
@@ -268,6 +273,7 @@ class Nbd(Part, kw_only=True, frozen=True):
     discard: Range | None = None
     flush: bool = False
     garbage: str | None = None
+    stall: Stall | None = None
     info: dict[str, Any] | None = None
     exports: list[str] | None = None
     error: str | None = None

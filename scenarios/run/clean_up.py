@@ -46,6 +46,8 @@ async def clean_up(x: Execution) -> None:
     leaves = Leaves(x)
     where = Where()
     went_wrong = x.stopped
+    for transport in x.stalled:
+        transport.close()
     if not x.going:
         await _guarded(x, lambda: _end_points(x))
     if not x.going and not x.hung:

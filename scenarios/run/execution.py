@@ -14,6 +14,7 @@ from scenarios.backends.interface import (
     NbdFailed,
     QmpRefused,
     Session,
+    Transport,
 )
 from scenarios.language.steps import Disk, Scenario
 from scenarios.run.features import Features
@@ -72,6 +73,7 @@ class Execution:
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
         self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
+        self.stalled: list[Transport] = []  # clients that stay connected and do nothing
         self.eras = Eras(scenario)
         self.gate = Gate(session)
         self.control = Turn(session)

@@ -209,7 +209,7 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ),
         (
             "nbd: {export: e}",
-            "step 1 (nbd): expected exactly one of read, write, zero, discard, garbage, info, "
+            "step 1 (nbd): expected exactly one of read, write, zero, discard, garbage, stall, info, "
             "exports, flush, got none",
         ),
         ("nbd: {garbage: xy}", 'step 1 (nbd): garbage: expected hex digits such as "00ff", got "xy"'),

@@ -178,7 +178,7 @@ class SmallSession(Session):
 
     directory = Path("/nowhere")
     nbd_path = "/nowhere/nbd.sock"
-    features = frozenset({"machine"})
+    features = frozenset({"machine", "moves"})
 
     def __init__(self, loop, scenario, fault):
         self.loop, self.scenario, self.fault = loop, scenario, fault
@@ -311,6 +311,9 @@ class SmallSession(Session):
         await give_way()
         self.alive()
         return SmallClient(self, export)
+
+    async def nbd_transport(self):
+        raise NbdFailed("EOF", "a small machine has no sockets")
 
     async def nbd_raw(self, payload):
         return b""
