@@ -149,3 +149,13 @@ class Driver:
     def actual_size_bytes(self) -> int | None:
         """Host bytes used; None if the driver cannot tell."""
         return self.file.node.driver.actual_size_bytes() if "file" in self.node.children else None
+
+
+class _NoDriver(Driver):
+    """Of a node that was closed. All that may still come there is the end of a drained section."""
+
+    def __init__(self) -> None:
+        """Without a node: whatever else is asked of it is a mistake, and fails."""
+
+
+NO_DRIVER = _NoDriver()

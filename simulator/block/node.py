@@ -10,7 +10,7 @@ from errno import EIO, EPERM
 from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
-from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
 from simulator.engine.task import WaitQueue
 
 if TYPE_CHECKING:
@@ -103,6 +103,12 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<node {self.node_name} {self.driver.format_name}>"
+
+    def was_closed(self) -> None:
+        """It has no driver any more (bs->drv becomes NULL). Node, driver and edges hold each other: without
+        this, the driver's tables and buffers would stay until somebody looks for garbage."""
+        self.children.clear()
+        self.driver = NO_DRIVER
 
     # -- what it is
     def is_writable(self) -> bool:
