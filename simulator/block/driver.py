@@ -106,7 +106,10 @@ class Driver:
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
 
-    # -- drains: told after the users of the node (bdrv_co_drain_begin, bdrv_co_drain_end). Calls nest.
+    # -- drains: told after the users of the node, if it follows them (bdrv_co_drain_begin,
+    # bdrv_co_drain_end). Calls nest.
+    follows_drains = False
+
     def drained_begin(self) -> None: ...
 
     def drained_end(self) -> None: ...

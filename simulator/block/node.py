@@ -164,11 +164,13 @@ class Node:
         self.quiesce_count += 1
         for edge in self.parents[::-1]:
             edge.parent.drained_begin()
-        self.driver.drained_begin()
+        if self.driver.follows_drains:
+            self.driver.drained_begin()
 
     def drained_end(self) -> None:
         self.quiesce_count -= 1
-        self.driver.drained_end()
+        if self.driver.follows_drains:
+            self.driver.drained_end()
         for edge in self.parents[::-1]:
             edge.parent.drained_end()
 
