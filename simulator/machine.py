@@ -53,7 +53,7 @@ class Machine:
         self.chance = Chance(seed)
         self.scheduler = scheduler or Scheduler()
         self.epoch_ns = epoch_ns
-        self.outbox = Outbox(lambda: self.scheduler.now_ns)
+        self.outbox = Outbox(self.scheduler)
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))

@@ -122,7 +122,10 @@ class Driver:
     def event(self, name: str) -> None:
         """Something that blkdebug's rules may name has come about on this node."""
 
-    # -- drains: told after the users of the node (bdrv_co_drain_begin, bdrv_co_drain_end). Calls nest.
+    # -- drains: told after the users of the node, if it follows them (bdrv_co_drain_begin,
+    # bdrv_co_drain_end). Calls nest.
+    follows_drains = False
+
     def drained_begin(self) -> None: ...
 
     def drained_end(self) -> None: ...
@@ -169,3 +172,13 @@ class Driver:
     def actual_size_bytes(self) -> int | None:
         """Host bytes used; None if the driver cannot tell."""
         return self.file.node.driver.actual_size_bytes() if "file" in self.node.children else None
+
+
+class _NoDriver(Driver):
+    """Of a node that was closed. All that may still come there is the end of a drained section."""
+
+    def __init__(self) -> None:
+        """Without a node: whatever else is asked of it is a mistake, and fails."""
+
+
+NO_DRIVER = _NoDriver()

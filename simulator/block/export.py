@@ -265,6 +265,7 @@ class Exports:
             async with self._graph.drained(export.node):
                 pass
         await export.backend.remove()
+        export.backend.export = export.info.export = None
         self._outbox.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
         export.deleted.set_result()
 

@@ -123,7 +123,7 @@ class Graph:
         del self.nodes[node.node_name]
         for edge in list(node.children.values()):
             await self.detach(edge, refresh=False)
-        node.children.clear()
+        node.was_closed()
 
     # -- edges
     def attach(

@@ -10,7 +10,7 @@ from errno import EIO, EPERM
 from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
-from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.engine.task import WaitQueue
@@ -118,6 +118,12 @@ class Node:
     def __repr__(self) -> str:
         return f"<node {self.node_name} {self.driver.format_name}>"
 
+    def was_closed(self) -> None:
+        """It has no driver any more (bs->drv becomes NULL). Node, driver and edges hold each other: without
+        this, the driver's tables and buffers would stay until somebody looks for garbage."""
+        self.children.clear()
+        self.driver = NO_DRIVER
+
     # -- what it is
     def is_writable(self) -> bool:
         return not self.read_only
@@ -172,11 +178,13 @@ class Node:
         self.quiesce_count += 1
         for edge in self.parents[::-1]:
             edge.parent.drained_begin()
-        self.driver.drained_begin()
+        if self.driver.follows_drains:
+            self.driver.drained_begin()
 
     def drained_end(self) -> None:
         self.quiesce_count -= 1
-        self.driver.drained_end()
+        if self.driver.follows_drains:
+            self.driver.drained_end()
         for edge in self.parents[::-1]:
             edge.parent.drained_end()
 

@@ -24,20 +24,18 @@ class Jobs:
     """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes
     idle. `ending` counts the jobs that are being brought to their end."""
 
-    __slots__ = ("_exits", "by_age", "changed", "ending", "graph", "outbox", "rules", "scheduler")
+    __slots__ = ("_exits", "by_age", "changed", "emit", "ending", "graph", "outbox", "rules", "scheduler")
 
     def __init__(self, graph: Graph, outbox: Outbox, rules: JobRules) -> None:
         self.graph = graph
         self.outbox = outbox
+        self.emit: Callable[[str, dict[str, Any]], None] = outbox.emit
         self.scheduler: Scheduler = graph.scheduler
         self.rules = rules
         self.by_age: list[Job] = []
         self.changed = WaitQueue("a job to get on")
         self._exits: list[Job] = []
         self.ending = 0
-
-    def emit(self, name: str, data: dict[str, Any]) -> None:
-        self.outbox.emit(name, data)
 
     def add(self, job_id: str | None, make: Callable[[str, JobTxn], Job], txn: JobTxn | None = None) -> Job:
         """Make a job by `make(id, txn)` and list it as created (job_create). Raises QmpError on a bad or

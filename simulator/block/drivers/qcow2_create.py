@@ -49,6 +49,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         await edge.flush()
     except OSError as error:
         raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
+    finally:
+        node.was_closed()
 
 
 def _empty_refcounts(cluster_bytes: int) -> bytes:

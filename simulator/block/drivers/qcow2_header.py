@@ -63,6 +63,7 @@ class Header:
     def __init__(self, version: int, cluster_bits: int, refcount_order: int) -> None:
         self.version = version
         self.cluster_bits = cluster_bits
+        self.cluster_bytes = 1 << cluster_bits
         self.refcount_order = refcount_order
         self.size_bytes = 0
         self.crypt_method = 0
@@ -84,10 +85,6 @@ class Header:
         self.more_fields = b""
         self.others: list[tuple[int, bytes]] = []
         self.feature_entries = b""  # as read: 48 bytes each, type, bit and name
-
-    @property
-    def cluster_bytes(self) -> int:
-        return 1 << self.cluster_bits
 
     @property
     def refcount_bits(self) -> int:

@@ -76,6 +76,8 @@ class Throttle(Driver):
         await self.file.discard(offset, length)
 
     # -- drains
+    follows_drains = True
+
     def drained_begin(self) -> None:
         if self._member is not None:
             self._member.group.drained_begin(self._member)
