@@ -1,6 +1,6 @@
 """Programs that are Debian's to bring: what is missing, and apt-get for it as root. Standard library only.
 
-    python3 ci/debian_packages.py clients
+    python3 ci/debian_packages.py clients | images | tests
 
 Exit status 2, with the command to run, if something is missing and cannot be installed.
 """
@@ -23,6 +23,13 @@ TESTS = {
     "nbdkit": "nbdkit",
     "cpio": "cpio",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
+}
+# What `goldenfleece matrix build` and containers need.
+IMAGES = {
+    "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "podman": "podman",
+    "runc": "runc",
 }
 # qemu-system-x86 brings it along.
 _BROUGHT = {"qemu-system-common": "qemu-system-x86"}
@@ -50,8 +57,13 @@ def _missing(programs: dict[str, str]) -> list[str]:
 
 
 def _is_there(name: str) -> bool:
-    return Path(name).exists() if name.startswith("/") else shutil.which(name) is not None
+    return Path(name).exists() if name.startswith("/") else shutil.which(name, path=_path()) is not None
+
+
+def _path() -> str:
+    """Where programs are, with those that only root runs."""
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 if __name__ == "__main__":
-    need({"clients": CLIENTS, "tests": TESTS}[sys.argv[1]])
+    need({"clients": CLIENTS, "images": IMAGES, "tests": TESTS}[sys.argv[1]])

@@ -14,12 +14,22 @@ import setup_environment as setup
 LONGEST_S = 15 * 60
 CLEAN_UP_S = 60
 
-# Where the specs run: the simulator in both its forms and dialects, and both programs of real QEMU.
-BACKENDS = ["sim:7.2", "sim:rfc-2013", "sim-process:7.2", "qemu", "storage-daemon"]
+# Where the specs run: the simulator in both its forms and dialects, both programs of real QEMU, and of the
+# other versions two, each way of running them once. `tox -e matrix` runs all versions.
+BACKENDS = [
+    "sim:7.2",
+    "sim:rfc-2013",
+    "sim-process:7.2",
+    "qemu",
+    "storage-daemon",
+    "container:trixie",
+    "chroot:bullseye",
+]
+SUITES = ["bullseye", "trixie"]
 
 
 def main(arguments: list[str]) -> int:
-    debian_packages.need(debian_packages.TESTS)
+    debian_packages.need({**debian_packages.TESTS, **debian_packages.IMAGES})
     setup.main(["test"])
     os.chdir(setup.ROOT)
     binaries = setup.VENV / "bin"
@@ -29,6 +39,9 @@ def main(arguments: list[str]) -> int:
         "pytest": [str(binaries / "pytest"), "-n", "2", *on_backends(), "tests", "scenarios", *arguments],
     }
     environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
+    build = [str(binaries / "goldenfleece"), "matrix", "build"]
+    if run([*build, *(word for suite in SUITES for word in ("--suite", suite))], environment):
+        setup.fail("the images that the tests run could not be built (above: why)")
     outcomes: dict[str, int] = {}
     for name, command in checks.items():
         begin = time.monotonic()

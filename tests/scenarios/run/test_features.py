@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.language.steps import Copy, Disk, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
+from scenarios.language.steps import Copy, Disk, End, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
 from scenarios.run.features import Features, known, needs
 
 RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/schema.json.gz"
@@ -19,6 +19,7 @@ RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/s
     [
         "hmp",
         "machine",
+        "moves",
         "processes",
         "real",
         "simulator",
@@ -102,3 +103,28 @@ def test_what_steps_and_methods_imply():
     assert "argument:blockdev-add.on-cbw-error" in needs(scenario, "snapshot-access")
     assert "linux" in needs(Scenario(name="x", guest="linux"), None)
     assert all(known(word) for word in wanted)
+
+
+def ending(fleece_id):
+    return Step(end=End(id=fleece_id))
+
+
+def beginning(fleece_id):
+    return Step(fleece=Fleece(id=fleece_id, disks=["vda"]))
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ([beginning("a"), beginning("b")], True),
+        ([beginning("a"), ending("a"), beginning("b")], False),
+        ([beginning("a"), ending("a"), beginning("b"), beginning("c")], True),
+    ],
+)
+def test_points_in_time_at_once_need_a_guest_that_moves(steps, wanted):
+    scenario = Scenario(name="x", disks={"vda": Disk(size=512)}, steps=steps)
+    assert ("moves" in needs(scenario, "overlay")) is wanted
+    # The other method's drivers came with the release in which a guest moves.
+    assert "moves" not in needs(scenario, "snapshot-access")
+    alone = Scenario(name="x", disks={"vda": Disk(size=512)}, attach="none", steps=steps)
+    assert "moves" not in needs(alone, "overlay")
