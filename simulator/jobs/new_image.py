@@ -3,13 +3,14 @@ block.c:6919, 7.2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.block.opening import probe
 from simulator.jobs.creators import create
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.block.node import Node
 

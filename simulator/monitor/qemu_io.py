@@ -5,10 +5,8 @@ Output is what QEMU prints on its standard output. Times in it are virtual, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from errno import ENOMEDIUM, ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK
@@ -16,8 +14,14 @@ from simulator.block.errors import QmpError
 from simulator.block.node import MAX_REQUEST_BYTES
 from simulator.block.resize import resize
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.block.backend import BlockBackend
+
+    _Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
 _UNITS = ("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)
@@ -254,9 +258,6 @@ async def _truncate(blk: BlockBackend, arguments: list[str]) -> str:
         raise OSError(ENOMEDIUM, "no medium")
     await resize(blk.graph, blk.node, size)
     return ""
-
-
-_Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
 
 class _Entry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from errno import ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
@@ -12,7 +11,10 @@ from simulator.block.errors import QmpError
 from simulator.block.host import ImageLock
 from simulator.engine.task import interleave
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
     from simulator.block.host import Host, HostFile
 

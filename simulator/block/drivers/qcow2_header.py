@@ -6,10 +6,10 @@ Source: docs/interop/qcow2.txt ("Header", "Header extensions"); checks in qcow2_
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
