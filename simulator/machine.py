@@ -4,7 +4,6 @@ clock."""
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.drive import Drives
 from simulator.block.export import Exports
@@ -18,8 +17,10 @@ from simulator.jobs.registry import Jobs
 from simulator.jobs.rules import JobRules
 from simulator.monitor.session import Session
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from simulator.block.host import Host
     from simulator.block.nbd_server import NbdConnection, NbdServer

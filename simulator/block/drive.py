@@ -5,8 +5,6 @@ Source: blockdev.c drive_new and blockdev_init, 7.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import opening, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drivers import driver_class, is_known
@@ -15,7 +13,10 @@ from simulator.qapi import qemu_opts
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.integers import NumberError, to_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.qapi.qemu_opts import QemuOpts
     from simulator.qapi.schema import Schema

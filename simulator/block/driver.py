@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from errno import ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.filenames import needs_options
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Edge, Node
 
 # Flags of a request (BdrvRequestFlags, include/block/block-common.h).

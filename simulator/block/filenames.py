@@ -7,11 +7,13 @@ Source: bdrv_refresh_filename, append_strong_runtime_options and bdrv_backing_ov
 from __future__ import annotations
 
 from posixpath import dirname, isabs, join
-from typing import TYPE_CHECKING, Any
 
 from simulator.wire.qdict import in_order
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
 
 _ALWAYS_STRONG = ("driver", "filename")

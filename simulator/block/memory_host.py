@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY
-from typing import TYPE_CHECKING
 
 from simulator.block.contents import Contents
 from simulator.block.extents import ExtentMap
 from simulator.block.host import Host, HostFile, os_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

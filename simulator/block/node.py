@@ -7,7 +7,6 @@ include/block/block_int-common.h, 7.2.
 from __future__ import annotations
 
 from errno import EIO, EPERM
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
@@ -15,8 +14,10 @@ from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.engine.task import WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from typing import Any
 
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.driver import Driver

@@ -5,15 +5,16 @@ Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in blo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import MAX_LENGTH_BYTES, Node
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
 
 # Options of every node (BlockdevOptions base); all others belong to the driver.

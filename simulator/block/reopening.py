@@ -6,8 +6,6 @@ Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
@@ -15,8 +13,10 @@ from simulator.block.graph import check_no_cycle
 from simulator.block.opening import COMMON, block_as_backing, inherited
 from simulator.wire.qdict import in_order
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.block.graph import Graph
     from simulator.block.node import Edge, Node

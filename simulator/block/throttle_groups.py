@@ -7,13 +7,15 @@ that a seed gives the same times everywhere.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
 from simulator.qapi.integers import UINT64_MAX
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.engine.scheduler import Scheduler, Timer
 
 _NS = 1_000_000_000

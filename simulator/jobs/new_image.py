@@ -3,14 +3,15 @@ block.c:6919, 7.2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.drivers import is_known
 from simulator.block.errors import QmpError
 from simulator.block.opening import path_of, probe
 from simulator.jobs.creators import create
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.block.node import Node
 

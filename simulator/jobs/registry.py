@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 from simulator.engine.task import WaitQueue
 from simulator.jobs.txn import JobTxn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.block.graph import Graph
     from simulator.engine.outbox import Outbox
@@ -99,7 +99,7 @@ class Jobs:
 
     def block_jobs(self) -> list[BlockJob]:
         """Newest first."""
-        return [cast("BlockJob", job) for job in self.by_age if job.is_block_job]
+        return [job for job in self.by_age if job.is_block_job]  # type: ignore[misc]
 
     def get_block_job(self, job_id: str) -> BlockJob:
         """For the block-job-* commands. Raises QmpError."""

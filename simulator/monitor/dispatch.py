@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import recorded
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.schema import UnknownCommand
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.machine import Machine
     from simulator.wire.qmp import Request
 
-Handler = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, Any]]
+    Handler = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, Any]]
 
 # One family of commands a file in commands/; imported when the first command comes, not at start.
 _FAMILIES = (

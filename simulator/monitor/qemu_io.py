@@ -5,10 +5,8 @@ Output is what QEMU prints on its standard output. Times in it are virtual, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from errno import ENOMEDIUM, ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK, STATUS_ALLOCATED
@@ -17,8 +15,14 @@ from simulator.block.node import MAX_REQUEST_BYTES
 from simulator.block.resize import resize
 from simulator.block.status import status_above
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.block.backend import BlockBackend
+
+    _Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
 _UNITS = ("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)
@@ -281,9 +285,6 @@ async def _map(blk: BlockBackend, arguments: list[str]) -> str:
         f"{human_size(offset)} ({offset:#x})\n"
         for offset, length, allocated in runs
     )
-
-
-_Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
 
 class _Entry:

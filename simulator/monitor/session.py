@@ -6,7 +6,6 @@ Source: monitor/qmp.c and monitor/monitor.c, 7.2. Bytes go in by `receive`, and 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.monitor import dispatch
@@ -14,8 +13,10 @@ from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.machine import Machine
 

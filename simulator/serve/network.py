@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from errno import EADDRINUSE
-from typing import Any
 
 from simulator.block.errors import QmpError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LONGEST_PATH = 108  # sizeof(sockaddr_un.sun_path)
 

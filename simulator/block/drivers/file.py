@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from errno import ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
@@ -13,7 +12,10 @@ from simulator.block.host import ImageLock
 from simulator.engine.task import interleave
 from simulator.qapi.integers import signed64
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
     from simulator.block.host import Host, HostFile
 

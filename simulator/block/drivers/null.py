@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
 from simulator.engine.task import interleave
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from errno import EIO
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import (
@@ -39,8 +38,10 @@ from simulator.block.drivers.qcow2_tables import (
 from simulator.block.errors import QmpError
 from simulator.engine.task import Lock, WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from typing import Any
 
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Node

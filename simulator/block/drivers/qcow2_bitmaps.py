@@ -6,14 +6,16 @@ from __future__ import annotations
 from errno import EIO
 from os import strerror
 from struct import Struct
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.drivers.qcow2_header import BITMAPS
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.drivers.qcow2 import Qcow2
 
 IN_USE, AUTO = 1, 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from errno import EIO
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.drivers import qcow2_resize
@@ -15,7 +14,10 @@ from simulator.block.errors import QmpError
 from simulator.block.node import Edge, Node
 from simulator.qapi.integers import signed64
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
 
 

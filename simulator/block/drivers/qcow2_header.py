@@ -6,12 +6,13 @@ Source: docs/interop/qcow2.txt ("Header", "Header extensions"); checks in qcow2_
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
 MAGIC = 0x514649FB
 MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21

@@ -6,11 +6,12 @@ Source: read_cache_sizes and qcow2_update_options_prepare, block/qcow2.c:853-110
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.drivers.qcow2_header import Header
 
 CACHE_SIZES = ("cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size")

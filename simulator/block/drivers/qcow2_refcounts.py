@@ -11,11 +11,11 @@ from errno import EFBIG, EIO
 from os import strerror
 from struct import pack
 from sys import byteorder
-from typing import TYPE_CHECKING
 
 from simulator.block.drivers.qcow2_header import MAX_REFTABLE_BYTES
 from simulator.engine.task import Lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.drivers.qcow2_header import Header
     from simulator.block.node import Edge

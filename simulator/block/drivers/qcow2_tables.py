@@ -9,11 +9,11 @@ from array import array
 from errno import EIO
 from os import strerror
 from struct import pack
-from typing import TYPE_CHECKING
 
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.engine.task import Lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.drivers.qcow2_header import Header
     from simulator.block.drivers.qcow2_refcounts import Refcounts, Writes

@@ -7,7 +7,6 @@ Source: external_snapshot_prepare and internal_snapshot_prepare, blockdev.c:1265
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
@@ -16,7 +15,10 @@ from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import append, take_off
 from simulator.jobs.new_image import create_image, describe_image
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn
