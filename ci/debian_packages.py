@@ -21,6 +21,7 @@ TESTS = {
     "qemu-storage-daemon": "qemu-system-common",
     **CLIENTS,
     "nbdkit": "nbdkit",
+    "cpio": "cpio",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
 }
 # What `goldenfleece matrix build` and containers need.

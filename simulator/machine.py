@@ -4,7 +4,6 @@ clock."""
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.drive import Drives
 from simulator.block.export import Exports
@@ -18,8 +17,10 @@ from simulator.jobs.registry import Jobs
 from simulator.jobs.rules import JobRules
 from simulator.monitor.session import Session
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from simulator.block.host import Host
     from simulator.block.nbd_server import NbdConnection, NbdServer
@@ -53,7 +54,7 @@ class Machine:
         self.chance = Chance(seed)
         self.scheduler = scheduler or Scheduler()
         self.epoch_ns = epoch_ns
-        self.outbox = Outbox(lambda: self.scheduler.now_ns)
+        self.outbox = Outbox(self.scheduler)
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
@@ -176,6 +177,8 @@ class Machine:
 
     def flush_events(self) -> None:
         """Hand what has happened to every monitor that wants to know."""
+        if not self.outbox.events:
+            return
         for name, members, at_ns in self.outbox.drain():
             for session in self.sessions:
                 if session.ready:

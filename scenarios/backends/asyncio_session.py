@@ -19,6 +19,7 @@ from scenarios.backends.interface import (
     QmpRefused,
     Session,
     SetupError,
+    Transport,
 )
 from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, list_exports, raw
@@ -224,6 +225,10 @@ class AsyncioSession(Session):
         async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
             client = await connect(await connect_unix(self.nbd_path), export, contexts)
         return TimedNbdClient(client, export, EXCHANGE_NS)
+
+    async def nbd_transport(self) -> Transport:
+        async with deadline("a connection to the NBD server", EXCHANGE_NS):
+            return await connect_unix(self.nbd_path)
 
     async def nbd_exports(self) -> list[str]:
         async with deadline("NBD list of exports", EXCHANGE_NS):

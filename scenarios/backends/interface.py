@@ -7,7 +7,7 @@ asyncio, so the same runner runs on asyncio (real QEMU) and on the simulator's o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,8 +78,37 @@ class NbdClient(Protocol):
         """Close without a word; with (offset, length), send a read request first and do not wait."""
 
 
+class Transport(Protocol):
+    """A connected stream. send and receive raise OSError or NbdFailed("EOF") when the connection is gone.
+
+    One coroutine sends and one receives at a time. After `close` both end: b"" or one of these errors.
+    """
+
+    async def send(self, payload: bytes | bytearray | memoryview, /) -> None: ...
+
+    async def receive(self) -> bytes:
+        """Some bytes; b"" at the end."""
+
+    def close(self) -> None: ...
+
+    def new_future(self) -> Waiter: ...
+
+
+class Waiter(Awaitable[Any], Protocol):
+    """A future: awaited by one, finished by another."""
+
+    def set_result(self, value: Any, /) -> None: ...
+    def done(self) -> bool: ...
+
+
 class Guest(Protocol):
-    """One disk as the guest sees it. All raise NbdFailed with the errno the guest got."""
+    """One disk as the guest sees it. All raise NbdFailed with the errno the guest got.
+
+    A read or write of more than `largest_request_bytes` may be cut into several on its way; None: never.
+    """
+
+    @property
+    def largest_request_bytes(self) -> int | None: ...
 
     async def read(self, offset: int, length: int) -> bytes | None:
         """The bytes; None where the way to the guest only verifies (HMP), see `verify`."""
@@ -112,6 +141,10 @@ class Session(ABC):
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
         drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
         "real" (not the simulator)."""
+
+    async def ready(self) -> None:
+        """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
+        return None
 
     # -- commands
     @abstractmethod
@@ -153,6 +186,10 @@ class Session(ABC):
     async def nbd_raw(self, payload: bytes) -> bytes:
         """Connect to `nbd_path`, send these bytes after the server's greeting, return all it sends until it
         closes. Raises DeadlinePassed if it keeps the connection open."""
+
+    @abstractmethod
+    async def nbd_transport(self) -> Transport:
+        """A connection to `nbd_path` with nothing said on it yet. Raises NbdFailed."""
 
     @abstractmethod
     async def nbd_exports(self) -> list[str]:

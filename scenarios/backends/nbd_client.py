@@ -7,11 +7,11 @@ session, on asyncio as on the simulator's scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from scenarios.backends.interface import Extent, NbdFailed
+from scenarios.backends.interface import Extent, NbdFailed, Transport, Waiter
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client import ClientConnection, open_export
 from simulator.wire.nbd.client import list_exports as listing
@@ -21,29 +21,6 @@ from simulator.wire.nbd.messages import ConnectionEnded, OptionAnswered, Protoco
 _GREETING_BYTES = 18
 _DEFAULT_BLOCK_SIZES = (1, 4096, 32 << 20)
 _LONGEST_BYTES = 1 << 31  # of a request without payload: aligned, and fits 32 bits
-
-
-class Waiter(Awaitable[Any], Protocol):
-    """A future: awaited by one, finished by another."""
-
-    def set_result(self, value: Any, /) -> None: ...
-    def done(self) -> bool: ...
-
-
-class Transport(Protocol):
-    """A connected stream. send and receive raise OSError or NbdFailed("EOF") when the connection is gone.
-
-    One coroutine sends and one receives at a time. After `close` both end: b"" or one of these errors.
-    """
-
-    async def send(self, payload: bytes | bytearray | memoryview, /) -> None: ...
-
-    async def receive(self) -> bytes:
-        """Some bytes; b"" at the end."""
-
-    def close(self) -> None: ...
-
-    def new_future(self) -> Waiter: ...
 
 
 class Client:

@@ -11,6 +11,8 @@ from scenarios.backends.interface import NbdClient
 class NbdGuest:
     """`connect` gives the disk's open connection."""
 
+    largest_request_bytes: int | None = None
+
     def __init__(self, connect: Callable[[], Awaitable[NbdClient]]) -> None:
         self._connect = connect
 

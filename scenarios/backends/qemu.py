@@ -58,14 +58,22 @@ class QemuSession(AsyncioSession):
         self._top: dict[str, str] = {}
 
     def command_line(self, control: str) -> list[str]:
-        arguments = list(MACHINE)
+        arguments = self.machine_arguments()
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
         chardev = f"socket,id=qmp,{control}"
         return [*arguments, "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
 
+    def machine_arguments(self) -> list[str]:
+        """What there is besides disks and the monitor."""
+        return list(MACHINE)
+
+    def device_options(self, name: str) -> str:
+        """The guest's device of one disk."""
+        return f"virtio-blk-pci,drive={name},id={name}-device"
+
     def _disk_arguments(self, name: str, disk: Disk) -> Sequence[str]:
-        device = ["-device", f"virtio-blk-pci,drive={name},id={name}-device"]
+        device = ["-device", self.device_options(name)]
         if self._scenario.attach == "drive":
             drive = (
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
@@ -112,10 +120,15 @@ class QemuBackend(AsyncioBackend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset({"hmp", "machine", "processes", "real"})
+        return frozenset({"hmp", "linux", "machine", "processes", "real"})
 
     def make_session(self, place: RunDirectory, scenario: Scenario) -> QemuSession:
-        return QemuSession(self._program, self._launcher.open(place), scenario, self.features, self.start_ns)
+        kind = QemuSession
+        if scenario.guest == "linux":
+            from scenarios.backends.qemu_linux import QemuLinuxSession
+
+            kind = QemuLinuxSession
+        return kind(self._program, self._launcher.open(place), scenario, self.features, self.start_ns)
 
 
 def open_backend(name: str, argument: str) -> Backend:

@@ -136,6 +136,8 @@ class Console(Protocol):
 class QemuIoGuest:
     """`target` gives the words between ``qemu-io`` and the command: a device (-d PATH), a drive or a node."""
 
+    largest_request_bytes: int | None = None
+
     def __init__(
         self, console: Console, reports: QemuIoReports, target: Callable[[], Awaitable[str]]
     ) -> None:

@@ -23,6 +23,7 @@ from scenarios.backends.interface import (
     QmpRefused,
     Session,
     SetupError,
+    Transport,
 )
 from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest
 from scenarios.backends.sim_tools import run_tool
@@ -208,6 +209,9 @@ class SimSession(Session):
 
     async def nbd_raw(self, payload: bytes) -> bytes:
         return await nbd_client.raw(self._connect(), payload)
+
+    async def nbd_transport(self) -> Transport:
+        return self._connect()
 
     async def nbd_exports(self) -> list[str]:
         return await nbd_client.list_exports(self._connect())

@@ -53,6 +53,8 @@ class InProcessTransport:
 class SimGuest:
     """A disk as the guest's device sees it: requests straight into the device's backend."""
 
+    largest_request_bytes: int | None = None
+
     def __init__(self, find_backend: Callable[[], BlockBackend]) -> None:
         self._backend = find_backend
 

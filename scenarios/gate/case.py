@@ -49,7 +49,7 @@ class Result(msgspec.Struct, frozen=True):
 
     `reason` says why it is not applicable or broken, or what is known of a known finding. `fixed` names
     the known finding that did not show although it should have. `unknown` holds judges that could not
-    tell, with reasons. `story` is the run record by record, kept for replay only.
+    tell, with reasons. `story` is the run record by record, of a replay or a finding.
     """
 
     spec: str

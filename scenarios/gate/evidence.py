@@ -16,21 +16,22 @@ _BYTES = frozenset(("offset", "length", "size"))
 _HIDDEN = frozenset(("begin", "end", "time_ns", "step"))
 
 
-def describe(record: Record) -> str:
-    """One line: "step 4: guest op disk=vda kind=write offset=0 length=64k pattern=0x11 (12-13)"."""
+def describe(record: Record, longest: int = LONGEST_LINE) -> str:
+    """One line: "step 4: guest op disk=vda kind=write offset=0 length=64k pattern=0x11 (12-13)", cut after
+    `longest` characters."""
     kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(record).__name__).lower()
     where = f"step {record.step}: " if record.step else ""
     members = " ".join(_member(field, getattr(record, field.name)) for field in _shown(record))
     when = f"({record.begin}-{'' if record.end is None else record.end})"
-    room = LONGEST_LINE - len(where) - len(kind) - len(when)
+    room = longest - len(where) - len(kind) - len(when)
     if len(members) > room:
         members = members[: room - 3] + "..."
     return f"{where}{kind} {members} {when}"
 
 
-def describe_all(records: Sequence[Record], at_most: int) -> list[str]:
+def describe_all(records: Sequence[Record], at_most: int, longest: int = LONGEST_LINE) -> list[str]:
     """One line a record, and one that counts what was left out."""
-    lines = [describe(record) for record in records[:at_most]]
+    lines = [describe(record, longest) for record in records[:at_most]]
     if len(records) > at_most:
         lines.append(f"... and {len(records) - at_most} more")
     return lines

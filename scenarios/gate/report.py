@@ -120,13 +120,14 @@ def _tell_finding(table: Table, case: Case, result: Result, folder: Path) -> Non
             table.line(f"    {line}")
     if result.reason and not result.findings:
         table.line(f"  {result.reason}")
+    path = Path(case.scenario.path)
     try:
         path = write_reproducer(case, result, folder)
-    except (OSError, ValueError) as error:
-        table.line(f"  no scenario file could be written: {error}")
-        path = Path(case.scenario.path)
-    else:
         table.line(f"  scenario: {path}")
+        if result.story:
+            table.line(f"  transcript: {write_transcript(result, path)}")
+    except (OSError, ValueError) as error:
+        table.line(f"  no file of it could be written: {error}")
     table.line(f"  repeat: {repeat_command(case, path)}")
 
 
@@ -141,6 +142,13 @@ def write_reproducer(case: Case, result: Result, folder: Path = FINDINGS) -> Pat
     comment.append(f"repeat: {repeat_command(case, path)}")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(write(scenario, comment="\n".join(comment)), encoding="utf-8")
+    return path
+
+
+def write_transcript(result: Result, reproducer: Path) -> Path:
+    """All that happened in the run, one line a record, beside its scenario file. Raises OSError."""
+    path = reproducer.with_suffix(".log")
+    path.write_text("\n".join([*result.story, ""]), encoding="utf-8")
     return path
 
 

@@ -9,10 +9,12 @@ import msgspec
 
 from scenarios.backends.interface import Backend, SetupError
 from scenarios.gate.case import Case, FindingText, Result
-from scenarios.gate.evidence import describe_all
+from scenarios.gate.evidence import LONGEST_LINE, describe_all
 from scenarios.gate.known import entry_for
 
 MOST_EVIDENCE = 12
+MOST_STORY = 2000
+LONGEST_TRANSCRIPT_LINE = 10_000
 
 _opened: dict[str, Backend] = {}
 
@@ -50,7 +52,11 @@ def run_one(case: Case, keep_story: bool = False) -> Result:
     unknown = [
         f"{verdict.judge}: {verdict.reason}" for verdict in done.verdicts if verdict.outcome == "unknown"
     ]
-    story = describe_all(done.history.records, 2000) if keep_story and done.history else []
+    story: list[str] = []
+    if done.history and (keep_story or done.outcome == "finding"):
+        # A person looks at a replay; the transcript of a finding is a file.
+        longest = LONGEST_LINE if keep_story else LONGEST_TRANSCRIPT_LINE
+        story = describe_all(done.history.records, MOST_STORY, longest)
     result = _result(case, done.outcome, done.seconds, done.reason, findings, unknown, story)
     return _as_known(case, result)
 

@@ -7,6 +7,7 @@ for.
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ LARGEST_DISK_BYTES = (1 << 63) - 512
 LARGEST_REQUEST_BYTES = 32 << 20
 SMALLEST_CLUSTER_BYTES, LARGEST_CLUSTER_BYTES = 512, 2 << 20
 SECTOR_BYTES = 512
+MOST_FAULTS = 1000
 
 # What QEMU takes as an id (util/id.c, 7.2), short enough for names made of a disk and an id to be node names,
 # which have at most 31 characters.
@@ -42,6 +44,7 @@ class Checker:
         self.broken = broken
         self.disks: dict[str, steps.Disk | None] = {}
         self.has_guest = True
+        self.is_drive = self.whole_sectors = False
         self.alive: dict[str, Point] = {}
         self.ended: dict[str, str] = {}
         self.made_at: dict[str, str] = {}
@@ -53,6 +56,8 @@ class Checker:
         """`members` of the Scenario that could be decoded; `disks` by name."""
         self.disks = disks
         self.has_guest = members.get("attach") != "none"
+        self.is_drive = members.get("attach") == "drive"
+        self.whole_sectors = members.get("guest") == "linux"
         self._header(members)
         for name, disk in disks.items():
             self._disk(("disks", name), name, disk)
@@ -81,6 +86,8 @@ class Checker:
         add = self.problems.add
         if members.get("name") == "":
             add(("name",), "expected a name that says what the scenario is for")
+        if members.get("guest") == "linux" and not self.has_guest:
+            add(("guest",), "a Linux guest needs its disks: attach cannot be none")
         methods = members.get("methods", [])
         if len(set(methods)) < len(methods):
             add(("methods",), f"expected each method once, got {', '.join(methods)}")
@@ -183,11 +190,42 @@ class Checker:
         size = self._size_of((*place, "disk"), guest.disk)
         for name in actions:
             if name != "flush":
-                request = getattr(guest, name)
-                self._range((*place, name), request.at, request.length, None if guest.error else size)
+                self._request((*place, name), getattr(guest, name), None if guest.error else size)
+
+    def _request(
+        self,
+        place: Place,
+        request: steps.Write | steps.Zero | steps.Range | steps.GuestRead,
+        size: int | None,
+    ) -> None:
+        times = request.times if isinstance(request, steps.Write) else 1
+        if times < 1:
+            self.problems.add((*place, "times"), f"expected a number from 1, got {times}")
+        self._range(place, request.at, request.length * max(times, 1), size)
+        if self.whole_sectors and (request.at % SECTOR_BYTES or request.length % SECTOR_BYTES):
+            self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
+
+    def _fault(self, place: Place, fault: steps.Fault) -> None:
+        self._size_of((*place, "disk"), fault.disk)
+        if self.is_drive:
+            self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
+        self._storage_fault(place, fault)
+
+    def _storage_fault(self, place: Place, fault: steps.StorageFault) -> None:
+        add = self.problems.add
+        if fault.error not in errno.errorcode.values():
+            add((*place, "error"), f'expected an errno such as EIO or ENOSPC, got "{fault.error}"')
+        if not 1 <= fault.times <= MOST_FAULTS:
+            add((*place, "times"), f"expected a number from 1 to {MOST_FAULTS}, got {fault.times}")
+        if not 0 <= fault.skip <= MOST_FAULTS:
+            add((*place, "skip"), f"expected a number from 0 to {MOST_FAULTS}, got {fault.skip}")
+        if fault.skip and fault.on in ("discard", "flush"):
+            add((*place, "skip"), f"a {fault.on} cannot be counted, only read, write and write-zeroes")
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add
+        if fleece.fault is not None:
+            self._storage_fault((*place, "fault"), fleece.fault)
         if not _NAME.fullmatch(fleece.id):
             add(
                 (*place, "id"),
@@ -269,7 +307,7 @@ class Checker:
         del place, event
 
     def _nbd(self, place: Place, nbd: steps.Nbd) -> None:
-        given = ("read", "write", "zero", "discard", "garbage", "info", "exports")
+        given = ("read", "write", "zero", "discard", "garbage", "stall", "info", "exports")
         actions = [name for name in given if getattr(nbd, name) is not None]
         actions += ["flush"] if nbd.flush else []
         if len(actions) != 1 and (actions or not nbd.error):

@@ -40,11 +40,14 @@ class Disk(Part, kw_only=True, frozen=True):
 
 class Write(Part, kw_only=True, frozen=True):
     """Fill [at, at + length) with the byte `pattern`; left out: a byte that no earlier write has used
-    (the runner counts 1..255), so that every write can be told apart in what a client reads."""
+    (the runner counts 1..255), so that every write can be told apart in what a client reads.
+
+    `times`: that many such writes, each when the one before has returned and right behind it on the disk."""
 
     at: int
     length: int
     pattern: int | None = None
+    times: int = 1
 
 
 class Zero(Part, kw_only=True, frozen=True):
@@ -83,6 +86,29 @@ class Guest(Part, kw_only=True, frozen=True):
     error: str | None = None
 
 
+# ---------------------------------------------------------------- what fails below
+
+FaultyRequest = Literal["read", "write", "write-zeroes", "discard", "flush"]
+
+
+class StorageFault(Part, kw_only=True, frozen=True):
+    """Requests of one kind to an image's storage fail: `times` of them, after `skip` that go through.
+
+    `error` is the errno that QEMU gets from its storage. Only reads and writes can be counted (`skip`).
+    """
+
+    on: FaultyRequest = "write"
+    error: str = "EIO"
+    skip: int = 0
+    times: int = 1
+
+
+class Fault(StorageFault, kw_only=True, frozen=True):
+    """The next requests to the storage of one disk fail (not those to a scratch image: see Fleece.fault)."""
+
+    disk: str
+
+
 # ---------------------------------------------------------------- points in time and their clients
 
 
@@ -90,7 +116,9 @@ class Fleece(Part, kw_only=True, frozen=True):
     """One point in time over `disks`, exported over NBD until `end` names its `id`.
 
     `bitmap` names a dirty bitmap on every one of the disks: the export then offers
-    qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image.
+    qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image, and `fault` what
+    happens to its storage once it has been made. `on_cbw_error` says who suffers when an old cluster cannot
+    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost.
     `error` expects the set-up to be refused with an error containing that text; the runner undoes what
     it had done before and the scenario goes on.
     """
@@ -100,6 +128,8 @@ class Fleece(Part, kw_only=True, frozen=True):
     bitmap: str | None = None
     target: Format | None = None
     target_cluster: int | None = None
+    fault: StorageFault | None = None
+    on_cbw_error: Literal["break-guest-write", "break-snapshot"] | None = None
     error: str | None = None
 
 
@@ -223,12 +253,17 @@ class Event(Part, kw_only=True, frozen=True):
     within: int = 10_000_000_000
 
 
+Stall = Literal["greeting", "flags", "option", "request", "replies"]
+
+
 class Nbd(Part, kw_only=True, frozen=True):
     """A raw NBD session with one export: exactly one of the actions, or none where connecting is to fail.
 
     `read` with a pattern: every byte must have that value.
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.
     `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
+    `stall`: the client goes so far and no further, and stays connected until the scenario ends: it reads the
+    greeting, answers its flags, sends half an option, half a request, or asks for much and reads no reply.
     """
 
     export: str = ""
@@ -238,6 +273,7 @@ class Nbd(Part, kw_only=True, frozen=True):
     discard: Range | None = None
     flush: bool = False
     garbage: str | None = None
+    stall: Stall | None = None
     info: dict[str, Any] | None = None
     exports: list[str] | None = None
     error: str | None = None
@@ -267,6 +303,7 @@ class Step(Part, kw_only=True, frozen=True):
     sleep: Sleep | None = None
     crash: Crash | None = None
     quit: Quit | None = None
+    fault: Fault | None = None
     qmp: Qmp | None = None
     hmp: Hmp | None = None
     event: Event | None = None
@@ -294,12 +331,15 @@ class Scenario(Part, kw_only=True, frozen=True):
     `leaves`: what may be left: "job:ID", "node:NAME", "export:ID", "bitmap:NODE/NAME", "file:NAME".
     `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
     "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
+    `guest`: who makes the guest's requests: "requests" are handed to the device from outside, "linux" boots a
+    Linux whose programs open the disks with O_DIRECT (offsets and lengths are then whole sectors).
     """
 
     name: str
     source: str = ""
     disks: dict[str, Disk] = {}
     attach: Literal["device", "drive", "none"] = "device"
+    guest: Literal["requests", "linux"] = "requests"
     methods: list[MethodName] = []
     needs: list[str] = []
     leaves: list[str] = []

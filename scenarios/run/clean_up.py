@@ -12,6 +12,7 @@ from scenarios.run.execution import Execution, Where, words_of
 from scenarios.run.history import FinalImage, Residue, ResidueKind
 from scenarios.run.methods.shared import stop_server
 from scenarios.run.steps.end import end_point
+from scenarios.run.steps.fault import take_out
 from scenarios.run.steps.quit import end_machine
 
 _CHUNK_BYTES = 1 << 20
@@ -45,6 +46,8 @@ async def clean_up(x: Execution) -> None:
     leaves = Leaves(x)
     where = Where()
     went_wrong = x.stopped
+    for transport in x.stalled:
+        transport.close()
     if not x.going:
         await _guarded(x, lambda: _end_points(x))
     if not x.going and not x.hung:
@@ -79,6 +82,9 @@ async def _end_points(x: Execution) -> None:
     for point in reversed(list(x.points.values())):
         if point.alive and not x.hung:
             await _guarded(x, partial(end_point, x, point, "cancel", Where()))
+    for disk in list(x.faults):
+        if not x.hung:
+            await take_out(x, Where(), disk)
     if x.server_is_ours and x.session.nbd_server_running and not x.hung:
         await stop_server(x, Where())
 

@@ -14,6 +14,7 @@ from scenarios.backends.interface import (
     NbdFailed,
     QmpRefused,
     Session,
+    Transport,
 )
 from scenarios.language.steps import Disk, Scenario
 from scenarios.run.features import Features
@@ -71,6 +72,8 @@ class Execution:
         self.method, self.features = method, features
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
+        self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
+        self.stalled: list[Transport] = []  # clients that stay connected and do nothing
         self.eras = Eras(scenario)
         self.gate = Gate(session)
         self.control = Turn(session)
@@ -320,6 +323,7 @@ class Execution:
                 while part.files:
                     self.session.remove_file(part.files.pop())
         self.graph.clear()
+        self.faults.clear()
         self.server_is_ours = False
 
 

@@ -25,6 +25,7 @@ from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
     "hmp": "a human monitor",
+    "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",
     "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
@@ -56,6 +57,7 @@ METHOD_NEEDS = {
         "command:blockdev-create",
     ),
 }
+_FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -151,6 +153,8 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
         wanted += METHOD_NEEDS[method]
     if scenario.attach == "drive":
         wanted.append("machine")
+    if scenario.guest == "linux":
+        wanted.append("linux")
     if scenario.attach != "none" and method == "overlay" and Eras(scenario).stack_up():
         wanted.append("moves")
     for step in walk(scenario.steps):
@@ -173,8 +177,16 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
         return ["processes"]
     if step.map is not None:
         return ["processes"] if step.map.client != "own" else []
-    if step.fleece is not None and step.fleece.bitmap is not None:
-        return list(_BITMAP_NEEDS)
+    if step.fleece is not None:
+        fleece = step.fleece
+        wanted = list(_FAULT_NEEDS) if fleece.fault is not None else []
+        wanted += _BITMAP_NEEDS if fleece.bitmap is not None else ()
+        if fleece.on_cbw_error is not None and method:
+            command = "blockdev-backup" if method == "overlay" else "blockdev-add"
+            wanted.append(f"argument:{command}.on-cbw-error")
+        return wanted
+    if step.fault is not None:
+        return list(_FAULT_NEEDS)
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

@@ -26,6 +26,7 @@ class Part:
             self.stem = f"{fleece_id[:11]}-{disk[:11]}"
         self.node = f"{self.stem}-scratch"
         self.job = ""
+        self.storage = f"{self.stem}-file"  # the node that the scratch image's bytes go to
         self.made: set[str] = set()
         self.files: list[str] = []
         self.since = since

@@ -104,7 +104,9 @@ def record(
     async def body(session: Session) -> None:
         history.introspection = session.introspection
         x = Execution(scenario, session, history, method, features)
-        await guarded(x, Where(), x.note_nodes())
+        await guarded(x, Where(), session.ready())
+        if not x.stopped:
+            await guarded(x, Where(), x.note_nodes())
         await run_steps(x, scenario.steps, "")
         await clean_up(x)
 

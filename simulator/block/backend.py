@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from errno import EIO, ENOMEDIUM
-from typing import TYPE_CHECKING
 
 from simulator.block import permissions
 from simulator.block.parent import Parent
 from simulator.engine.task import WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.block.graph import Graph
     from simulator.block.node import Edge, Node
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from errno import ECANCELED, ETIMEDOUT
 from os import strerror
-from typing import TYPE_CHECKING
 
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.chain import chain_contains, next_in_chain
@@ -20,6 +19,7 @@ from simulator.block.rate_limit import RateLimit
 from simulator.block.status import status_above, status_of
 from simulator.engine.task import Future, WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
@@ -292,8 +292,7 @@ class BlockCopyState:
 
     def _free_memory(self, length: int) -> None:
         self._memory_left += length
-        if len(self._memory_freed):
-            self._memory_freed.wake_all()
+        self._memory_freed.wake_all()
 
     async def _copy_in_pool(self, pool: CopyPool, chunk: _Chunk) -> bool:
         """False if an earlier chunk has failed while this one waited for its turn."""

@@ -5,15 +5,18 @@ Source: blockdev.c drive_new and blockdev_init, 7.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import opening, permissions
 from simulator.block.backend import BlockBackend
+from simulator.block.drivers import driver_class, is_known
 from simulator.block.errors import QmpError
 from simulator.qapi import qemu_opts
 from simulator.qapi.errors import ArgumentError
+from simulator.qapi.integers import NumberError, to_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.qapi.qemu_opts import QemuOpts
     from simulator.qapi.schema import Schema
@@ -273,6 +276,7 @@ def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None
         return
     path = protocol.get("filename")
     if path is not None:
+        path = protocol["filename"] = opening.path_of(path)
         protocol.setdefault("driver", "file")
         if "driver" not in tree and protocol["driver"] == "file":
             tree["driver"] = opening.probe(graph, path)
@@ -285,12 +289,34 @@ def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None
 def _converted(schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
     """The strings as what they mean. A drive's options are not checked by QAPI, so what is wrong is told
     in the block layer's words."""
+    _read_sizes(tree)
     command = schema.command("blockdev-add")
     assert command is not None, "introspection without blockdev-add"
     try:
         return schema.convert_keyval(command["arg-type"], tree)
     except ArgumentError as error:
         raise QmpError(_in_block_layers_words(tree, error.desc)) from None
+
+
+def _read_sizes(tree: dict[str, Any]) -> None:
+    """Sizes with suffixes become numbers, in this node's options and those of nodes within them."""
+    for value in tree.values():
+        if isinstance(value, dict):
+            _read_sizes(value)
+    driver = tree.get("driver")
+    sized = driver_class(driver).size_options if isinstance(driver, str) and is_known(driver) else ()
+    for name in sized:
+        if isinstance(tree.get(name), str):
+            tree[name] = str(_size(name, tree[name]))
+
+
+def _size(name: str, text: str) -> int:
+    try:
+        return to_size(text)
+    except NumberError as error:
+        if error.out_of_range:
+            raise QmpError(f"Value '{text}' is out of range for parameter '{name}'") from None
+        raise opening.no_size(name) from None
 
 
 def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from errno import ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.filenames import needs_options
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Edge, Node
 
 # Flags of a request (BdrvRequestFlags, include/block/block-common.h).
@@ -39,6 +41,10 @@ class Driver:
     children: tuple[tuple[str, int, bool], ...] = (
         ("file", permissions.FILTERED | permissions.PRIMARY, True),
     )
+    # Whether `event` wants to know of what requests come to (BdrvDebugEvent).
+    hears_events = False
+    # A filter that hands a flush on as it is (bdrv_co_flush), whether anybody may write or not.
+    hands_flush_on = False
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
@@ -49,6 +55,9 @@ class Driver:
     changeable_options: tuple[str, ...] = ()
     # Options without which the file's name alone would open something else (strong_runtime_opts).
     strong_options: tuple[str, ...] = ()
+    # Options that QEMU's driver reads as sizes (QEMU_OPT_SIZE): none is negative, and in a drive's they may
+    # have a suffix.
+    size_options: tuple[str, ...] = ()
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -62,11 +71,14 @@ class Driver:
     async def close(self) -> None:
         """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is
-        called."""
+        called. Until then the node is as it was."""
 
     def reopen_commit(self) -> None: ...
+
+    async def reopen_finished(self) -> None:
+        """After the commit of all nodes that are reopened together, those below this one first."""
 
     def reopen_abort(self) -> None: ...
 
@@ -101,12 +113,21 @@ class Driver:
         await self.file.discard(offset, length)
 
     async def flush(self) -> None:
-        """Flush this node's own caches; its children are flushed after it (bdrv_co_flush)."""
+        """Write back what this node itself keeps; children are flushed after it (bdrv_co_flush_to_os)."""
+
+    async def flush_to_disk(self) -> None:
+        """After `flush`, if anything was written since the last time (bdrv_co_flush_to_disk)."""
 
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
 
-    # -- drains: told after the users of the node (bdrv_co_drain_begin, bdrv_co_drain_end). Calls nest.
+    def event(self, name: str) -> None:
+        """Something that blkdebug's rules may name has come about on this node."""
+
+    # -- drains: told after the users of the node, if it follows them (bdrv_co_drain_begin,
+    # bdrv_co_drain_end). Calls nest.
+    follows_drains = False
+
     def drained_begin(self) -> None: ...
 
     def drained_end(self) -> None: ...
@@ -128,6 +149,10 @@ class Driver:
         self.node.size_bytes = size_bytes
 
     # -- what others may ask
+    def strong_values(self) -> dict[str, Any]:
+        """Those of `strong_options` that were given, as they belong into a name of the node."""
+        return {name: self.node.options[name] for name in self.strong_options if name in self.node.options}
+
     @property
     def cluster_bytes(self) -> int | None:
         """Allocation unit (BlockDriverInfo.cluster_size); None where QEMU's driver has no such
@@ -149,3 +174,13 @@ class Driver:
     def actual_size_bytes(self) -> int | None:
         """Host bytes used; None if the driver cannot tell."""
         return self.file.node.driver.actual_size_bytes() if "file" in self.node.children else None
+
+
+class _NoDriver(Driver):
+    """Of a node that was closed. All that may still come there is the end of a drained section."""
+
+    def __init__(self) -> None:
+        """Without a node: whatever else is asked of it is a mistake, and fails."""
+
+
+NO_DRIVER = _NoDriver()

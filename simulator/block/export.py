@@ -5,8 +5,6 @@ Source: block/export/export.c and nbd/server.c (nbd_export_create, nbd_export_re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
@@ -16,8 +14,10 @@ from simulator.engine.task import Future
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.messages import ExportInfo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
+    from typing import Any
 
     from simulator.block.graph import Graph
     from simulator.block.nbd_server import NbdConnection, NbdServer
@@ -265,6 +265,7 @@ class Exports:
             async with self._graph.drained(export.node):
                 pass
         await export.backend.remove()
+        export.backend.export = export.info.export = None
         self._outbox.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
         export.deleted.set_result()
 

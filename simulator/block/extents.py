@@ -238,37 +238,36 @@ class ExtentMap:
         starts, ends, values = leaf.starts, leaf.ends, leaf.values
         low = bisect_right(ends, start)
         high = bisect_left(starts, end, low)
-        new_starts: list[int] = []
-        new_ends: list[int] = []
-        new_values: list[Any] = []
-        grown = -sum(ends[low:high]) + sum(starts[low:high])
-        if low < high and starts[low] < start:
-            new_starts.append(starts[low])
-            new_ends.append(start)
-            new_values.append(self.part(values[low], starts[low], start))
-        if value is not None:
-            new_starts.append(start)
-            new_ends.append(end)
-            new_values.append(value)
+        new_starts, new_ends, new_values = [start], [end], [value]
+        if value is None:
+            new_starts, new_ends, new_values = [], [], []
+        # On either side there may be a rest of an extent, or a neighbour. Equal values that touch stay one
+        # extent.
         if low < high and ends[high - 1] > end:
-            new_starts.append(end)
-            new_ends.append(ends[high - 1])
-            new_values.append(self.part(values[high - 1], end, ends[high - 1]))
-        grown += sum(new_ends) - sum(new_starts)
-        self.covered_bytes += grown
-        # The neighbours outside take part in joining, so that equal values that touch stay one extent.
-        if low > 0 and ends[low - 1] == start:
-            low -= 1
-            new_starts.insert(0, starts[low])
-            new_ends.insert(0, ends[low])
-            new_values.insert(0, values[low])
-        if high < len(starts) and starts[high] == end:
-            new_starts.append(starts[high])
-            new_ends.append(ends[high])
-            new_values.append(values[high])
+            rest_end = ends[high - 1]
+            rest = self.part(values[high - 1], end, rest_end)
+            if _same(rest, value):
+                new_ends[0] = rest_end
+            else:
+                new_starts.append(end)
+                new_ends.append(rest_end)
+                new_values.append(rest)
+        elif high < len(starts) and starts[high] == end and _same(values[high], value):
+            new_ends[0] = ends[high]
             high += 1
-        if len(new_starts) > 1:
-            _join(new_starts, new_ends, new_values)
+        if low < high and starts[low] < start:
+            rest_start = starts[low]
+            rest = self.part(values[low], rest_start, start)
+            if _same(rest, value):
+                new_starts[0] = rest_start
+            else:
+                new_starts.insert(0, rest_start)
+                new_ends.insert(0, start)
+                new_values.insert(0, rest)
+        elif low > 0 and ends[low - 1] == start and _same(values[low - 1], value):
+            low -= 1
+            new_starts[0] = starts[low]
+        self.covered_bytes += sum(starts[low:high]) - sum(ends[low:high]) + sum(new_ends) - sum(new_starts)
         starts[low:high] = new_starts
         ends[low:high] = new_ends
         values[low:high] = new_values
@@ -287,13 +286,3 @@ class ExtentMap:
 
 def _same(left: Any, right: Any) -> bool:
     return left is right or (left.__class__ is int and right.__class__ is int and bool(left == right))
-
-
-def _join(starts: list[int], ends: list[int], values: list[Any]) -> None:
-    at = 1
-    while at < len(starts):
-        if ends[at - 1] == starts[at] and _same(values[at - 1], values[at]):
-            ends[at - 1] = ends[at]
-            del starts[at], ends[at], values[at]
-        else:
-            at += 1

@@ -7,11 +7,13 @@ Source: bdrv_refresh_filename, append_strong_runtime_options and bdrv_backing_ov
 from __future__ import annotations
 
 from posixpath import dirname, isabs, join
-from typing import TYPE_CHECKING, Any
 
 from simulator.wire.qdict import in_order
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
 
 _ALWAYS_STRONG = ("driver", "filename")
@@ -26,19 +28,15 @@ def filename(node: Node) -> str:
 
 def needs_options(node: Node) -> bool:
     """Whether the name of the file below would lead to another node than this one."""
-    return any(name in node.options for name in node.driver.strong_options) or backing_overridden(node)
+    return bool(node.driver.strong_values()) or backing_overridden(node)
 
 
 def backing_overridden(node: Node) -> bool:
     """Whether the node's backing file is another one than its image's header names."""
     if not node.driver.supports_backing:
         return False
-    named = header_backing(node)
     backing = node.backing
-    if backing is None:
-        return bool(named)
-    # Without the option it was opened by the header's word.
-    return "backing" in node.options and named != backing.filename
+    return node.auto_backing_file != (backing.filename if backing is not None else "")
 
 
 def header_backing(node: Node) -> str:
@@ -49,7 +47,8 @@ def header_backing(node: Node) -> str:
 def full_backing(node: Node) -> str:
     """The same, from the image's own directory if it is relative (bdrv_get_full_backing_filename)."""
     named = header_backing(node)
-    if isabs(named) or not named:
+    has_protocol = ":" in named.partition("/")[0]
+    if isabs(named) or has_protocol or not named:
         return named
     return join(dirname(node.children["file"].node.driver.filename), named)
 
@@ -57,9 +56,8 @@ def full_backing(node: Node) -> str:
 def full_options(node: Node) -> dict[str, Any]:
     """Options that would open the same node again (BlockDriverState.full_open_options)."""
     driver = node.driver
-    options = {
-        name: node.options[name] for name in (*_ALWAYS_STRONG, *driver.strong_options) if name in node.options
-    }
+    options = {name: node.options[name] for name in _ALWAYS_STRONG if name in node.options}
+    options |= driver.strong_values()
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
     for name, edge in node.children.items():

@@ -5,23 +5,24 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
-from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
-from simulator.block.host import Host
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
-from simulator.block.parent import Parent
 from simulator.block.rules import BlockRules
-from simulator.engine.chance import Chance
-from simulator.engine.scheduler import Scheduler
-from simulator.engine.task import WaitQueue
+from simulator.engine.task import NO_TURN, WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from typing import Any
+
+    from simulator.block.backend import BlockBackend
+    from simulator.block.host import Host
+    from simulator.block.parent import Parent
     from simulator.block.throttle_groups import ThrottleGroup
+    from simulator.engine.chance import Chance
+    from simulator.engine.scheduler import Scheduler
 
 MAX_NODE_NAME = 31  # sizeof(BlockDriverState.node_name) - 1
 
@@ -29,21 +30,25 @@ MAX_NODE_NAME = 31  # sizeof(BlockDriverState.node_name) - 1
 class Drained:
     """``async with graph.drained(node)``: no request is under way on the nodes, and none starts."""
 
-    def __init__(self, graph: Graph, nodes: list[Node]) -> None:
+    __slots__ = ("_graph", "_nodes")
+
+    def __init__(self, graph: Graph, nodes: Collection[Node]) -> None:
         self._graph, self._nodes = graph, nodes
 
-    async def __aenter__(self) -> None:
+    def __aenter__(self) -> Awaitable[None]:
         for node in self._nodes:
             node.drained_begin()
-        await self._graph.wait_drained(self._nodes)
+        return self._graph.wait_drained(self._nodes)
 
-    async def __aexit__(self, *_: object) -> None:
+    def __aexit__(self, *_: object) -> Awaitable[None]:
         for node in self._nodes:
             node.drained_end()
+        return NO_TURN
 
 
 class Graph:
-    """`warnings` collects what QEMU would print on its standard error."""
+    """`warnings` collects what QEMU would print on its standard error. `progress` is called when something
+    came to rest: whoever waits in a drained section looks again."""
 
     def __init__(self, scheduler: Scheduler, host: Host, chance: Chance) -> None:
         self.scheduler = scheduler
@@ -56,6 +61,7 @@ class Graph:
         self._chance = chance
         self._serial = 0
         self._progress = WaitQueue("requests to finish in a drained section")
+        self.progress: Callable[[], None] = self._progress.wake_all
 
     # -- names
     def find(self, name: str) -> Node | None:
@@ -117,7 +123,7 @@ class Graph:
         del self.nodes[node.node_name]
         for edge in list(node.children.values()):
             await self.detach(edge, refresh=False)
-        node.children.clear()
+        node.was_closed()
 
     # -- edges
     def attach(
@@ -130,7 +136,10 @@ class Graph:
         shared: int,
         refresh: bool = True,
     ) -> Edge:
-        """Make `parent` a user of `node`. Raises QmpError on a permission conflict and leaves no edge."""
+        """Make `parent` a user of `node`. Raises QmpError on a permission conflict or if the parent is below
+        the node, and leaves no edge."""
+        if isinstance(parent, Node) and (parent is node or parent.parents):
+            check_no_cycle(parent, name, node)
         edge = Edge(parent, name, role, node, perm, shared)
         if isinstance(parent, Node):
             parent.children[name] = edge
@@ -202,6 +211,9 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
+        if isinstance(edge.parent, Node):
+            # It becomes the newest of its parent's children (bdrv_child_cb_attach).
+            edge.parent.children[edge.name] = edge.parent.children.pop(edge.name)
         if edge.blocker is not None:
             old.op_blockers.remove(edge.blocker)
             node.op_blockers.insert(0, edge.blocker)
@@ -290,7 +302,7 @@ class Graph:
 
     # -- drains
     def drained(self, *nodes: Node) -> Drained:
-        return Drained(self, list(nodes))
+        return Drained(self, nodes)
 
     def drained_all(self) -> Drained:
         """bdrv_drain_all_begin .. end."""
@@ -302,17 +314,20 @@ class Graph:
             while node.drained_busy():
                 await self._progress.wait()
 
-    def progress(self) -> None:
-        """Something came to rest: whoever waits in a drained section looks again."""
-        if len(self._progress):
-            self._progress.wake_all()
-
     # -- operations that a job or a backing relation forbids
     def check_operation(self, node: Node, operation: str) -> None:
         """Raises QmpError if `operation` (BlockOpType in words, such as "drive-del") is blocked on `node`."""
         for reason, allowed in node.op_blockers:
             if operation not in allowed:
                 raise QmpError(f"Node '{node.device_or_node_name}' is busy: {reason}")
+
+
+def check_no_cycle(parent: Node, name: str, node: Node) -> None:
+    """Raises QmpError if `node` cannot be a child of `parent` because it is above it (block.c:3061, 7.2)."""
+    if parent in permissions.topological([node]):
+        raise QmpError(
+            f"Making '{node.node_name}' a {name} child of '{parent.node_name}' would create a cycle"
+        )
 
 
 def well_formed_id(text: str) -> bool:

@@ -3,12 +3,11 @@ hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
 

@@ -14,6 +14,11 @@ from simulator.block.errors import QmpError
 LOCK_PERM_BASE = 100
 LOCK_SHARED_BASE = 200
 
+# Of each set of permissions, the numbers that lock bytes are counted by.
+_NUMBERS = tuple(
+    tuple(number for number, (bit, _) in enumerate(permissions.NAMES) if perm & bit)
+    for perm in range(permissions.ALL + 1)
+)
 
 
 def os_error(number: int, path: str = "") -> OSError:
@@ -43,7 +48,8 @@ class HostFile:
         raise NotImplementedError
 
     def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
-        """Zeroes that stay allocated, or with `unmap` a hole. Grows the file. ENOTSUP: this host cannot."""
+        """Zeroes that stay allocated and grow the file, or with `unmap` a hole, which does not. ENOTSUP: this
+        host cannot."""
         raise NotImplementedError
 
     def discard(self, offset: int, length: int) -> None:
@@ -197,32 +203,30 @@ class ImageLock:
         self._apply(held, unshared, unlock=False)
 
     def _apply(self, perm: int, unshared: int, unlock: bool) -> None:
-        self._held = self._apply_to(LOCK_PERM_BASE, self._held, perm & permissions.ALL, unlock)
-        self._held_unshared = self._apply_to(
-            LOCK_SHARED_BASE, self._held_unshared, unshared & permissions.ALL, unlock
-        )
+        perm, unshared = perm & permissions.ALL, unshared & permissions.ALL
+        if perm != self._held:
+            self._held = self._apply_to(LOCK_PERM_BASE, self._held, perm, unlock)
+        if unshared != self._held_unshared:
+            self._held_unshared = self._apply_to(LOCK_SHARED_BASE, self._held_unshared, unshared, unlock)
 
     def _apply_to(self, base: int, held: int, wanted: int, unlock: bool) -> int:
-        if held == wanted or not (unlock or wanted & ~held):
-            return held
-        for number, (bit, _) in enumerate(permissions.NAMES):
-            if wanted & bit and not held & bit:
-                try:
-                    self.file.lock_byte(base + number)
-                except OSError:
-                    raise QmpError(f"Failed to lock byte {base + number}") from None
-                held |= bit
-            elif unlock and held & bit and not wanted & bit:
-                self.file.unlock_byte(base + number)
-                held &= ~bit
-        return held
+        for number in _NUMBERS[wanted & ~held]:
+            try:
+                self.file.lock_byte(base + number)
+            except OSError:
+                raise QmpError(f"Failed to lock byte {base + number}") from None
+        if not unlock:
+            return held | wanted
+        for number in _NUMBERS[held & ~wanted]:
+            self.file.unlock_byte(base + number)
+        return wanted
 
 
 def check_lock(file: HostFile, perm: int, shared: int) -> None:
     """Raise LockError if another open does not share what `perm` needs, or uses what `shared` lacks."""
-    for number, (bit, name) in enumerate(permissions.NAMES):
-        if perm & bit and file.locked_by_another(LOCK_SHARED_BASE + number):
-            raise LockError(f'Failed to get "{name}" lock', file.path)
-    for number, (bit, name) in enumerate(permissions.NAMES):
-        if not shared & bit and file.locked_by_another(LOCK_PERM_BASE + number):
-            raise LockError(f'Failed to get shared "{name}" lock', file.path)
+    for number in _NUMBERS[perm]:
+        if file.locked_by_another(LOCK_SHARED_BASE + number):
+            raise LockError(f'Failed to get "{permissions.NAMES[number][1]}" lock', file.path)
+    for number in _NUMBERS[permissions.ALL & ~shared]:
+        if file.locked_by_another(LOCK_PERM_BASE + number):
+            raise LockError(f'Failed to get shared "{permissions.NAMES[number][1]}" lock', file.path)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY
-from typing import TYPE_CHECKING
 
 from simulator.block.contents import Contents
 from simulator.block.extents import ExtentMap
 from simulator.block.host import Host, HostFile, os_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -181,9 +181,6 @@ class MemoryFile(HostFile):
         end = offset + length
         if unmap:
             self.discard(offset, length)
-            # Without KEEP_SIZE there is no punching a hole: growing is a truncation.
-            if end > self.size_bytes():
-                self.truncate(end)
             return
         self._allocate(offset, end)
         inode = self._inode

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from errno import EINVAL
 from os import strerror
-from typing import TYPE_CHECKING
 
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ALLOCATED, STATUS_DATA, STATUS_ZERO
 from simulator.block.status import status_above
 from simulator.wire.nbd import constants as nbd
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 

@@ -9,15 +9,16 @@ Whoever has the sockets, or a client in the same process, calls `NbdServer.conne
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import nbd_requests
 from simulator.engine.task import WaitQueue
 from simulator.wire.nbd.messages import ConnectionEnded, ExportOpened, Request, ServerPolicy
 from simulator.wire.nbd.server import ServerConnection
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from simulator.block.export import Exports, NbdExport
     from simulator.engine.scheduler import Scheduler, Timer

@@ -7,14 +7,17 @@ include/block/block_int-common.h, 7.2.
 from __future__ import annotations
 
 from errno import EIO, EPERM
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import filenames
-from simulator.block.driver import MAY_UNMAP, SERIALISING
+from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
+from simulator.block.errors import QmpError
+from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.engine.task import WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from typing import Any
 
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.driver import Driver
@@ -59,6 +62,10 @@ class Edge:
         return self.node.write(offset, payload, flags)
 
     def write_zeroes(self, offset: int, length: int, flags: int = 0) -> Coroutine[Any, Any, None]:
+        # Only on the way down (bdrv_co_pwrite_zeroes): who uses a node through a backend, such as an NBD
+        # client, may unmap whether or not the node was opened with discard=unmap.
+        if not self.node.discard_unmap:
+            flags &= ~MAY_UNMAP
         return self.node.write_zeroes(offset, length, flags)
 
     def discard(self, offset: int, length: int) -> Coroutine[Any, Any, None]:
@@ -66,6 +73,11 @@ class Edge:
 
     def flush(self) -> Coroutine[Any, Any, None]:
         return self.node.flush()
+
+    def event(self, name: str) -> None:
+        """The parent is about to do something with the node that blkdebug's rules may name (BLKDBG_EVENT)."""
+        if self.node.driver.hears_events:
+            self.node.driver.event(name)
 
 
 class Node:
@@ -80,6 +92,8 @@ class Node:
         self.driver: Driver = driver_class(self)
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []  # oldest first
+        # The backing file that the image itself led to, by the name that this had when it was opened.
+        self.auto_backing_file = ""
         self.size_bytes = 0
         self.read_only = False
         # What the permissions below were last made of: see permissions.Held.
@@ -98,11 +112,18 @@ class Node:
         self.requests: list[Request] = []
         self.in_flight = 0
         self.serialising_in_flight = 0
+        self.writes_ended = self._writes_flushed = 0  # write_gen and flushed_gen
         self.quiesce_count = 0
         self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
 
     def __repr__(self) -> str:
         return f"<node {self.node_name} {self.driver.format_name}>"
+
+    def was_closed(self) -> None:
+        """It has no driver any more (bs->drv becomes NULL). Node, driver and edges hold each other: without
+        this, the driver's tables and buffers would stay until somebody looks for garbage."""
+        self.children.clear()
+        self.driver = NO_DRIVER
 
     # -- what it is
     def is_writable(self) -> bool:
@@ -123,7 +144,7 @@ class Node:
         """The node whose content a filter shows (bdrv_filter_bs)."""
         if not self.driver.is_filter:
             return None
-        edge = self.children.get("file") or self.children.get("backing")
+        edge = self.children.get("file") or self.children.get("backing") or self.children.get("image")
         return edge.node if edge is not None else None
 
     @property
@@ -158,11 +179,13 @@ class Node:
         self.quiesce_count += 1
         for edge in self.parents[::-1]:
             edge.parent.drained_begin()
-        self.driver.drained_begin()
+        if self.driver.follows_drains:
+            self.driver.drained_begin()
 
     def drained_end(self) -> None:
         self.quiesce_count -= 1
-        self.driver.drained_end()
+        if self.driver.follows_drains:
+            self.driver.drained_end()
         for edge in self.parents[::-1]:
             edge.parent.drained_end()
 
@@ -192,7 +215,7 @@ class Node:
 
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
-        if self.detect_zeroes != "off" and length and not any(payload):
+        if self.detect_zeroes != "off" and length and payload == bytes(length):
             await self.write_zeroes(
                 offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
             )
@@ -200,20 +223,26 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, flags)
+            if self.driver.hears_events:
+                self.driver.event("pwritev")
             await self.driver.write(offset, payload, flags & ~SERIALISING)
             self._after_write(offset, length)
         finally:
+            if self.driver.hears_events:
+                self.driver.event("pwritev_done")
             self._end(request)
 
     async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
-        if not self.discard_unmap:
-            flags &= ~MAY_UNMAP
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, flags)
+            if self.driver.hears_events:
+                self.driver.event("pwritev_zero")
             await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
             self._after_write(offset, length)
         finally:
+            if self.driver.hears_events:
+                self.driver.event("pwritev_done")
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:
@@ -230,20 +259,32 @@ class Node:
             self._end(request)
 
     async def flush(self) -> None:
-        """This node's caches, then those below its data (bdrv_co_flush). Nothing for a node that was never
-        writable."""
+        """This node's caches, its storage if anything was written to it since the last time, and then what it
+        may write to below (bdrv_co_flush)."""
         self.in_flight += 1
         try:
+            if self.read_only:
+                return
+            if self.driver.hands_flush_on:
+                await self.driver.file.flush()
+                return
+            writes_ended = self.writes_ended
             await self.driver.flush()
+            if self._writes_flushed != writes_ended and not self.cache["no-flush"]:
+                await self.driver.flush_to_disk()
             for edge in list(self.children.values()):
-                if edge.perm & 0b0110 or edge.role & 16:
+                if edge.perm & (WRITE | WRITE_UNCHANGED):
                     await edge.node.flush()
+            self._writes_flushed = writes_ended
         finally:
             self._leave()
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
+        if size_bytes > MAX_LENGTH_BYTES:
+            raise QmpError(f"offset({size_bytes}) exceeds maximum({MAX_LENGTH_BYTES})")
         self.in_flight += 1
+        self.writes_ended += 1
         try:
             await self.driver.truncate(size_bytes, exact, preallocation)
             for bitmap in self.bitmaps:
@@ -272,10 +313,11 @@ class Node:
 
     def _end(self, request: Request) -> None:
         self.requests.remove(request)
+        if request.writes:
+            self.writes_ended += 1
         if request.serialising:
             self.serialising_in_flight -= 1
-        if len(self.request_done):
-            self.request_done.wake_all()
+        self.request_done.wake_all()
         self._leave()
 
     def _leave(self) -> None:

@@ -5,15 +5,16 @@ Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in blo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
-from simulator.block.filenames import full_backing
-from simulator.block.node import Node
+from simulator.block.filenames import full_backing, header_backing
+from simulator.block.node import MAX_LENGTH_BYTES, Node
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
 
 # Options of every node (BlockdevOptions base); all others belong to the driver.
@@ -28,6 +29,10 @@ COMMON = (
     "force-share",
 )
 
+_SUFFIXES = (
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+    "and exabytes, respectively.\n"
+)
 _QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -40,9 +45,11 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
     # shows in the order of nodes, in made-up names, and in which of two errors is told.
     file = await _find_file(graph, node)
     try:
+        _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
     except QmpError:
         if file is not None:
+            await _stop_probing(graph, node, file)
             await graph.release(file)
         raise
     graph.nodes[name] = node
@@ -55,8 +62,10 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
                 await _attach(graph, node, "file", role, file)
             else:
                 await _open_child(graph, node, child_name, role, required)
-        await node.driver.open({key: value for key, value in options.items() if key not in COMMON})
+        await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
         opened = True
+        if file is not None:
+            await _stop_probing(graph, node, file)
         if node.driver.supports_backing:
             await _open_backing(graph, node)
         if not node.children:
@@ -67,11 +76,45 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         if opened:
             await node.driver.close()
         await _undo(graph, node)
+        if file is not None and not opened:
+            await _stop_probing(graph, node, file)
         if isinstance(error, OSError):
             raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
         raise
     node.references -= 1
     return node
+
+
+def no_size(option: str) -> QmpError:
+    """An option's value is no size (parse_option_size, util/qemu-option.c:145)."""
+    refusal = QmpError(f"Parameter '{option}' expects a non-negative number below 2^64")
+    refusal.hint = _SUFFIXES
+    return refusal
+
+
+async def _stop_probing(graph: Graph, node: Node, file: Node) -> None:
+    """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
+    (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
+    if any(edge.parent is not node for edge in file.parents):
+        for _ in range(2):
+            async with graph.drained(file):
+                pass
+
+
+async def _open_driver(node: Node, options: dict[str, Any]) -> None:
+    driver = node.driver
+    for name in driver.size_options:
+        if (options.get(name) or 0) < 0:
+            raise no_size(name)
+    await driver.open(options)
+    if node.options.get("cache") == {}:
+        # Of any other object QEMU takes the members.
+        await driver.close()
+        words = "protocol '{}' doesn't" if driver.is_protocol else "format '{}' does not"
+        raise QmpError(f"Block {words.format(driver.format_name)} support the option 'cache'")
+    if node.size_bytes > MAX_LENGTH_BYTES:
+        await driver.close()
+        raise QmpError("Could not refresh total sector count: File too large")
 
 
 def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
@@ -87,6 +130,14 @@ def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
         "direct": cache.get("direct", False),
         "no-flush": cache.get("no-flush", False),
     }
+
+
+def _check_common(node: Node, options: dict[str, Any]) -> None:
+    """bdrv_open_common, block.c:1856. Raises QmpError."""
+    if node.force_share and not node.read_only:
+        raise QmpError("force-share=on can only be used with read-only images")
+    if node.driver.is_protocol and options.get("filename") == "":
+        raise QmpError(f"The '{node.driver.format_name}' block driver requires a file name")
     if node.detect_zeroes == "unmap" and not node.discard_unmap:
         raise QmpError(
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
@@ -105,11 +156,6 @@ async def _open_child(graph: Graph, node: Node, name: str, role: int, required: 
         if required:
             raise QmpError(f'A block device must be specified for "{name}"')
         return
-    await attach_child(graph, node, name, role, given)
-
-
-async def attach_child(graph: Graph, node: Node, name: str, role: int, given: str | dict[str, Any]) -> None:
-    """Attach a child given as a reference (node name) or as options of its own. Raises QmpError."""
     await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
 
 
@@ -160,17 +206,20 @@ async def _open_backing(graph: Graph, node: Node) -> None:
     """The `backing` option: null is none, a reference or options are that; left out, what the image's
     header names."""
     given = node.options.get("backing", _FROM_HEADER)
-    if given is _FROM_HEADER:
+    node.auto_backing_file = header_backing(node)
+    from_header = given is _FROM_HEADER
+    if from_header:
         given = await _backing_from_header(graph, node)
     if given is None:
         return
     try:
-        await attach_child(graph, node, "backing", permissions.COW, given)
+        backing = await _find_or_open(graph, node, permissions.COW, given)
     except QmpError as error:
-        if isinstance(given, str):
-            raise
         raise error.prefixed("Could not open backing file: ") from None
+    await _attach(graph, node, "backing", permissions.COW, backing)
     block_as_backing(node)
+    if from_header:
+        node.auto_backing_file = node.children["backing"].node.filename
 
 
 _FROM_HEADER = object()
@@ -181,8 +230,20 @@ async def _backing_from_header(graph: Graph, node: Node) -> dict[str, Any] | Non
     if not filename:
         return None
     image_format: str | None = getattr(node.driver, "backing_format", None)
-    protocol = {"driver": "file", "filename": filename}
+    protocol = {"driver": "file", "filename": path_of(filename)}
     return {"driver": image_format or probe(graph, filename), "file": protocol}
+
+
+def path_of(filename: str) -> str:
+    """A file's path from a name that may begin with the protocol, as an image's header, a drive or a target
+    may have it; the option `filename` of a node may not (bdrv_find_protocol, raw_parse_filename). Raises
+    QmpError."""
+    protocol, colon, path = filename.partition(":")
+    if not colon or "/" in protocol:
+        return filename
+    if protocol != "file":
+        raise QmpError(f"Unknown protocol '{protocol}'")
+    return path
 
 
 def probe(graph: Graph, filename: str) -> str:

@@ -5,12 +5,12 @@ Source: block.c:2200-2830, 7.2 (bdrv_a_allow_b, bdrv_node_refresh_perm, bdrv_def
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simulator.block.node import Edge, Node
 
     # (permissions, shared, read_only, auto_read_only, whether it has parents), as Node.held
@@ -41,21 +41,11 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
     if role & FILTERED:
         return perm, shared
     if role & COW:
-        return _for_cow(perm, shared)
-    return _for_storage(node, role, perm, shared)
-
-
-def _for_cow(perm: int, shared: int) -> tuple[int, int]:
-    kept = WRITE | RESIZE if shared & WRITE else 0
-    return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED
-
-
-def _for_storage(node: Node, role: int, perm: int, shared: int) -> tuple[int, int]:
+        kept = WRITE | RESIZE if shared & WRITE else 0
+        return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
-        if not node.read_only:
-            perm |= WRITE | RESIZE
-        perm |= CONSISTENT_READ
+        perm |= CONSISTENT_READ if node.read_only else CONSISTENT_READ | WRITE | RESIZE
         shared &= ~(WRITE | RESIZE)
     if role & DATA:
         shared &= ~RESIZE
@@ -79,33 +69,33 @@ def topological(roots: Iterable[Node]) -> list[Node]:
     """All nodes below `roots` and themselves, every parent before its children."""
     order: list[Node] = []
     seen: set[Node] = set()  # only asked whether it holds a node, never walked
-
-    def visit(node: Node) -> None:
-        seen.add(node)
-        for edge in node.children.values():
-            child = edge.node
-            if child in seen:
-                continue
-            if child.children:
-                visit(child)
-            else:
-                seen.add(child)
-                order.append(child)
-        order.append(node)
-
     for root in roots:
         if root not in seen:
-            visit(root)
+            _visit(root, seen, order)
     order.reverse()
     return order
+
+
+def _visit(node: Node, seen: set[Node], order: list[Node]) -> None:
+    """Add what is below `node`, and it itself, children first."""
+    seen.add(node)
+    for edge in node.children.values():
+        if edge.node not in seen:
+            _visit(edge.node, seen, order)
+    order.append(node)
 
 
 def refresh_below_users(node: Node) -> None:
     """`refresh` after a user of `node` has come, gone, or changed what it asks: nothing needs to be done if
     what all of them ask together is what it was."""
-    perm, shared = cumulative(node)
-    if perm & ~shared or node.held != _held(node, perm, shared):
-        refresh([node])
+    if _is_asked_anew(node):
+        walk = _Walk()
+        try:
+            walk.down([node])
+        except QmpError:
+            walk.undo()
+            raise
+        walk.commit()
 
 
 def refresh(roots: list[Node]) -> None:
@@ -115,94 +105,95 @@ def refresh(roots: list[Node]) -> None:
     Below the roots and their children, which may have come to new parents, nodes are looked at only where
     what is asked of them has changed: otherwise nothing can come of it.
     """
-    before: list[tuple[Edge, int, int]] = []
-    changed: list[tuple[Node, Held]] = []
+    walk = _Walk()
     try:
         if len(roots) == 1:
-            _refresh_down(_refresh_node(roots[0], True, before, changed), before, changed)
+            walk.down(walk.look_at(roots[0], is_root=True))
         else:
             children = [edge.node for root in roots for edge in root.children.values()]
-            _refresh_in_order([*roots, *children], roots, before, changed)
+            walk.in_order([*roots, *children], roots)
     except QmpError:
-        for edge, perm, shared in reversed(before):
-            edge.perm, edge.shared = perm, shared
-        for node, _ in reversed(changed):
-            node.driver.abort_permissions()
+        walk.undo()
         raise
-    for node, held in changed:
-        node.driver.commit_permissions()
-        node.held = held
-
-
-def _refresh_down(
-    due: list[Node], before: list[tuple[Edge, int, int]], changed: list[tuple[Node, Held]]
-) -> None:
-    """While one node alone is due, nothing else can change what is asked of it, and the graph need not be
-    walked to find out which comes first."""
-    while due:
-        if len(due) > 1:
-            due = [node for node in due if _is_asked_anew(node)]
-        if len(due) > 1:
-            _refresh_in_order(due, [], before, changed)
-            return
-        if due:
-            due = _refresh_node(due[0], False, before, changed)
+    walk.commit()
 
 
 def _is_asked_anew(node: Node) -> bool:
     perm, shared = cumulative(node)
-    return bool(perm & ~shared) or node.held != _held(node, perm, shared)
+    return bool(perm & ~shared) or node.held != (
+        perm, shared, node.read_only, node.auto_read_only, bool(node.parents)
+    )  # fmt: skip
 
 
-def _held(node: Node, perm: int, shared: int) -> Held:
-    return perm, shared, node.read_only, node.auto_read_only, bool(node.parents)
+class _Walk:
+    """One recomputation: what it has changed so far, to be committed or undone."""
 
+    __slots__ = ("_before", "_changed")
 
-def _refresh_in_order(
-    nodes: list[Node],
-    roots: list[Node],
-    before: list[tuple[Edge, int, int]],
-    changed: list[tuple[Node, Held]],
-) -> None:
-    """Each of `nodes`, and what becomes due below them, after all that could change what is asked of it."""
-    due = set(nodes)  # only asked whether it holds a node, never walked
-    for node in topological(nodes):
-        if node in due:
-            due.update(_refresh_node(node, node in roots, before, changed))
+    def __init__(self) -> None:
+        self._before: list[tuple[Edge, int, int]] = []
+        self._changed: list[tuple[Node, Held]] = []
 
+    def commit(self) -> None:
+        for node, held in self._changed:
+            node.driver.commit_permissions()
+            node.held = held
 
-def _refresh_node(
-    node: Node, is_root: bool, before: list[tuple[Edge, int, int]], changed: list[tuple[Node, Held]]
-) -> list[Node]:
-    """The children that are to be looked at next: of a root all, else those of which something new is
-    asked."""
-    perm, shared = cumulative(node)
-    if perm & ~shared:
-        _check_parents(node)
-    read_only, driver = node.read_only, node.driver
-    if read_only and perm & (WRITE | WRITE_UNCHANGED):
-        raise QmpError("Block node is read-only")
-    wanted = (perm, shared, read_only, node.auto_read_only, bool(node.parents))
-    if node.held == wanted:
-        if not is_root:
+    def undo(self) -> None:
+        for edge, perm, shared in reversed(self._before):
+            edge.perm, edge.shared = perm, shared
+        for node, _ in reversed(self._changed):
+            node.driver.abort_permissions()
+
+    def down(self, due: list[Node]) -> None:
+        """While one node alone is due, nothing else can change what is asked of it, and the graph need not be
+        walked to find out which comes first."""
+        while due:
+            if len(due) > 1:
+                due = [node for node in due if _is_asked_anew(node)]
+            if len(due) > 1:
+                self.in_order(due, [])
+                return
+            if due:
+                due = self.look_at(due[0])
+
+    def in_order(self, nodes: list[Node], roots: list[Node]) -> None:
+        """Each of `nodes`, and what becomes due below them, after all that could change what is asked of
+        it."""
+        due = set(nodes)  # only asked whether it holds a node, never walked
+        for node in topological(nodes):
+            if node in due:
+                due.update(self.look_at(node, node in roots))
+
+    def look_at(self, node: Node, is_root: bool = False) -> list[Node]:
+        """The children that are to be looked at next: of a root all, else those of which something new is
+        asked."""
+        perm, shared = cumulative(node)
+        if perm & ~shared:
+            _check_parents(node)
+        read_only, driver = node.read_only, node.driver
+        if read_only and perm & (WRITE | WRITE_UNCHANGED):
+            raise QmpError("Block node is read-only")
+        wanted = (perm, shared, read_only, node.auto_read_only, bool(node.parents))
+        if node.held != wanted:
+            # Only what is new is asked of the driver, which may have to go to the host for it.
+            self._changed.append((node, wanted))
+            driver.check_permissions(perm, shared)
+        elif not is_root:
             return []
-    else:
-        # Only what is new is asked of the driver, which may have to go to the host for it.
-        changed.append((node, wanted))
-        driver.check_permissions(perm, shared)
-    due: list[Node] = []
-    for edge in node.children.values():
-        child = edge.node
-        child_perm, child_shared = driver.child_permissions(edge.name, edge.role, perm, shared)
-        if child.force_share:
-            child_shared = ALL
-        if child_perm != edge.perm or child_shared != edge.shared:
-            before.append((edge, edge.perm, edge.shared))
-            edge.perm, edge.shared = child_perm, child_shared
-            due.append(child)
-        elif is_root or child.held is None:
-            due.append(child)
-    return due
+        due: list[Node] = []
+        for edge in node.children.values():
+            child = edge.node
+            child_perm, child_shared = driver.child_permissions(edge.name, edge.role, perm, shared)
+            if child.force_share:
+                child_shared = ALL
+            if child_perm != edge.perm or child_shared != edge.shared:
+                self._before.append((edge, edge.perm, edge.shared))
+                edge.perm, edge.shared = child_perm, child_shared
+                due.append(child)
+            elif is_root or child.held is None:
+                due.append(child)
+        return due
 
 
 def _check_parents(node: Node) -> None:

@@ -6,16 +6,17 @@ Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
+from simulator.block.graph import check_no_cycle
 from simulator.block.opening import COMMON, block_as_backing, inherited
 from simulator.wire.qdict import in_order
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.block.graph import Graph
     from simulator.block.node import Edge, Node
@@ -65,6 +66,23 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
         tops.append(node)
     async with graph.drained(*permissions.topological(tops)):
         await _reopen_queue(graph, queue)
+
+
+async def make_read_only(graph: Graph, node: Node) -> None:
+    """The node, and the children that were described within it, keep all other options
+    (bdrv_reopen_set_read_only). Raises QmpError, and nothing has changed then."""
+    queue: list[_Entry] = []
+    given = {"read-only": True}
+    options = _without_children(node, node.options) | given
+    explicit = _without_children(node, node.explicit_options) | given
+    _enqueue(queue, node, options, explicit, keeps=True)
+    async with graph.drained(*permissions.topological([node])):
+        await _reopen_queue(graph, queue)
+
+
+def _without_children(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Children stay what they have become, whatever the node was once opened with."""
+    return {name: value for name, value in options.items() if name != "backing" and name not in node.children}
 
 
 def _enqueue(
@@ -145,6 +163,8 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
         raise
     for entry in reversed(queue):
         entry.node.driver.reopen_commit()
+    for entry in reversed(queue):
+        await entry.node.driver.reopen_finished()
     for node in let_go:
         node.references -= 1
         await graph.release(node)
@@ -167,7 +187,8 @@ async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], 
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
         )
     _check_resets(node, options)
-    await driver.reopen_prepare({key: value for key, value in options.items() if key not in COMMON})
+    own = {key: value for key, value in options.items() if key not in COMMON}
+    await driver.reopen_prepare(own, options.get("read-only", False))
     entry.prepared = True
     has_backing = node.backing is not None or header_backing(node)
     if driver.supports_backing and entry.backing_missing and has_backing:
@@ -228,8 +249,7 @@ def _replace_child(
     new = None
     if given is not None:
         new = graph.lookup("", given)
-        if node in permissions.topological([new]):
-            raise QmpError(f"Making '{given}' a {name} child of '{node.node_name}' would create a cycle")
+        check_no_cycle(node, name, new)
     if old is new or (old is not None and _without_implicit(old) is new):
         return
     if old is not None and old.implicit:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
     from simulator.block.node import Node

@@ -5,8 +5,6 @@ Source: bdrv_co_block_status and bdrv_co_common_block_status_above in block/io.c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simulator.block.driver import (
     STATUS_ALLOCATED,
     STATUS_DATA,
@@ -17,6 +15,7 @@ from simulator.block.driver import (
     STATUS_ZERO,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.node import Node
 

@@ -7,12 +7,15 @@ that a seed gives the same times everywhere.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
+from simulator.qapi.integers import UINT64_MAX
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.engine.scheduler import Scheduler, Timer
 
 _NS = 1_000_000_000
@@ -100,6 +103,9 @@ class ThrottleGroup:
             if key.startswith("x-"):
                 if value < 0:
                     raise QmpError("Property values cannot be negative")
+                if key.endswith("-max-length") and value > _UINT_MAX:
+                    # In these words.
+                    raise QmpError(f"{key} value must be in therange [0, {_UINT_MAX}]")
                 self._set(key[2:], value)
         for key, value in properties.get("limits", {}).items():
             self._set(key, value)
@@ -112,15 +118,15 @@ class ThrottleGroup:
     # -- limits
     def _set(self, key: str, value: int) -> None:
         if key == "iops-size":
-            self._operation_bytes = value
+            self._operation_bytes = value & UINT64_MAX
         elif key.endswith("-max-length"):
             if value > _UINT_MAX:
                 raise QmpError(f"{key} value must be in the range [0, {_UINT_MAX}]")
-            self._buckets[key.removesuffix("-max-length")].burst_s = value
+            self._buckets[key.removesuffix("-max-length")].burst_s = value & _UINT_MAX
         elif key.endswith("-max"):
-            self._buckets[key.removesuffix("-max")].most = value
+            self._buckets[key.removesuffix("-max")].most = value & UINT64_MAX
         else:
-            self._buckets[key].average = value
+            self._buckets[key].average = value & UINT64_MAX
 
     def _check(self) -> None:
         """throttle_is_valid. Raises QmpError."""

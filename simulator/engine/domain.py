@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from simulator.engine.task import Future
 
-from simulator.engine.chance import Chance
-from simulator.engine.scheduler import Scheduler, Timer
-from simulator.engine.task import Future, Task
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
+
+    from simulator.engine.chance import Chance
+    from simulator.engine.scheduler import Scheduler, Timer
+    from simulator.engine.task import Task
 
 # Ended tasks are forgotten when this many have come since the last look.
 _SWEEP = 256
@@ -39,11 +43,11 @@ class Domain:
     def enter(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         return self._keep(self._shared.enter(coroutine, name))
 
-    def make_ready(self, task: Task) -> None:
-        self._shared.make_ready(task)
-
     def has_ready(self) -> bool:
         return self._shared.has_ready()
+
+    def turns(self, most: int) -> Awaitable[None]:
+        return self._shared.turns(most)
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         timer = self._shared.call_at(when_ns, callback)

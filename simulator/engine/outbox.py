@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-# (name, data, virtual time in nanoseconds)
-Event = tuple[str, dict[str, Any], int]
+    from simulator.engine.scheduler import Scheduler
+
+    # (name, data, virtual time in nanoseconds)
+    Event = tuple[str, dict[str, Any], int]
 
 
 class Outbox:
     """Events in the order they were raised."""
 
-    __slots__ = ("_now_ns", "events", "on_event")
+    __slots__ = ("_clock", "events", "on_event")
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
-        self._now_ns = now_ns
+    def __init__(self, clock: Scheduler) -> None:
+        self._clock = clock
         self.events: list[Event] = []
         self.on_event: Callable[[], None] | None = None
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
-        self.events.append((name, data, self._now_ns()))
+        self.events.append((name, data, self._clock.now_ns))
         if self.on_event is not None:
             self.on_event()
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
-from typing import Any
 
-from simulator.engine.chance import Chance
-from simulator.engine.task import Future, Task
+from simulator.engine.task import NO_TURN, Future, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from typing import Any
+
+    from simulator.engine.chance import Chance
 
 
 class Stuck(Exception):
@@ -28,17 +32,37 @@ class Timer:
         self.callback = None
 
 
+class _TurnsOfOthers:
+    """Of `most` turns, as many as others can use."""
+
+    __slots__ = ("_most", "_ready")
+
+    def __init__(self, ready: deque[Task], most: int) -> None:
+        self._ready, self._most = ready, most
+
+    def __await__(self) -> Generator[None, None, None]:
+        for _ in range(self._most):
+            if not self._ready:
+                return
+            yield None
+
+
 class Scheduler:
     """Tasks run one at a time. Without `chance` the one that became ready first runs first; with it, the
-    next one is drawn, so that a seed is an interleaving. Time moves only when no task is ready."""
+    next one is drawn, so that a seed is an interleaving. Time moves only when no task is ready.
 
-    __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "now_ns")
+    `make_ready(task)` is called by futures; a task is in the line at most once because it waits for one thing
+    at a time.
+    """
+
+    __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "make_ready", "now_ns")
 
     def __init__(self, chance: Chance | None = None) -> None:
         self.chance = chance
         self.now_ns = 0
         self.failed: list[Task] = []
         self._ready: deque[Task] = deque()
+        self.make_ready: Callable[[Task], None] = self._ready.append
         self._timers: list[tuple[int, int, Timer]] = []
         self._serial = 0
 
@@ -54,13 +78,14 @@ class Scheduler:
         task.step()
         return task
 
-    def make_ready(self, task: Task) -> None:
-        """Called by futures; a task is in the line at most once because it waits for one thing at a time."""
-        self._ready.append(task)
-
     def has_ready(self) -> bool:
         """Whether any task could run now, besides the one that asks."""
         return bool(self._ready)
+
+    def turns(self, most: int) -> Awaitable[None]:
+        """``await scheduler.turns(n)``: let the others run, until none of them is ready or it has been the
+        asker's turn n times."""
+        return _TurnsOfOthers(self._ready, most) if self._ready else NO_TURN
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""
@@ -87,9 +112,7 @@ class Scheduler:
         while ready:
             if chance is not None and len(ready) > 1:
                 ready.rotate(-chance.below(len(ready)))
-            task = ready.popleft()
-            if not task.done():
-                task.step()
+            ready.popleft().step()
             if self.failed:
                 self._raise_failed()
 

@@ -7,14 +7,14 @@ places.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+    from typing import Any, TypeVar
+
     from simulator.engine.scheduler import Scheduler
 
-
-T = TypeVar("T")
+    T = TypeVar("T")
 
 
 class Killed(BaseException):
@@ -45,20 +45,18 @@ class Future:
         return self._value
 
     def set_result(self, value: Any = None) -> None:
-        self._finish(value, None)
-
-    def set_exception(self, error: BaseException) -> None:
-        self._finish(None, error)
-
-    def _finish(self, value: Any, error: BaseException | None) -> None:
         if self._done:
             raise AssertionError(f"{self.what or 'future'}: finished twice")
-        self._done, self._value, self._error = True, value, error
+        self._done, self._value = True, value
         waiters = self.waiters
         if waiters:
             self.waiters = []
             for task in waiters:
                 task.scheduler.make_ready(task)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self.set_result()
 
     def __await__(self) -> Generator[Future, None, Any]:
         if not self._done:
@@ -66,21 +64,26 @@ class Future:
         return self.result()
 
 
-class _Interleave:
-    """Awaited: go to the end of the line."""
+class _Turns(tuple[None, ...]):
+    """Awaited: go to the end of the line, once for each item. It is a tuple because the iterator of one gives
+    up control without a frame of Python's."""
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[None, None, None]:
-        yield None
+    if TYPE_CHECKING:
+
+        def __await__(self) -> Generator[None, None, None]: ...
+    else:
+        __await__ = tuple.__iter__
 
 
-_INTERLEAVE = _Interleave()
+_ONE_TURN = _Turns((None,))
+NO_TURN = _Turns()  # for what must be awaited and never waits
 
 
-def interleave() -> _Interleave:
+def interleave() -> _Turns:
     """``await interleave()``: another task may run here."""
-    return _INTERLEAVE
+    return _ONE_TURN
 
 
 class Task(Future):
@@ -89,14 +92,20 @@ class Task(Future):
     __slots__ = ("coroutine", "name", "scheduler", "waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], name: str, scheduler: Scheduler) -> None:
-        super().__init__(name)
+        # What Future.__init__ does, without another call: every request makes tasks.
+        self.what = name
+        self._done = False
+        self._value = self._error = None
+        self.waiters = []
         self.coroutine = coroutine
         self.name = name
         self.scheduler = scheduler
         self.waits_for: Future | None = None
 
     def step(self) -> None:
-        """Run until the coroutine gives up control or ends."""
+        """Run until the coroutine gives up control or ends; nothing if it was killed meanwhile."""
+        if self._done:
+            return
         self.waits_for = None
         try:
             awaited = self.coroutine.send(None)
@@ -155,32 +164,34 @@ class WaitQueue:
             raise
 
     def wake_all(self) -> None:
-        sleepers, self._sleepers = self._sleepers, []
-        for future in sleepers:
-            future.set_result()
+        sleepers = self._sleepers
+        if sleepers:
+            self._sleepers = []
+            for future in sleepers:
+                future.set_result()
 
     def wake_one(self) -> None:
         if self._sleepers:
             self._sleepers.pop(0).set_result()
 
 
-class Lock:
+class Lock(WaitQueue):
     """Mutual exclusion between tasks, first come first served (QEMU's CoMutex)."""
 
-    __slots__ = ("_held", "_queue")
+    __slots__ = ("_held",)
 
     def __init__(self, what: str) -> None:
+        super().__init__(what)
         self._held = False
-        self._queue = WaitQueue(what)
 
     async def __aenter__(self) -> None:
         while self._held:
-            await self._queue.wait()
+            await self.wait()
         self._held = True
 
     async def __aexit__(self, *_: object) -> None:
         self._held = False
-        self._queue.wake_one()
+        self.wake_one()
 
 
 def finish_now(coroutine: Coroutine[Any, Any, T]) -> T:

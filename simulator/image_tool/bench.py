@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
@@ -13,12 +11,14 @@ from simulator.block.opening import probe
 from simulator.engine.chance import Chance
 from simulator.engine.scheduler import Scheduler
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from typing import Any, TypeVar
 
     from simulator.block.node import Node
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 _PROBED_RAW = (
     "WARNING: Image format was not specified for '{path}' and probing guessed raw.\n"

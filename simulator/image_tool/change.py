@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import strerror
-from typing import TYPE_CHECKING
 
 from simulator.block.bitmap import DirtyBitmap, default_granularity, find_bitmap
 from simulator.block.drivers import qcow2_bitmaps
@@ -12,6 +11,7 @@ from simulator.block.errors import QmpError
 from simulator.image_tool.bench import ToolError
 from simulator.image_tool.options import UsageError, parse, size_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.node import Node
     from simulator.image_tool.bench import Bench

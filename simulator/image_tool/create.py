@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from posixpath import dirname, isabs, join
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
@@ -13,7 +12,10 @@ from simulator.block.errors import QmpError
 from simulator.image_tool.bench import ToolError, described
 from simulator.image_tool.options import UsageError, image_options, parse, size_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.image_tool.bench import Bench
 
 QCOW2_OPTIONS = (

@@ -6,7 +6,6 @@ from json import dumps
 from math import frexp
 from os import strerror
 from posixpath import dirname, isabs, join
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.driver import STATUS_ALLOCATED, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_RAW, STATUS_ZERO
 from simulator.block.drivers import qcow2_check
@@ -16,7 +15,10 @@ from simulator.block.status import status_of
 from simulator.image_tool.bench import ToolError
 from simulator.image_tool.options import UsageError, parse, size_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
     from simulator.image_tool.bench import Bench
     from simulator.image_tool.options import Arguments

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import strerror
-from typing import TYPE_CHECKING
 
 from simulator.block.driver import STATUS_ALLOCATED, STATUS_ZERO
 from simulator.block.errors import QmpError
@@ -12,6 +11,7 @@ from simulator.image_tool.bench import ToolError, described
 from simulator.image_tool.create import QCOW2_OPTIONS, RAW_OPTIONS, write_image
 from simulator.image_tool.options import UsageError, image_options, parse
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.backend import BlockBackend
     from simulator.block.node import Node

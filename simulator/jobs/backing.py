@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simulator.block import permissions
 from simulator.block.errors import QmpError
 from simulator.block.opening import block_as_backing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.graph import Graph
     from simulator.block.node import Node

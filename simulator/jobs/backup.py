@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from errno import ECANCELED
 from os import strerror
-from typing import TYPE_CHECKING, cast
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
 from simulator.jobs.block_job import BlockJob
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.block_copy import BlockCopyState
     from simulator.block.copy_call import BlockCopyCall
@@ -175,7 +175,8 @@ class BackupJob(BlockJob):
 
 
 def _copying_of(cbw: Node) -> BlockCopyState:
-    return cast("CopyBeforeWrite", cbw.driver).copy_state
+    filter_driver: CopyBeforeWrite = cbw.driver  # type: ignore[assignment]
+    return filter_driver.copy_state
 
 
 async def _drop(cbw: Node) -> None:

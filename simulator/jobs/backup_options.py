@@ -5,12 +5,13 @@ Source: do_backup_common, blockdev.c:2795, 7.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.bitmap import find_bitmap
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.node import Node
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from errno import ENOSPC
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.jobs.job import Job
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Edge, Node
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn

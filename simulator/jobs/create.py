@@ -3,13 +3,14 @@ events."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.jobs.creators import CREATABLE, create
 from simulator.jobs.job import Job
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn
 

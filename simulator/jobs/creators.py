@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.block.node import Node
 

@@ -5,13 +5,13 @@ Source: block/monitor/bitmap-qmp-cmds.c, 7.2. All raise QmpError.
 
 from __future__ import annotations
 
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.bitmap import DirtyBitmap, default_granularity, find_bitmap
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.extents import ExtentMap
     from simulator.block.graph import Graph
 
@@ -110,4 +110,6 @@ def _merge_one(
 
 def digest(bitmap: DirtyBitmap) -> str:
     """x-debug-block-dirty-bitmap-sha256: over the bits in 64 bit words, at least one (hbitmap_sha256)."""
+    from hashlib import sha256  # loads all of OpenSSL, which takes longer than to start
+
     return sha256(bitmap.serialise(0, bitmap.size_bytes).ljust(8, b"\0")).hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from errno import ECANCELED, EIO
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.block.parent import Parent
@@ -17,8 +16,10 @@ from simulator.engine.task import Future
 from simulator.jobs.progress import Progress
 from simulator.jobs.status import COMPLETED, READY, check_transition, check_verb
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.engine.scheduler import Timer
     from simulator.engine.task import Task

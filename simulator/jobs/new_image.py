@@ -3,13 +3,15 @@ block.c:6919, 7.2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from simulator.block.drivers import is_known
 from simulator.block.errors import QmpError
-from simulator.block.opening import probe
+from simulator.block.opening import path_of, probe
 from simulator.jobs.creators import create
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.block.node import Node
 
@@ -35,6 +37,8 @@ async def create_image(
     graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None
 ) -> None:
     """Write an empty image of that size over whatever `filename` was. Raises QmpError."""
+    if image_format not in _FORMATS and is_known(image_format):
+        raise QmpError(f"Format driver '{image_format}' does not support image creation")
     if image_format not in _FORMATS:
         # As a QEMU says that was built without the format.
         raise QmpError(f"Unknown file format '{image_format}'")
@@ -46,6 +50,7 @@ async def create_image(
         if backing.filename == filename:
             raise QmpError("Error: Trying to create an image with the same filename as the backing file")
         described = {"backing-file": backing.filename, "backing-fmt": backing.driver.format_name}
+    filename = path_of(filename)
     whole_size = size_bytes if image_format == "raw" else 0
     await create(graph, "file", {"filename": filename, "size": whole_size})
     if image_format == "raw":
@@ -57,6 +62,7 @@ async def create_image(
 def describe_image(graph: Graph, filename: str, image_format: str | None, like: Node) -> dict[str, Any]:
     """Options that open an image by file name, cached as the node it stands in for. Raises QmpError if
     there is none."""
+    filename = path_of(filename)
     cache = {key: like.cache[key] for key in ("direct", "no-flush")}
     return {
         "driver": image_format if image_format is not None else probe(graph, filename),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 from simulator.engine.task import WaitQueue
 from simulator.jobs.txn import JobTxn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.block.graph import Graph
     from simulator.engine.outbox import Outbox
@@ -22,22 +22,20 @@ if TYPE_CHECKING:
 
 class Jobs:
     """`by_age` newest first, as query-jobs lists them. `changed` is woken whenever a job changes or goes
-    idle."""
+    idle. `ending` counts the jobs that are being brought to their end."""
 
-    __slots__ = ("_ending", "_exits", "by_age", "changed", "graph", "outbox", "rules", "scheduler")
+    __slots__ = ("_exits", "by_age", "changed", "emit", "ending", "graph", "outbox", "rules", "scheduler")
 
     def __init__(self, graph: Graph, outbox: Outbox, rules: JobRules) -> None:
         self.graph = graph
         self.outbox = outbox
+        self.emit: Callable[[str, dict[str, Any]], None] = outbox.emit
         self.scheduler: Scheduler = graph.scheduler
         self.rules = rules
         self.by_age: list[Job] = []
         self.changed = WaitQueue("a job to get on")
         self._exits: list[Job] = []
-        self._ending = 0
-
-    def emit(self, name: str, data: dict[str, Any]) -> None:
-        self.outbox.emit(name, data)
+        self.ending = 0
 
     def add(self, job_id: str | None, make: Callable[[str, JobTxn], Job], txn: JobTxn | None = None) -> Job:
         """Make a job by `make(id, txn)` and list it as created (job_create). Raises QmpError on a bad or
@@ -72,18 +70,18 @@ class Jobs:
             self.scheduler.enter(self._end(job), f"end of job '{job.id}'")
 
     async def _end(self, job: Job) -> None:
-        self._ending += 1
+        self.ending += 1
         try:
             await job.exit()
         finally:
-            self._ending -= 1
+            self.ending -= 1
             self.changed.wake_all()
 
     async def main_loop_free(self) -> None:
         """Until no job is being brought to its end. QEMU does that within one turn of its main loop,
         polling for what it needs, so no command ever meets a job half finalized: wait for this before
         running one."""
-        while self._ending:
+        while self.ending:
             await self.changed.wait()
 
     def find(self, job_id: str) -> Job | None:
@@ -101,7 +99,7 @@ class Jobs:
 
     def block_jobs(self) -> list[BlockJob]:
         """Newest first."""
-        return [cast("BlockJob", job) for job in self.by_age if job.is_block_job]
+        return [job for job in self.by_age if job.is_block_job]  # type: ignore[misc]
 
     def get_block_job(self, job_id: str) -> BlockJob:
         """For the block-job-* commands. Raises QmpError."""

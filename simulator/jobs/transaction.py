@@ -6,13 +6,14 @@ blockdev-snapshot is a transaction of one action.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.jobs.actions import ACTIONS
 from simulator.jobs.txn import JobTxn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.jobs.actions.action import Action
     from simulator.jobs.registry import Jobs
 

@@ -5,8 +5,7 @@ A job that belongs to no group has a JobTxn of its own, so that there is one way
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.jobs.job import Job
 

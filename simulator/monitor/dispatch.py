@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import recorded
 from simulator.qapi.errors import ArgumentError
+from simulator.qapi.schema import UnknownCommand
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.machine import Machine
     from simulator.wire.qmp import Request
 
-Handler = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, Any]]
+    Handler = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, Any]]
 
 # One family of commands a file in commands/; imported when the first command comes, not at start.
 _FAMILIES = (
@@ -44,18 +47,22 @@ def handlers() -> dict[str, Handler]:
 
 async def run_command(machine: Machine, request: Request) -> Any:
     """The value of `return`. Raises QmpError for everything that a client sees as an error."""
-    name = request.command
-    schema = machine.schema
-    if schema.command(name) is None:
-        raise QmpError(f"The command {name} has not been found", "CommandNotFound")
-    if request.oob and not schema.allows_oob(name):
+    name, schema = request.command, machine.schema
+    if request.oob and schema.command(name) is not None and not schema.allows_oob(name):
         raise QmpError(f"The command {name} does not support OOB")
     try:
         arguments = schema.check(name, request.arguments)
+    except UnknownCommand:
+        raise QmpError(f"The command {name} has not been found", "CommandNotFound") from None
     except ArgumentError as error:
         raise QmpError(error.desc, error.error_class) from None
-    handler = handlers().get(name)
+    handler = (_handlers or handlers()).get(name)
     if handler is None:
         return recorded.reply(machine, name)
-    await machine.jobs.main_loop_free()
-    return await handler(machine, arguments)
+    if machine.jobs.ending:
+        await machine.jobs.main_loop_free()
+    try:
+        return await handler(machine, arguments)
+    except OSError as error:
+        # An image that cannot be read or written, where nobody on the way had more to say.
+        raise QmpError(error.strerror or "Input/output error") from None

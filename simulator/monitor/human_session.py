@@ -6,10 +6,10 @@ Source: monitor/hmp.c and util/readline.c, 7.2, without history and completion.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from simulator.monitor.hmp.dispatch import run_line
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.machine import Machine
 

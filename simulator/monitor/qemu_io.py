@@ -5,19 +5,24 @@ Output is what QEMU prints on its standard output. Times in it are virtual, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from errno import ENOMEDIUM, ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
-from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK
+from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK, STATUS_ALLOCATED
 from simulator.block.errors import QmpError
 from simulator.block.node import MAX_REQUEST_BYTES
 from simulator.block.resize import resize
+from simulator.block.status import status_above
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.block.backend import BlockBackend
+
+    _Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
 
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
 _UNITS = ("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)
@@ -256,7 +261,30 @@ async def _truncate(blk: BlockBackend, arguments: list[str]) -> str:
     return ""
 
 
-_Command = Callable[["BlockBackend", list[str]], Coroutine[Any, Any, str]]
+async def _map(blk: BlockBackend, arguments: list[str]) -> str:
+    """Each run that this layer, not what is below it, holds or does not hold (map_f)."""
+    node = blk.node
+    if node is None:
+        raise OSError(ENOMEDIUM, "no medium")
+    runs: list[tuple[int, int, bool]] = []
+    at = 0
+    while at < node.size_bytes:
+        flags, length, _ = await status_above(
+            node, node, at, node.size_bytes - at, want_zero=False, include_base=True
+        )
+        allocated = bool(flags & STATUS_ALLOCATED)
+        if runs and runs[-1][2] == allocated:
+            offset, before, _ = runs.pop()
+            runs.append((offset, before + length, allocated))
+        else:
+            runs.append((at, length, allocated))
+        at += length
+    words = {True: "    allocated", False: "not allocated"}
+    return "".join(
+        f"{human_size(length)} ({length:#x}) bytes {words[allocated]} at offset "
+        f"{human_size(offset)} ({offset:#x})\n"
+        for offset, length, allocated in runs
+    )
 
 
 class _Entry:
@@ -279,6 +307,7 @@ _COMMANDS = {
     "discard": _Entry(_discard, _WRITE, "discard", 2, None),
     "flush": _Entry(_flush, 0, "flush"),
     "length": _Entry(_length, 0, "length"),
+    "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
     "aio_flush": _Entry(_flush, 0, "aio_flush"),
 }

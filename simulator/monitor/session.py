@@ -6,22 +6,21 @@ Source: monitor/qmp.c and monitor/monitor.c, 7.2. Bytes go in by `receive`, and 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
-from simulator.engine.task import interleave
 from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from simulator.machine import Machine
 
 _LONGEST_QUEUE = 8
-_NEGOTIATION = "Expecting capabilities negotiation with 'qmp_capabilities'"
 
 
 class Session:
@@ -39,7 +38,7 @@ class Session:
         self.stalled = False  # the client does not read: what it asked for waits
         self.postponed = 0
         self.on_output: Callable[[], None] | None = None  # told when there is something to fetch
-        self._send(qmp.greeting(machine.version_info()))
+        self._send(encode_line(qmp.greeting(machine.version_info()), pretty))
 
     def receive(self, payload: bytes) -> None:
         """Bytes from the client. What they ask for runs when the machine runs."""
@@ -76,15 +75,18 @@ class Session:
         return payload
 
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
-        self._send(qmp.event(name, now_ns, members if members else None))
+        if self._pretty:
+            self._send(encode_line(qmp.event(name, now_ns, members or None), pretty=True))
+        else:
+            self._send(qmp.event_line(name, now_ns, members or None))
 
     def receive_eof(self) -> None:
         """The client is gone: what it had asked for and is not yet running is dropped."""
         self.closed = True
         self.queue.clear()
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._output.append(encode_line(message, self._pretty))
+    def _send(self, line: bytes) -> None:
+        self._output.append(line)
         if self.on_output is not None:
             self.on_output()
 
@@ -94,45 +96,42 @@ class Session:
         if self._machine.gone:
             # quit: the reply leaves after the machine's last events
             self._machine.flush_events()
-        await self._let_work_begin()
+        # The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
+        # first, and a short job can be over by then.
+        await self._machine.scheduler.turns(self._machine.turns_before_reply)
         self._machine.flush_events()
         if not self.closed:
             self._send(reply)
 
-    async def _let_work_begin(self) -> None:
-        """The monitor goes to the end of QEMU's main loop before it replies: what a command has set going
-        runs first, and a short job can be over by then."""
-        for _ in range(self._machine.turns_before_reply):
-            if not self._machine.scheduler.has_ready():
-                return
-            await interleave()
-
-    async def _reply_to(self, value: Any) -> dict[str, Any]:
+    async def _reply_to(self, value: Any) -> bytes:
         if isinstance(value, ParseError):
-            return qmp.error("GenericError", value.desc)
+            return self._refusal("GenericError", value.desc)
         try:
             request = qmp.parse_request(value, self.oob)
         except qmp.BadRequest as error:
-            return qmp.error("GenericError", error.desc, error.id)
+            return self._refusal("GenericError", error.desc, error.id)
         try:
-            result = await self._run(request)
+            if self.ready and request.command != "qmp_capabilities":
+                result = await dispatch.run_command(self._machine, request)
+            else:
+                result = self._negotiate(request)
         except QmpError as error:
-            return qmp.error(error.error_class, error.desc, request.id)
-        return qmp.returned({} if result is None else result, request.id)
+            return self._refusal(error.error_class, error.desc, request.id)
+        if result is None:
+            result = {}
+        if result == {} and request.id is qmp.NO_ID and not self._pretty:
+            return qmp.DONE_LINE
+        return encode_line(qmp.returned(result, request.id), self._pretty)
 
-    async def _run(self, request: qmp.Request) -> Any:
-        if self.ready:
-            if request.command == "qmp_capabilities":
-                raise QmpError(
-                    "Capabilities negotiation is already complete, command ignored", "CommandNotFound"
-                )
-            return await dispatch.run_command(self._machine, request)
-        if request.command != "qmp_capabilities":
-            raise QmpError(_NEGOTIATION, "CommandNotFound")
-        return self._negotiate(request)
+    def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
+        return encode_line(qmp.error(error_class, desc, request_id), self._pretty)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
-        """qmp_capabilities (monitor/qmp-cmds-control.c:61, 7.2)."""
+        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""
+        if self.ready:
+            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+        if request.command != "qmp_capabilities":
+            raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
         try:
             arguments = self._machine.schema.check("qmp_capabilities", request.arguments)
         except ArgumentError as error:

@@ -20,6 +20,11 @@ def bounds(width: str) -> tuple[int, int]:
     return 0, (1 << UNSIGNED_BITS[width]) - 1
 
 
+def signed64(number: int) -> int:
+    """The 64 bits of an unsigned number, read as a signed one."""
+    return number - (1 << 64) if number > INT64_MAX else number
+
+
 class NumberError(ValueError):
     """Text that is no number. `out_of_range`: it is one, but too large (ERANGE rather than EINVAL)."""
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Entry = dict[str, Any]
 
 
+class UnknownCommand(KeyError):
+    """The binary has no command of that name."""
+
+
 class Schema:
     """All that one binary says about its commands and events.
 
@@ -119,8 +123,8 @@ class Schema:
         """The arguments as the command sees them: the same object if there was nothing to convert.
 
         The one conversion that JSON input knows is that of a negative number for an unsigned 64-bit
-        integer, to 2**64 minus it. Raises ArgumentError with the words QEMU uses, KeyError if there
-        is no such command.
+        integer, to 2**64 minus it. Raises ArgumentError with the words QEMU uses, UnknownCommand if
+        there is no such command.
         """
         check = self._checks.get(command)
         if check is None:
@@ -136,7 +140,7 @@ class Schema:
     def _compile(self, command: str) -> Callable[[Any], bool]:
         entry = self.command(command)
         if entry is None:
-            raise KeyError(command)
+            raise UnknownCommand(command)
         check = self._compiler.anything if command in self.unchecked else self._compiler.of(entry["arg-type"])
         self._checks[command] = check
         return check
@@ -174,4 +178,4 @@ class Schema:
         return Schema([*self.entries, entry], integers, self.alternates, self.unchecked, self.words)
 
 
-__all__ = ["ArgumentError", "Schema", "Words"]
+__all__ = ["ArgumentError", "Schema", "UnknownCommand", "Words"]

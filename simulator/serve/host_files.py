@@ -73,11 +73,7 @@ class DiskFile(HostFile):
 
     def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
         if unmap:
-            end = offset + length
-            size = self.size_bytes()
-            _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
-            if end > size:
-                os.ftruncate(self._fd, end)
+            self.discard(offset, length)
         else:
             _fallocate(self._fd, _ZERO_RANGE, offset, length)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from errno import EADDRINUSE
-from typing import Any
 
 from simulator.block.errors import QmpError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LONGEST_PATH = 108  # sizeof(sockaddr_un.sun_path)
 
@@ -55,7 +58,7 @@ def description(address: dict[str, Any]) -> str:
     return f"fd:{address['str']}"
 
 
-def listen(address: dict[str, Any], backlog: int = 64) -> Listener:
+def listen(address: dict[str, Any], backlog: int = socket.SOMAXCONN) -> Listener:
     """Listen on a SocketAddress of type unix, inet or fd. Raises QmpError in QEMU's words
     (util/qemu-sockets.c)."""
     address = flattened(address)
@@ -79,7 +82,10 @@ def _check_path(path: str) -> None:
 
 def _listen_unix(path: str, backlog: int) -> Listener:
     _check_path(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise QmpError(f"Failed to create Unix socket: {_reason(error)}") from None
     abstract = path.startswith("\0")
     doing = f"Failed to unlink socket {path}"
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
@@ -12,7 +10,10 @@ from simulator.serve import chardevs
 from simulator.serve.options import StartError
 from simulator.wire.json_stream import parse_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.serve.start import Reader, Start
 
 _MODES = ("readline", "control")

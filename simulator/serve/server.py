@@ -6,13 +6,15 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from simulator.monitor.human_session import HumanSession
 from simulator.serve.network import Listener
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from simulator.machine import Machine
     from simulator.serve.process import Signals
     from simulator.serve.start import Monitor

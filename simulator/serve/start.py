@@ -7,9 +7,6 @@ Sources: qemu_init and what it calls, softmmu/vl.c; process_options, storage-dae
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.monitor.dispatch import handlers
 from simulator.qapi import keyval, qemu_opts
@@ -18,7 +15,11 @@ from simulator.serve.chardevs import Chardevs
 from simulator.serve.options import Option, StartError
 from simulator.wire.json_stream import ParseError, parse_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.machine import Machine
     from simulator.serve.chardevs import Chardev
 

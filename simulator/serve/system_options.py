@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.qapi import keyval, qemu_opts
 from simulator.serve import readers
 from simulator.serve.options import StartError
 from simulator.wire.json_stream import parse_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.serve.start import Reader, Start
 
 # Machines of every version, and settings that each has: for them nothing needs to be looked up.

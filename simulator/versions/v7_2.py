@@ -60,7 +60,7 @@ FACTS = (
         "block/dirty-bitmap.c:188, observed",
     ),
     ("texts.filter_refused", "Could not create node: {reason}", "block.c:5366"),
-    ("texts.resize_of_job_target", "Device '(null)' is in use", "blockdev.c:2447, observed"),
+    ("texts.resize_of_job_target", "Device '{device}' is in use", "blockdev.c:2447, observed"),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     (
         "jobs.verbs",

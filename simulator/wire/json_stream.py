@@ -109,12 +109,13 @@ def _new_lexer() -> JsonLexer:
 
 def _scan_plain(data: bytes, messages: list[Any]) -> int:
     """Take the plain objects at the front of `data`; where the rest begins."""
-    if not data.isascii() or len(data) > _FAST_BYTES or b"\\u" in data:
+    end = len(data)
+    if not data.isascii() or end > _FAST_BYTES or b"\\u" in data:
         return 0
-    if data.count(b"[") + data.count(b"{") > _FAST_NESTING:
+    if end > _FAST_NESTING and data.count(b"[") + data.count(b"{") > _FAST_NESTING:
         return 0
     text = data.decode("ascii")
-    position, end = 0, len(text)
+    position = 0
     while position < end:
         first = text[position]
         if first in " \t\r\n":

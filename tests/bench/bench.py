@@ -137,7 +137,7 @@ def measure(directory: Path, pairs: int) -> list[Row]:
     ]
 
 
-WARM_BATCH = 10  # cycles of one side in a row
+WARM_BATCH = 50  # cycles of one side in a row
 
 _NO_MACHINE = ["-M", "none", "-nodefaults", "-display", "none", "-S"]
 
@@ -163,7 +163,7 @@ def _warm_cycles(daemon: str, directory: Path, pairs: int) -> list[Row]:
                     floor,
                     functools.partial(simulated.run, ours),
                     functools.partial(warm.run, theirs),
-                    max(5, pairs // WARM_BATCH),
+                    max(5, pairs // 10),
                     goal=10,
                     batch=WARM_BATCH,
                 )
@@ -244,7 +244,12 @@ def show(rows: list[Row]) -> None:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="benchmarks, each beside its peer")
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE as well")
-    parser.add_argument("--pairs", type=int, default=100, help="pairs of the warm cycle (cold ones: a fifth)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=100,
+        help="pairs of each row (batches of the warm cycles: a tenth; what starts programs: a fifth)",
+    )
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="goldenfleece-bench-") as name:
         try:

@@ -22,55 +22,71 @@ DISK_BYTES = 16 << 20
 READ_BYTES = 64 << 10
 START_S = 10.0
 
-# (command, arguments) with DIR for the directory of sockets and files; None is the NBD session with its one
-# read.
-Step = tuple[str, dict[str, Any]] | None
+# (command, its request as sent to either side); None is the NBD session with its one read.
+Step = tuple[str, bytes] | None
+
+
+def request(name: str, arguments: dict[str, Any]) -> bytes:
+    return json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n"
+
+
+def _steps(cycle: list[tuple[str, dict[str, Any]] | None]) -> list[Step]:
+    """Encoded once, before anything is timed: what a client does for a request is no part of the cycle."""
+    return [None if step is None else (step[0], request(*step)) for step in cycle]
 
 
 def overlay_cycle(directory: str) -> list[Step]:
-    """One fleecing cycle as libvirt does it on a raw disk `vda`: 11 commands and one NBD session."""
+    """One fleecing cycle as libvirt does it on a raw disk `vda`: 11 commands and one NBD session. `directory`
+    is that of the sockets and files."""
     unix = {"type": "unix", "data": {"path": f"{directory}/nbd.sock"}}
     scratch = {"driver": "qcow2", "file": "scratch-file"}
-    return [
-        (
-            "blockdev-add",
-            {"driver": "file", "node-name": "scratch-file", "filename": f"{directory}/scratch.raw"},
-        ),
-        ("blockdev-create", {"job-id": "create", "options": {**scratch, "size": DISK_BYTES}}),
-        ("job-dismiss", {"id": "create"}),
-        ("blockdev-add", {**scratch, "node-name": "export", "backing": "vda"}),
-        ("nbd-server-start", {"addr": unix}),
-        ("blockdev-backup", {"job-id": "backup", "device": "vda", "target": "export", "sync": "none"}),
-        ("block-export-add", {"type": "nbd", "id": "export", "node-name": "export"}),
-        None,
-        ("block-job-cancel", {"device": "backup"}),
-        ("nbd-server-stop", {}),
-        ("blockdev-del", {"node-name": "export"}),
-        ("blockdev-del", {"node-name": "scratch-file"}),
-    ]
+    return _steps(
+        [
+            (
+                "blockdev-add",
+                {"driver": "file", "node-name": "scratch-file", "filename": f"{directory}/scratch.raw"},
+            ),
+            ("blockdev-create", {"job-id": "create", "options": {**scratch, "size": DISK_BYTES}}),
+            ("job-dismiss", {"id": "create"}),
+            ("blockdev-add", {**scratch, "node-name": "export", "backing": "vda"}),
+            ("nbd-server-start", {"addr": unix}),
+            ("blockdev-backup", {"job-id": "backup", "device": "vda", "target": "export", "sync": "none"}),
+            ("block-export-add", {"type": "nbd", "id": "export", "node-name": "export"}),
+            None,
+            ("block-job-cancel", {"device": "backup"}),
+            ("nbd-server-stop", {}),
+            ("blockdev-del", {"node-name": "export"}),
+            ("blockdev-del", {"node-name": "scratch-file"}),
+        ]
+    )
 
 
 def filter_cycle(directory: str) -> list[Step]:
     """The same by copy-before-write and snapshot-access, under the raw node `top`: 11 commands, a session."""
     unix = {"type": "unix", "data": {"path": f"{directory}/nbd.sock"}}
     back = {"driver": "raw", "node-name": "top", "file": "vda"}
-    return [
-        ("blockdev-add", {"driver": "file", "node-name": "scratch", "filename": f"{directory}/scratch.raw"}),
-        (
-            "blockdev-add",
-            {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"},
-        ),
-        ("blockdev-reopen", {"options": [{**back, "file": "cbw"}]}),
-        ("blockdev-add", {"driver": "snapshot-access", "node-name": "access", "file": "cbw"}),
-        ("nbd-server-start", {"addr": unix}),
-        ("block-export-add", {"type": "nbd", "id": "export", "node-name": "access", "name": "export"}),
-        None,
-        ("nbd-server-stop", {}),
-        ("blockdev-del", {"node-name": "access"}),
-        ("blockdev-reopen", {"options": [back]}),
-        ("blockdev-del", {"node-name": "cbw"}),
-        ("blockdev-del", {"node-name": "scratch"}),
-    ]
+    return _steps(
+        [
+            (
+                "blockdev-add",
+                {"driver": "file", "node-name": "scratch", "filename": f"{directory}/scratch.raw"},
+            ),
+            (
+                "blockdev-add",
+                {"driver": "copy-before-write", "node-name": "cbw", "file": "vda", "target": "scratch"},
+            ),
+            ("blockdev-reopen", {"options": [{**back, "file": "cbw"}]}),
+            ("blockdev-add", {"driver": "snapshot-access", "node-name": "access", "file": "cbw"}),
+            ("nbd-server-start", {"addr": unix}),
+            ("block-export-add", {"type": "nbd", "id": "export", "node-name": "access", "name": "export"}),
+            None,
+            ("nbd-server-stop", {}),
+            ("blockdev-del", {"node-name": "access"}),
+            ("blockdev-reopen", {"options": [back]}),
+            ("blockdev-del", {"node-name": "cbw"}),
+            ("blockdev-del", {"node-name": "scratch"}),
+        ]
+    )
 
 
 def disk_nodes(directory: str) -> list[dict[str, Any]]:
@@ -96,7 +112,10 @@ class Simulated:
             self.command("blockdev-add", options)
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
-        self._monitor.receive(json.dumps({"execute": name, "arguments": arguments}).encode())
+        self.send(name, request(name, arguments))
+
+    def send(self, name: str, request: bytes) -> None:
+        self._monitor.receive(request)
         self.machine.scheduler.run_ready()
         answered = self._monitor.output()
         if b'"error"' in answered:
@@ -107,7 +126,7 @@ class Simulated:
             if step is None:
                 self.read_session("export")
             else:
-                self.command(*step)
+                self.send(*step)
 
     def read_session(self, export: str) -> None:
         server = self.machine.connect_nbd()
@@ -151,8 +170,11 @@ class Real:
         self.command("qmp_capabilities", {})
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
+        self.send(name, request(name, arguments))
+
+    def send(self, name: str, request: bytes) -> None:
         """Send it and wait for its reply, and for the job of blockdev-create to have concluded."""
-        self._socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        self._socket.sendall(request)
         awaited = [b'{"return"'] + ([b'"status": "concluded"'] if name == "blockdev-create" else [])
         while awaited:
             line = self._file.readline()
@@ -165,7 +187,7 @@ class Real:
             if step is None:
                 self.read_session("export")
             else:
-                self.command(*step)
+                self.send(*step)
 
     def read_session(self, export: str) -> None:
         with socket.socket(socket.AF_UNIX) as sock:

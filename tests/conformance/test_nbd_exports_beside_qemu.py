@@ -304,3 +304,29 @@ def test_flags(pair: Pair, most: int, writable: bool) -> None:
         ("block-export-add", {"type": "nbd", "id": "e", "node-name": "a", "writable": writable}),
     )
     pair.open("a")
+
+
+@pytest.mark.parametrize("discard", ["ignore", "unmap"])
+def test_a_client_unmaps_whatever_the_node_was_opened_with(pair: Pair, tmp_path: Path, discard: str) -> None:
+    """Also in a file that ends within a sector, and neither grows nor is data up to the sector's end."""
+    odd, image = tmp_path / "odd.raw", tmp_path / "image.qcow2"
+    pair.run(
+        *create(odd, 4 * MIB - 105),
+        *create(image, 4 * MIB, format="qcow2"),
+        add("raw", "r", file=file_of(odd), discard=discard),
+        add("file", "f", filename=str(odd), discard=discard, locking="off"),
+        add("qcow2", "q", file=file_of(image), discard=discard),
+    )
+    pair.serve(*({"node-name": name, "writable": True} for name in ("r", "f", "q")))
+    for name in ("r", "f", "q"):
+        pair.open(name, *ALL[:1])
+        pair.ask(name, nbd.CMD_WRITE, 0, payload=b"w" * 4 * CLUSTER)
+        pair.ask(name, nbd.CMD_WRITE_ZEROES, 0, CLUSTER)
+        pair.ask(name, nbd.CMD_WRITE_ZEROES, 9 * CLUSTER, CLUSTER, flags=nbd.CMD_FLAG_NO_HOLE)
+        pair.ask(name, nbd.CMD_WRITE_ZEROES, 4 * MIB - 512, 512)
+        pair.ask(name, nbd.CMD_TRIM, 3 * CLUSTER, CLUSTER)
+        compare_status(pair, name)
+        pair.ask(name, nbd.CMD_WRITE, 4 * MIB - 512, payload=b"e" * 400)
+        pair.ask(name, nbd.CMD_BLOCK_STATUS, 4 * MIB - 1024, 1024)
+    for name in ("r", "f", "q"):
+        compare_bytes(pair, name)

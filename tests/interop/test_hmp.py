@@ -106,6 +106,13 @@ qemu-io d "discard 0"
 qemu-io d "discard 0 2M"
 qemu-io d "flush"
 qemu-io d "length"
+qemu-io d "map"
+qemu-io e "map"
+qemu-io e "map 1"
+drive_add 0 if=none,id=over,file=over.qcow2,format=qcow2
+info block -v over
+qemu-io over "map"
+drive_del over
 qemu-io d "getlength"
 qemu-io d "truncate 1M"
 qemu-io d "quit"
@@ -244,7 +251,9 @@ def directory(place: Path) -> Path:
     place.mkdir()
     for name in ("disk.raw", "other.raw"):
         (place / name).write_bytes(bytes(1 << 20))
-    subprocess.run([real("qemu-img"), "create", "-q", "-f", "qcow2", place / "disk.qcow2", "1M"], check=True)
+    make = [real("qemu-img"), "create", "-q", "-f", "qcow2"]
+    subprocess.run([*make, place / "disk.qcow2", "1M"], check=True)
+    subprocess.run([*make, "-b", "other.raw", "-F", "raw", place / "over.qcow2"], check=True)
     return place
 
 

@@ -46,10 +46,18 @@ def tool(name, *arguments, **options):
 
 
 def connect(path):
+    """The socket's file is there a moment before anybody listens on it."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(DEADLINE_S)
-    connection.connect(str(path))
-    return connection
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            connection.connect(str(path))
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, f"nobody listens on {path}"
+            time.sleep(0.005)
+        else:
+            return connection
 
 
 def start(argv, socket_path):

@@ -46,12 +46,12 @@ async def begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> tup
     actions: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
     for part in point.parts:
-        await shared.create_scratch(x, where, part, "qcow2", fleece.target_cluster)
+        await shared.create_scratch(x, where, part, "qcow2", fleece)
         source = await _slot(x, where, part)
         options = {
             "driver": "qcow2",
             "node-name": part.node,
-            "file": f"{part.stem}-file",
+            "file": part.storage,
             "backing": source,
             "discard": "unmap",
         }
@@ -59,16 +59,7 @@ async def begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> tup
         part.made.add("scratch")
         if fleece.bitmap is not None:
             actions += await shared.freeze_bitmap(x, where, part, fleece.bitmap, part.node)
-        part.job = f"{part.stem}-job"
-        jobs.append(
-            {
-                "job-id": part.job,
-                "device": source,
-                "target": part.node,
-                "sync": "none",
-                "filter-node-name": f"{part.stem}-filter",
-            }
-        )
+        jobs.append(_job(part, source, fleece))
     actions += [{"type": "blockdev-backup", "data": job} for job in jobs]
     before = x.history.tick()
     await x.qmp(where, "transaction", {"actions": actions})
@@ -80,6 +71,20 @@ async def begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> tup
     for part in point.parts:
         await shared.export(x, where, part, fleece.bitmap)
     return before, after
+
+
+def _job(part: Part, source: str, fleece: Fleece) -> dict[str, Any]:
+    part.job = f"{part.stem}-job"
+    job = {
+        "job-id": part.job,
+        "device": source,
+        "target": part.node,
+        "sync": "none",
+        "filter-node-name": f"{part.stem}-filter",
+    }
+    if fleece.on_cbw_error is not None:
+        job["on-cbw-error"] = fleece.on_cbw_error
+    return job
 
 
 async def _slot(x: Execution, where: Where, part: Part) -> str:
@@ -126,10 +131,10 @@ async def undo(x: Execution, where: Where, point: Point) -> None:
         await shared.remove_export(x, where, part, "hard")
     await _cancel_jobs(x, where, point)
     for part in reversed(point.parts):
-        for what, node in (("scratch", part.node), ("file", f"{part.stem}-file")):
+        for what in ("scratch", "fault", "file"):
             if what in part.made:
                 part.made.discard(what)
-                await shared.delete_node(x, where, node)
+                await shared.delete_node(x, where, f"{part.stem}-{what}")
         shared.remove_files(x, part)
         if "slot" in part.made:
             part.made.discard("slot")

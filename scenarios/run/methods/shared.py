@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from scenarios.backends.interface import QmpRefused
+from scenarios.language.steps import Fleece
 from scenarios.run.execution import EVENT_NS, Execution, NotAsExpectedError, Where
+from scenarios.run.faults import node_options
 from scenarios.run.points import Part, Point
 
 _LOOK_AGAIN_NS = 5_000_000
@@ -14,11 +16,11 @@ _UNUSED_NS = 5_000_000_000
 
 
 async def create_scratch(
-    x: Execution, where: Where, part: Part, image_format: str, cluster: int | None
+    x: Execution, where: Where, part: Part, image_format: str, fleece: Fleece
 ) -> None:
     """An image of exactly the disk's size, made as a management program does it: the file by a
     blockdev-create job, the file's node, and for qcow2 another job that formats it. The format node
-    is added by the caller."""
+    is added by the caller, on the part's `storage`."""
     size = x.disk(part.disk).size
     filename, file_node = f"{part.stem}.scratch", f"{part.stem}-file"
     path = str(x.session.directory / filename)
@@ -30,9 +32,14 @@ async def create_scratch(
     part.made.add("file")
     if not raw:
         options = {"driver": image_format, "file": file_node, "size": size}
-        if cluster is not None:
-            options["cluster-size"] = cluster
+        if fleece.target_cluster is not None:
+            options["cluster-size"] = fleece.target_cluster
         await _create(x, where, options, part)
+    if fleece.fault is not None:
+        name = f"{part.stem}-fault"
+        await x.qmp(where, "blockdev-add", node_options(name, file_node, fleece.fault, below_format=not raw))
+        part.made.add("fault")
+        part.storage = name
 
 
 async def _create(x: Execution, where: Where, options: dict[str, Any], part: Part) -> None:

@@ -44,13 +44,13 @@ async def begin(x: Execution, where: Where, fleece: Fleece, point: Point) -> tup
     """Returns ticks before and after T. Raises QmpRefused; what was made by then is in the point's parts."""
     target = fleece.target or "raw"
     for part in point.parts:
-        await shared.create_scratch(x, where, part, target, fleece.target_cluster)
+        await shared.create_scratch(x, where, part, target, fleece)
         part.node = f"{part.stem}-access"
         if target == "qcow2":
-            scratch = {"driver": "qcow2", "node-name": f"{part.stem}-scratch", "file": f"{part.stem}-file"}
+            scratch = {"driver": "qcow2", "node-name": f"{part.stem}-scratch", "file": part.storage}
             await x.qmp(where, "blockdev-add", {**scratch, "discard": "unmap"})
             part.made.add("scratch")
-        await _add_filter(x, where, part)
+        await _add_filter(x, where, part, fleece)
     async with AsyncExitStack() as stack:
         before = x.history.tick()
         if len(point.parts) > 1 or fleece.bitmap is not None:
@@ -87,7 +87,7 @@ async def _guest_held(x: Execution, where: Where, drained: bool) -> AsyncIterato
             await x.qmp(where, "cont")
 
 
-async def _add_filter(x: Execution, where: Where, part: Part) -> None:
+async def _add_filter(x: Execution, where: Where, part: Part, fleece: Fleece) -> None:
     """The filter, not in the guest's way yet: copy-before-write forbids nothing until it has a parent."""
     stack: Stack = x.graph.setdefault(part.disk, Stack(x.base_node(part.disk)))
     name, below = f"{part.stem}-filter", stack.top
@@ -96,8 +96,10 @@ async def _add_filter(x: Execution, where: Where, part: Part) -> None:
         await x.qmp(where, "blockdev-add", shared.raw_layer(layer, below))
         part.made.add("layer")
         below = layer
-    target = f"{part.stem}-scratch" if "scratch" in part.made else f"{part.stem}-file"
+    target = f"{part.stem}-scratch" if "scratch" in part.made else part.storage
     options = {"driver": "copy-before-write", "node-name": name, "file": below, "target": target}
+    if fleece.on_cbw_error is not None:
+        options["on-cbw-error"] = fleece.on_cbw_error
     await x.qmp(where, "blockdev-add", {**options, "discard": "unmap"})
     part.made.add("filter")
 
@@ -131,7 +133,7 @@ async def undo(x: Execution, where: Where, point: Point) -> None:
         if "active" in part.made:
             part.made.discard("active")
             await _deactivate(x, where, part)
-        for what in ("filter", "layer", "scratch", "file"):
+        for what in ("filter", "layer", "scratch", "fault", "file"):
             if what in part.made:
                 part.made.discard(what)
                 await shared.delete_node(x, where, f"{part.stem}-{what}")

@@ -1,6 +1,10 @@
-"""`guest`: one request of the guest on one disk."""
+"""`guest`: one request of the guest on one disk, or several one after the other."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
 
 from scenarios.backends.interface import Guest as GuestSession
 from scenarios.backends.interface import NbdFailed
@@ -15,6 +19,16 @@ _PIECE_BYTES = 16 * 1024
 
 
 async def run(x: Execution, guest: Guest, where: Where) -> None:
+    failure = None
+    for request in _requests(guest, x.session.guest(guest.disk).largest_request_bytes):
+        failure = await _one(x, request, where)
+        if failure is not None:
+            break
+    check_error(guest.error, failure)
+
+
+async def _one(x: Execution, guest: Guest, where: Where) -> NbdFailed | None:
+    """One request and its record; why it failed, if it did."""
     async with x.gate.passed():
         record = _record(x, guest, where)
         x.history.records.append(record)
@@ -26,11 +40,33 @@ async def run(x: Execution, guest: Guest, where: Where) -> None:
             record.error = error.errno_name
         record.end = x.history.tick()
     x.take_events()
-    check_error(guest.error, failure)
     if guest.read is not None and guest.read.pattern is not None and failure is None:
         wrong = [each for each in record.content if each[2] != guest.read.pattern]
         if wrong:
             raise NotAsExpectedError(f"every byte 0x{guest.read.pattern:02x}", tell_runs(wrong))
+    return failure
+
+
+def _requests(guest: Guest, largest_bytes: int | None) -> Iterator[Guest]:
+    """What a step stands for: a write `times` over, and nothing longer than goes through in one piece."""
+    write, read = guest.write, guest.read
+    if write is not None:
+        for count in range(write.times):
+            for at, length in _pieces(write.at + count * write.length, write.length, largest_bytes):
+                yield replace(guest, write=replace(write, at=at, length=length, times=1))
+    elif read is not None:
+        for at, length in _pieces(read.at, read.length, largest_bytes):
+            yield replace(guest, read=replace(read, at=at, length=length))
+    else:
+        yield guest
+
+
+def _pieces(at: int, length: int, largest_bytes: int | None) -> Iterator[tuple[int, int]]:
+    if largest_bytes is None or length <= largest_bytes:
+        yield at, length
+        return
+    for start in range(at, at + length, largest_bytes):
+        yield start, min(largest_bytes, at + length - start)
 
 
 def check_error(expected: str | None, failure: NbdFailed | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scenarios.backends.interface import NbdClient, NbdFailed
+from scenarios.backends.nbd_stall import stall
 from scenarios.language.steps import Nbd
 from scenarios.run.content import runs_of
 from scenarios.run.execution import Execution, NotAsExpectedError, Where
@@ -21,6 +22,10 @@ async def run(x: Execution, nbd: Nbd, where: Where) -> None:
     try:
         if nbd.garbage is not None:
             await x.session.nbd_raw(bytes.fromhex(nbd.garbage))
+        elif nbd.stall is not None:
+            transport = await x.session.nbd_transport()
+            x.stalled.append(transport)
+            await stall(transport, x.named(nbd.export), nbd.stall)
         elif nbd.exports is not None:
             got = sorted(name for name in await x.session.nbd_exports() if not _is_guest(x, name))
             if got != sorted(x.named(nbd.exports)):

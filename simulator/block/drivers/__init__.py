@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.driver import Driver
 
 # Format name -> (file in this folder, class in it)
 _PLACES = {
+    "blkdebug": ("blkdebug", "Blkdebug"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "file": ("file", "File"),
     "null-aio": ("null", "NullAio"),
@@ -21,6 +22,10 @@ _PLACES = {
 }
 
 _classes: dict[str, type[Driver]] = {}
+
+
+def is_known(format_name: str) -> bool:
+    return format_name in _PLACES
 
 
 def driver_class(format_name: str) -> type[Driver]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from errno import EACCES
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
@@ -19,7 +18,10 @@ from simulator.block.errors import QmpError
 from simulator.block.ranges_in_flight import Range, RangesInFlight
 from simulator.block.status import status_above
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
     from simulator.block.graph import Graph
     from simulator.block.node import Edge
@@ -38,6 +40,7 @@ class CopyBeforeWrite(Driver):
     format_name = "copy-before-write"
     can_reopen = False
     is_filter = True
+    hands_flush_on = True
     children = (
         ("file", permissions.FILTERED | permissions.PRIMARY, True),
         ("target", permissions.DATA, True),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from errno import ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
 from simulator.block.host import ImageLock
 from simulator.engine.task import interleave
+from simulator.qapi.integers import signed64
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
     from simulator.block.host import Host, HostFile
 
@@ -34,16 +37,17 @@ class File(Driver):
     _uses_lock = True
 
     async def open(self, options: dict[str, Any]) -> None:
-        path = _strip_protocol(str(options.get("filename", "")))
-        self._path = path
-        cache = self.node.cache
-        if options.get("aio") == "native" and not cache.get("direct"):
-            raise QmpError(
-                "aio=native was specified, but it requires cache.direct=on, which was not specified."
-            )
+        path = self._path = str(options.get("filename", ""))
+        if "pr-manager" in options:
+            raise QmpError(f"No persistent reservation manager with id '{options['pr-manager']}'")
         self._uses_lock = options.get("locking", "auto") != "off"
         self._file = self._open_file(self._wants_writable(0))
         self._lock = ImageLock(self._file)
+        if options.get("aio") == "native" and not self.node.cache.get("direct"):
+            self._file.close()
+            raise QmpError(
+                "aio=native was specified, but it requires cache.direct=on, which was not specified."
+            )
         if not self._file.is_regular:
             self._file.close()
             raise QmpError(f"'{self.format_name}' driver requires '{path}' to be a regular file")
@@ -130,7 +134,7 @@ class File(Driver):
             if error.errno != ENOTSUP:
                 raise
 
-    async def flush(self) -> None:
+    async def flush_to_disk(self) -> None:
         if self._file.writable:
             await interleave()
             self._file.flush()
@@ -139,8 +143,9 @@ class File(Driver):
         if not want_zero:
             return length, STATUS_DATA | STATUS_OFFSET_VALID, None, offset
         end, is_data = self._file.run_at(offset, offset + length)
-        # A data run may end inside the last sector of the file; the node's size counts that sector whole.
-        end += -end % _SECTOR_BYTES if is_data else 0
+        if is_data and self.node.cache.get("direct"):
+            # The last sector of the file counts as a whole: requests cannot be smaller.
+            end += -end % _SECTOR_BYTES
         flags = STATUS_DATA if is_data else STATUS_ZERO
         return min(end, offset + length) - offset, flags | STATUS_OFFSET_VALID, None, offset
 
@@ -161,10 +166,6 @@ class File(Driver):
 
     def actual_size_bytes(self) -> int | None:
         return self._file.allocated_bytes()
-
-
-def _strip_protocol(filename: str) -> str:
-    return filename.removeprefix("file:")
 
 
 _RESIZE_FAILURES = {
@@ -201,7 +202,7 @@ def resize_file(file: HostFile, size_bytes: int, preallocation: str) -> None:
 
 async def create(host: Host, options: dict[str, Any]) -> None:
     """blockdev-create of driver `file`: filename, size, preallocation (raw_co_create). Raises QmpError."""
-    path = _strip_protocol(str(options["filename"]))
+    path = str(options["filename"])
     if int(options.get("extent-size-hint", 0)) >= 1 << 32:
         raise QmpError("Extent size hint is too large")
     try:
@@ -210,9 +211,11 @@ async def create(host: Host, options: dict[str, Any]) -> None:
         raise QmpError(f"Could not create '{path}': {strerror(error.errno or 0)}") from None
     perm = permissions.WRITE | permissions.RESIZE
     lock = ImageLock(file)
+    # A size beyond 63 bits is a negative one to QEMU, and the host refuses that.
+    size = signed64(int(options["size"]))
     try:
         lock.prepare(perm, permissions.ALL & ~permissions.RESIZE)
         resize_file(file, 0, "off")
-        resize_file(file, int(options["size"]), str(options.get("preallocation", "off")))
+        resize_file(file, size, str(options.get("preallocation", "off")))
     finally:
         file.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
 from simulator.engine.task import interleave
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
 
 
@@ -21,6 +22,7 @@ class NullCo(Driver):
     format_name = "null-co"
     is_protocol = True
     strong_options = ("size", "read-zeroes")
+    size_options = ("size",)
     children = ()
 
     _latency_ns = 0
@@ -35,7 +37,7 @@ class NullCo(Driver):
         self._has_plain_name = not options.keys() & {"size", "read-zeroes"}
         self.node.size_bytes = size + -size % 512
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         """Anything may be given again; nothing changes."""
 
     async def _pass_time(self) -> None:
@@ -55,7 +57,7 @@ class NullCo(Driver):
     async def discard(self, offset: int, length: int) -> None:
         """QEMU's driver has no discard: nothing happens, and it takes no time."""
 
-    async def flush(self) -> None:
+    async def flush_to_disk(self) -> None:
         await self._pass_time()
 
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:

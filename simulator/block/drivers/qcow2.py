@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from errno import EIO
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import (
@@ -22,8 +21,8 @@ from simulator.block.driver import (
     STATUS_ZERO,
     Driver,
 )
-from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_resize, qcow2_zero
-from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY, LAZY_REFCOUNTS, Header, read_header
+from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_options, qcow2_resize, qcow2_zero
+from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
 from simulator.block.drivers.qcow2_refcounts import Refcounts
 from simulator.block.drivers.qcow2_tables import (
     COPIED,
@@ -39,8 +38,10 @@ from simulator.block.drivers.qcow2_tables import (
 from simulator.block.errors import QmpError
 from simulator.engine.task import Lock, WaitQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from typing import Any
 
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Node
@@ -52,10 +53,7 @@ _MUTABLE = (
     "pass-discard-snapshot",
     "pass-discard-other",
     "overlap-check",
-    "cache-size",
-    "l2-cache-size",
-    "l2-cache-entry-size",
-    "refcount-cache-size",
+    *qcow2_options.CACHE_SIZES,
     "cache-clean-interval",
 )
 
@@ -63,6 +61,7 @@ _MUTABLE = (
 class Qcow2(Driver):
     format_name = "qcow2"
     resettable_options = changeable_options = _MUTABLE
+    size_options = qcow2_options.CACHE_SIZES
     supports_backing = True
     can_store_bitmaps = True
     children = (("file", permissions.IMAGE, True),)
@@ -83,7 +82,7 @@ class Qcow2(Driver):
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
         try:
-            await self._open()
+            await self._open(options)
         except OSError as error:
             raise QmpError(f"Could not read qcow2 header: {strerror(error.errno or EIO)}") from None
 
@@ -94,9 +93,10 @@ class Qcow2(Driver):
         self.tables = Tables(self.file, header, self.refcounts)
         self.node.size_bytes = header.size_bytes & ~511
 
-    async def _open(self) -> None:
+    async def _open(self, options: dict[str, Any]) -> None:
         writable = self.node.is_writable()
         header = await read_header(self.file.read, writable)
+        qcow2_options.check(options, header)
         self.begin(header)
         await self.tables.open()
         if writable and header.incompatible & DIRTY:
@@ -107,6 +107,15 @@ class Qcow2(Driver):
         if self.node.is_writable():
             await qcow2_bitmaps.store(self)
             await self.flush()
+
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
+        qcow2_options.check(options, self.header)
+        if read_only:
+            await qcow2_bitmaps.make_read_only(self)
+
+    async def reopen_finished(self) -> None:
+        if self.node.is_writable():
+            await qcow2_bitmaps.make_writable(self)
 
     @property
     def backing_file(self) -> str:
@@ -144,6 +153,7 @@ class Qcow2(Driver):
 
     async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
+            self.file.event("read_aio")
             return await self.file.read(host, length)
         if kind == PACKED:
             inside = offset % self.header.cluster_bytes
@@ -151,6 +161,7 @@ class Qcow2(Driver):
         if kind == UNALLOCATED:
             backing = self.node.children.get("backing")
             if backing is not None:
+                self.file.event("read_backing_aio")
                 return await backing.read(offset, length)
         return bytes(length)
 
@@ -198,6 +209,7 @@ class Qcow2(Driver):
         try:
             piece = payload if length == len(payload) else payload[:length]
             if host is not None and not reuse:
+                self.file.event("write_aio")
                 await self.file.write(host, piece, flags)
             else:
                 await self._write_new(offset, piece, host, flags)
@@ -256,6 +268,7 @@ class Qcow2(Driver):
         try:
             if head is None or tail is None:
                 await self.file.write_zeroes(place, end - start, NO_FALLBACK)
+            self.file.event("write_aio")
             if head or tail:
                 before, after = head or b"", tail or b""
                 await self.file.write(place + offset - start - len(before), before + payload + after, flags)
@@ -367,24 +380,9 @@ class Qcow2(Driver):
         return self.header.cluster_bytes
 
     def image_info(self) -> dict[str, Any]:
-        header = self.header
-        if header.version == 2:
-            specific: dict[str, Any] = {"compat": "0.10", "compression-type": "zlib"}
-            specific["refcount-bits"] = header.refcount_bits
-        else:
-            specific = {
-                "compat": "1.1",
-                "compression-type": "zstd" if header.compression_type else "zlib",
-                "lazy-refcounts": bool(header.compatible & LAZY_REFCOUNTS),
-            }
-            bitmaps = qcow2_bitmaps.info(self)
-            if bitmaps:
-                specific["bitmaps"] = bitmaps
-            specific["refcount-bits"] = header.refcount_bits
-            specific["corrupt"] = bool(header.incompatible & CORRUPT)
-            specific["extended-l2"] = False
+        bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []
         return {
-            "cluster-size": header.cluster_bytes,
-            "dirty-flag": bool(header.incompatible & DIRTY),
-            "format-specific": {"type": "qcow2", "data": specific},
+            "cluster-size": self.header.cluster_bytes,
+            "dirty-flag": bool(self.header.incompatible & DIRTY),
+            "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

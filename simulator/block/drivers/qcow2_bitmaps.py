@@ -6,14 +6,16 @@ from __future__ import annotations
 from errno import EIO
 from os import strerror
 from struct import Struct
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.drivers.qcow2_header import BITMAPS
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.drivers.qcow2 import Qcow2
 
 IN_USE, AUTO = 1, 2
@@ -87,6 +89,31 @@ async def load(driver: Qcow2) -> None:
     elif node.is_writable() and header.autoclear & ~BITMAPS:
         header.autoclear &= BITMAPS
         await driver.write_header()
+
+
+async def make_writable(driver: Qcow2) -> None:
+    """A read-only node has become writable (qcow2_reopen_bitmaps_rw). Bitmaps stay read-only if their image
+    cannot be written, and QEMU only prints why."""
+    node = driver.node
+    if any(bitmap.persistent and bitmap.readonly for bitmap in node.bitmaps):
+        try:
+            await mark_in_use(driver)
+        except OSError as error:
+            why = strerror(error.errno or EIO)
+            node.graph.warnings.append(f"{node.node_name}: Failed to make dirty bitmaps writable: {why}")
+
+
+async def make_read_only(driver: Qcow2) -> None:
+    """The node is about to become read-only: what it recorded goes into the image
+    (qcow2_reopen_bitmaps_ro). Raises QmpError."""
+    try:
+        await store(driver)
+        await driver.flush()
+    except OSError as error:
+        raise QmpError(f"Failed to update bitmap extension: {strerror(error.errno or EIO)}") from None
+    for bitmap in driver.node.bitmaps:
+        if bitmap.persistent:
+            bitmap.readonly = True
 
 
 async def mark_in_use(driver: Qcow2) -> None:
@@ -315,13 +342,17 @@ async def _give_back_bits(driver: Qcow2, stored: StoredBitmap) -> None:
 
 
 async def remove(driver: Qcow2, name: str) -> None:
-    """Take a bitmap out of the image; it need not be there (qcow2_co_remove_persistent_dirty_bitmap)."""
+    """Take a bitmap out of the image; it need not be there (qcow2_co_remove_persistent_dirty_bitmap).
+    Raises QmpError."""
     kept = [stored for stored in driver.stored_bitmaps if stored.name != name]
     gone = [stored for stored in driver.stored_bitmaps if stored.name == name]
     if gone:
-        await _replace_directory(driver, kept)
-        await _give_back_bits(driver, gone[0])
-        await driver.flush()
+        try:
+            await _replace_directory(driver, kept)
+            await _give_back_bits(driver, gone[0])
+            await driver.flush()
+        except OSError as error:
+            raise QmpError(f"Failed to update bitmap extension: {strerror(error.errno or EIO)}") from None
 
 
 def check_resize(driver: Qcow2) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from errno import EIO
 from os import strerror
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from simulator.block.drivers import qcow2_bitmaps
 from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY
@@ -16,6 +15,7 @@ from simulator.block.drivers.qcow2_refcounts import words
 from simulator.block.drivers.qcow2_tables import COPIED, OFFSET_MASK, PACKED, kind_of
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from errno import EIO
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.drivers import qcow2_resize
@@ -13,8 +12,12 @@ from simulator.block.drivers.qcow2_header import LAZY_REFCOUNTS, MAX_CLUSTER_BIT
 from simulator.block.drivers.qcow2_refcounts import packed
 from simulator.block.errors import QmpError
 from simulator.block.node import Edge, Node
+from simulator.qapi.integers import signed64
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
 
 
@@ -36,7 +39,10 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         driver.refcounts.begin_empty()
         driver.refcounts.allocate(3)
         try:
-            await qcow2_resize.resize(driver, int(options["size"]), str(options.get("preallocation", "off")))
+            new_size = signed64(int(options["size"]))
+            if new_size < 0:
+                raise QmpError("Image size cannot be negative")
+            await qcow2_resize.resize(driver, new_size, str(options.get("preallocation", "off")))
         except QmpError as error:
             raise error.prefixed("Could not resize image: ") from None
         if options.get("backing-file") is not None:
@@ -45,6 +51,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         await edge.flush()
     except OSError as error:
         raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
+    finally:
+        node.was_closed()
 
 
 def _empty_refcounts(cluster_bytes: int) -> bytes:

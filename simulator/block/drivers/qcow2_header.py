@@ -6,12 +6,13 @@ Source: docs/interop/qcow2.txt ("Header", "Header extensions"); checks in qcow2_
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
 MAGIC = 0x514649FB
 MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21
@@ -26,7 +27,8 @@ BITMAPS = 1  # autoclear
 
 _V2 = Struct(">IIQIIQIIQQIIQ")
 _V3 = Struct(">QQQII")
-_MOST_CLUSTERS_BYTES = 65536  # a header's cluster is seldom bigger, so that one read gets all of it
+_FIRST_BYTES = 4096  # seldom is there more in a header
+_READ_IN_PARTS_BYTES = 65536  # a cluster of at most so many bytes is read whole only if it has to be
 _EXTENSION = Struct(">II")
 _V3_BYTES = 112  # as QEMU writes it: with the compression type and padding
 
@@ -62,6 +64,7 @@ class Header:
     def __init__(self, version: int, cluster_bits: int, refcount_order: int) -> None:
         self.version = version
         self.cluster_bits = cluster_bits
+        self.cluster_bytes = 1 << cluster_bits
         self.refcount_order = refcount_order
         self.size_bytes = 0
         self.crypt_method = 0
@@ -85,10 +88,6 @@ class Header:
         self.feature_entries = b""  # as read: 48 bytes each, type, bit and name
 
     @property
-    def cluster_bytes(self) -> int:
-        return 1 << self.cluster_bits
-
-    @property
     def refcount_bits(self) -> int:
         return 1 << self.refcount_order
 
@@ -96,6 +95,20 @@ class Header:
         """How many L1 entries cover a disk of this size."""
         shift = 2 * self.cluster_bits - 3
         return (size_bytes + (1 << shift) - 1) >> shift
+
+    def describe(self, bitmaps: list[dict[str, Any]]) -> dict[str, Any]:
+        """ImageInfoSpecificQCow2; `bitmaps` as it has them (qcow2_get_specific_info)."""
+        if self.version == 2:
+            return {"compat": "0.10", "compression-type": "zlib", "refcount-bits": self.refcount_bits}
+        return {
+            "compat": "1.1",
+            "compression-type": "zstd" if self.compression_type else "zlib",
+            "lazy-refcounts": bool(self.compatible & LAZY_REFCOUNTS),
+            **({"bitmaps": bitmaps} if bitmaps else {}),
+            "refcount-bits": self.refcount_bits,
+            "corrupt": bool(self.incompatible & CORRUPT),
+            "extended-l2": False,
+        }
 
     def encode(self) -> bytes:
         """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""
@@ -137,7 +150,7 @@ def _extension(magic: int, payload: bytes) -> bytes:
 
 async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bool) -> Header:
     """Read and check the header through `read(offset, length)`. Raises QmpError in QEMU's words."""
-    head = await read(0, _MOST_CLUSTERS_BYTES)
+    head = await read(0, _FIRST_BYTES)
     fields = _V2.unpack_from(head)
     if fields[0] != MAGIC:
         raise QmpError("Image is not in qcow2 format")
@@ -163,11 +176,13 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
         raise QmpError("qcow2 header exceeds cluster size")
     if name_offset > header.cluster_bytes:
         raise QmpError("Invalid backing file offset")
-    size = header.cluster_bytes
-    cluster = head[:size] if size <= len(head) else await read(0, size)
+    size, end = header.cluster_bytes, name_offset or header.cluster_bytes
+    used = max(_extensions_end(head, length, end), name_offset and name_offset + name_bytes)
+    cluster = head[:size]
+    if used > len(head) or size > _READ_IN_PARTS_BYTES:
+        cluster = await read(0, size)
     if header.version == 3 and length > _V3_BYTES:
         header.more_fields = cluster[_V3_BYTES:length]
-    end = name_offset or header.cluster_bytes
     _check_compression(header)
     if header.incompatible & ~_KNOWN_INCOMPATIBLE:
         _read_extensions(header, cluster, length, end)
@@ -249,6 +264,18 @@ def _incompatible_names(entries: bytes) -> dict[int, str]:
         for at in range(0, len(entries) - 47, 48)
         if entries[at] == 0
     }
+
+
+def _extensions_end(head: bytes, offset: int, end: int) -> int:
+    """Behind the last of the extensions that begin at `offset`; more than `head` has if that shows not all of
+    them."""
+    while offset < end and offset + 8 <= len(head):
+        magic, length = _EXTENSION.unpack_from(head, offset)
+        offset += 8
+        if magic == 0:
+            return offset
+        offset += length + -length % 8
+    return offset if offset >= end else offset + 8
 
 
 def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> None:

@@ -11,11 +11,11 @@ from errno import EFBIG, EIO
 from os import strerror
 from struct import pack
 from sys import byteorder
-from typing import TYPE_CHECKING
 
 from simulator.block.drivers.qcow2_header import MAX_REFTABLE_BYTES
 from simulator.engine.task import Lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.drivers.qcow2_header import Header
     from simulator.block.node import Edge
@@ -27,7 +27,8 @@ _OFFSET_MASK = ~0x1FF & ((1 << 64) - 1)
 
 
 class _Block:
-    """One refcount block. dirty_from..dirty_to are indexes of changed entries, empty if equal."""
+    """One refcount block. `entries` is as long as any is in use; what follows is 0, and often most of the
+    block. dirty_from..dirty_to are indexes of changed entries, empty if equal."""
 
     __slots__ = ("dirty_from", "dirty_to", "entries", "offset")
 
@@ -56,10 +57,12 @@ class Refcounts:
         self._header = header
         self._loaded = False
         self._lock = Lock("the refcount blocks to be read")
-        self._table: array[int] = array("Q")
+        self._table: array[int] = array("Q")  # as long as any block is there
+        self._table_entries = 0  # how many there is room for
         self._blocks: dict[int, _Block] = {}
         self._table_moved = False
         self._table_dirty = False
+        self._block_dirty = False  # at least one of them
         self._first_maybe_free = 0
         self._given_back: list[tuple[int, int, bool]] = []
         self.per_block = header.cluster_bytes * 8 // header.refcount_bits
@@ -68,9 +71,10 @@ class Refcounts:
         """Instead of `load`, for a new image: a table whose one block lies right behind it, and no cluster in
         use."""
         header = self._header
-        self._table = array("Q", bytes(header.reftable_clusters * header.cluster_bytes))
-        offset = self._table[0] = header.reftable_offset + header.reftable_clusters * header.cluster_bytes
-        self._blocks[0] = _Block(offset, self._no_counts())
+        table_bytes = header.reftable_clusters * header.cluster_bytes
+        offset = header.reftable_offset + table_bytes
+        self._table, self._table_entries = array("Q", [offset]), table_bytes // 8
+        self._blocks[0] = self._empty_block(offset)
         self._loaded = True
 
     async def load(self) -> None:
@@ -81,18 +85,17 @@ class Refcounts:
             if self._loaded:
                 return
             header = self._header
-            raw = await self._file.read(
-                header.reftable_offset, header.reftable_clusters * header.cluster_bytes
-            )
-            self._table = words(raw)
-            # Looking at every entry of a table that is mostly empty would be most of the work.
-            for number in range(-(-bytes_before_zeroes(raw) // 8)):
-                offset = self._table[number] & _OFFSET_MASK
+            table_bytes = header.reftable_clusters * header.cluster_bytes
+            raw = await self._file.read(header.reftable_offset, table_bytes)
+            self._table, self._table_entries = words(_without_zeroes(raw, 8)), table_bytes // 8
+            for number, entry in enumerate(self._table):
+                offset = entry & _OFFSET_MASK
                 if offset:
                     if offset % header.cluster_bytes:
                         raise OSError(EIO, strerror(EIO))
-                    payload = await self._file.read(offset, header.cluster_bytes)
-                    self._blocks[number] = _Block(offset, _unpack(payload, header.refcount_bits))
+                    width = header.refcount_bits
+                    payload = _without_zeroes(await self._file.read(offset, header.cluster_bytes), width // 8)
+                    self._blocks[number] = _Block(offset, _unpack(payload, width))
             self._loaded = True
 
     # What is in use.
@@ -125,18 +128,16 @@ class Refcounts:
         return _unpack(await self._file.read(place, -(-count * width // 8)), width)[:count]
 
     def get(self, cluster: int) -> int:
-        block = self._blocks.get(cluster // self.per_block)
-        return block.entries[cluster % self.per_block] if block else 0
+        number, index = divmod(cluster, self.per_block)
+        block = self._blocks.get(number)
+        return block.entries[index] if block and index < len(block.entries) else 0
 
     def used(self) -> list[tuple[int, int]]:
         """(cluster, refcount) of all clusters in use, in order."""
         found = []
         for number in sorted(self._blocks):
             first = number * self.per_block
-            entries = self._blocks[number].entries
-            # Most blocks are empty towards their end.
-            end = -(-bytes_before_zeroes(entries.tobytes()) // entries.itemsize)
-            found += [(first + at, count) for at, count in enumerate(entries[:end]) if count]
+            found += [(first + at, count) for at, count in enumerate(self._blocks[number].entries) if count]
         return found
 
     def table_clusters(self) -> list[int]:
@@ -154,13 +155,13 @@ class Refcounts:
         run = 0
         while run < count:
             at = self._next_free(at + run) if not run else at
-            number, index = divmod(at + run, self.per_block)
+            number = (at + run) // self.per_block
             if number not in self._blocks:
                 # The block may take the very cluster that we looked at.
                 self._new_block(number)
                 run = 0
                 continue
-            if self._blocks[number].entries[index]:
+            if self.get(at + run):
                 at, run = at + run + 1, 0
                 continue
             run += 1
@@ -173,10 +174,14 @@ class Refcounts:
     def _next_free(self, cluster: int) -> int:
         number, index = divmod(cluster, self.per_block)
         while number in self._blocks:
+            entries = self._blocks[number].entries
             try:
-                return number * self.per_block + self._blocks[number].entries.index(0, index)
+                return number * self.per_block + entries.index(0, index)
             except ValueError:
-                number, index = number + 1, 0
+                index = max(index, len(entries))
+            if index < self.per_block:
+                break
+            number, index = number + 1, 0
         return number * self.per_block + index
 
     def set(self, cluster: int, count: int) -> None:
@@ -185,8 +190,12 @@ class Refcounts:
         if number not in self._blocks:
             self._new_block(number)
         block = self._blocks[number]
-        block.entries[index] = count
+        entries = block.entries
+        if index >= len(entries):
+            entries.frombytes(bytes((index + 1 - len(entries)) * entries.itemsize))
+        entries[index] = count
         block.touch(index, index + 1)
+        self._block_dirty = True
 
     def give_back(self, cluster: int, count: int = 1, discard: bool = False) -> None:
         """Decrement at the next `settle`; `discard` also tells the file that the clusters are free."""
@@ -223,24 +232,24 @@ class Refcounts:
         self.settle([(first, count, False)])
 
     def _new_block(self, number: int) -> None:
-        if number >= len(self._table):
+        if number >= self._table_entries:
             self._grow_table(number + 1)
             if number in self._blocks:
                 return
-        block = _Block(0, self._no_counts())
+        block = self._empty_block(0)
         block.touch(0, self.per_block)
         place = self._next_free(self._first_maybe_free)
         self._blocks[number] = block
         if place // self.per_block not in self._blocks:
             place = number * self.per_block
         block.offset = place << self._header.cluster_bits
+        self._table.frombytes(bytes(max(number + 1 - len(self._table), 0) * 8))
         self._table[number] = block.offset
         self._table_dirty = True
         self.set(place, 1)
 
-    def _no_counts(self) -> array[int]:
-        width = max(self._header.refcount_bits, 8)
-        return array(_TYPES[width], bytes(self.per_block * width // 8))
+    def _empty_block(self, offset: int) -> _Block:
+        return _Block(offset, array(_TYPES[max(self._header.refcount_bits, 8)]))
 
     def _grow_table(self, entries: int) -> None:
         """A bigger table somewhere else; the old one is given back."""
@@ -249,7 +258,7 @@ class Refcounts:
         clusters = max(-(-entries // per_cluster), header.reftable_clusters * 3 // 2 + 1)
         if clusters * header.cluster_bytes > MAX_REFTABLE_BYTES:
             raise OSError(EFBIG, strerror(EFBIG))
-        self._table.frombytes(bytes((clusters * per_cluster - len(self._table)) * 8))
+        self._table_entries = clusters * per_cluster
         first = self.allocate(clusters)
         self.give_back(header.reftable_offset >> header.cluster_bits, header.reftable_clusters)
         header.reftable_offset, header.reftable_clusters = first << header.cluster_bits, clusters
@@ -258,27 +267,27 @@ class Refcounts:
     # Writing back.
 
     def is_dirty(self) -> bool:
-        return (
-            self._table_dirty
-            or bool(self._given_back)
-            or any(block.dirty_from != block.dirty_to for block in self._blocks.values())
-        )
+        return self._block_dirty or self._table_dirty or bool(self._given_back)
 
     def take_writes(self) -> Writes:
         """What must be written, blocks before the table and the table before the header that points at it."""
         writes: Writes = []
         width = self._header.refcount_bits
+        self._block_dirty = False
         for block in self._blocks.values():
             if block.dirty_from != block.dirty_to:
                 # Whole bytes, and no more than a sector around what changed.
                 per_sector = 512 * 8 // width
                 first = block.dirty_from - block.dirty_from % per_sector
                 end = min(block.dirty_to + -block.dirty_to % per_sector, self.per_block)
-                writes.append((block.offset + first * width // 8, _pack(block.entries[first:end], width)))
+                changed = block.entries[first:end]
+                changed.frombytes(bytes((end - first - len(changed)) * changed.itemsize))
+                writes.append((block.offset + first * width // 8, _pack(changed, width)))
                 block.dirty_from = block.dirty_to = 0
         if self._table_dirty:
             self._table_dirty = False
-            writes.append((self._header.reftable_offset, packed(self._table)))
+            table = packed(self._table).ljust(self._table_entries * 8, b"\0")
+            writes.append((self._header.reftable_offset, table))
         if self._table_moved:
             self._table_moved = False
             # The header's fields refcount_table_offset and refcount_table_clusters.
@@ -286,7 +295,13 @@ class Refcounts:
         return writes
 
 
-def bytes_before_zeroes(payload: bytes) -> int:
+def _without_zeroes(payload: bytes, unit: int) -> bytes:
+    """A payload without the zeroes at its end, but for those of its last `unit` (0: of less than a byte)."""
+    end = _bytes_before_zeroes(payload)
+    return payload[: end + -end % max(unit, 1)]
+
+
+def _bytes_before_zeroes(payload: bytes) -> int:
     """How long a payload is without the zeroes at its end. Halves are compared as wholes, which is ten times
     as fast as to strip a table that is mostly empty."""
     end = len(payload)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from errno import EIO
 from os import strerror
-from typing import TYPE_CHECKING
 
 from simulator.block.drivers import qcow2_bitmaps, qcow2_zero
 from simulator.block.drivers.qcow2_header import MAX_L1_BYTES
 from simulator.block.drivers.qcow2_tables import COPIED, UNALLOCATED, ZERO_PLAIN, kind_of
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.drivers.qcow2 import Qcow2
 

@@ -9,11 +9,11 @@ from array import array
 from errno import EIO
 from os import strerror
 from struct import pack
-from typing import TYPE_CHECKING
 
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.engine.task import Lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.drivers.qcow2_header import Header
     from simulator.block.drivers.qcow2_refcounts import Refcounts, Writes
@@ -68,6 +68,7 @@ class Tables:
         self._tables: dict[int, _Table] = {}
         self._l1_dirty: dict[int, None] = {}
         self._l1_moved = False
+        self._l2_dirty = False  # at least one of the tables
         self.fields_dirty = False  # the disk's size in the header must be written
         self.l1: list[int] = []
         self.l2_entries = header.cluster_bytes // 8
@@ -128,11 +129,12 @@ class Tables:
         place = self._refcounts.allocate(1) << bits
         table = self._tables.get(number)
         if table is None:
-            table = self._tables[number] = _Table(place, array("Q", bytes(self._header.cluster_bytes)))
+            table = self._tables[number] = _Table(place, array("Q", [0]) * self.l2_entries)
         else:
             self._refcounts.give_back(table.offset >> bits)
             table.offset = place
         table.dirty_from, table.dirty_to = 0, self.l2_entries
+        self._l2_dirty = True
         self.l1[number] = place | COPIED
         self._l1_dirty[number] = None
         return table.entries
@@ -143,6 +145,7 @@ class Tables:
         index = offset >> self._header.cluster_bits & self.l2_entries - 1
         table = self._tables[number]
         table.entries[index] = entry
+        self._l2_dirty = True
         if table.dirty_from == table.dirty_to:
             table.dirty_from, table.dirty_to = index, index + 1
         elif index < table.dirty_from:
@@ -183,17 +186,13 @@ class Tables:
     # Writing back.
 
     def is_dirty(self) -> bool:
-        return (
-            self.fields_dirty
-            or self._l1_moved
-            or bool(self._l1_dirty)
-            or any(table.dirty_from != table.dirty_to for table in self._tables.values())
-        )
+        return self._l2_dirty or self.fields_dirty or self._l1_moved or bool(self._l1_dirty)
 
     def take_writes(self) -> Writes:
         """L2 tables before the L1 table, and that before the header's fields that say where it is and how big
         the disk is."""
         writes: Writes = []
+        self._l2_dirty = False
         for table in self._tables.values():
             if table.dirty_from != table.dirty_to:
                 first, end = table.dirty_from & ~63, min(table.dirty_to + 63 & ~63, self.l2_entries)

@@ -6,8 +6,6 @@ block/qcow2-cluster.c, 7.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ZERO
 from simulator.block.drivers.qcow2_tables import (
     NORMAL,
@@ -20,6 +18,7 @@ from simulator.block.drivers.qcow2_tables import (
 )
 from simulator.block.status import status_above
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from errno import EINVAL, ENOSPC
 from os import strerror
-from typing import TYPE_CHECKING, Any
 
 from simulator.block import permissions
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.driver import DriverStatus
 
 _SECTOR_BYTES = 512
@@ -22,7 +24,7 @@ class Raw(Driver):
 
     format_name = "raw"
     resettable_options = changeable_options = ("offset", "size")
-    strong_options = ("offset", "size")
+    strong_options = size_options = ("offset", "size")
 
     _offset = 0
     _size: int | None = None
@@ -34,6 +36,12 @@ class Raw(Driver):
             self.file.role = permissions.DATA | permissions.PRIMARY
             permissions.refresh([self.node])
         self._measure()
+
+    def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
+        """As of any format, but the file is written and resized only if this node is (raw_child_perm)."""
+        needed, shared = super().child_permissions(name, role, perm, shared)
+        changes = permissions.WRITE | permissions.RESIZE
+        return needed & ~changes | perm & changes, shared
 
     def _window(self, options: dict[str, Any]) -> tuple[int, int | None]:
         offset, size = int(options.get("offset", 0)), options.get("size")
@@ -54,7 +62,7 @@ class Raw(Driver):
         size = left if self._size is None else min(self._size, left)
         self.node.size_bytes = size + -size % _SECTOR_BYTES
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         self._reopened = self._window(options)
 
     def reopen_commit(self) -> None:
@@ -68,10 +76,14 @@ class Raw(Driver):
         return offset + self._offset
 
     async def read(self, offset: int, length: int) -> bytes:
-        return await self.file.read(self._place(offset, length, EINVAL), length)
+        place = self._place(offset, length, EINVAL)
+        self.file.event("read_aio")
+        return await self.file.read(place, length)
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
-        await self.file.write(self._place(offset, len(payload), ENOSPC), payload, flags)
+        place = self._place(offset, len(payload), ENOSPC)
+        self.file.event("write_aio")
+        await self.file.write(place, payload, flags)
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
         await self.file.write_zeroes(self._place(offset, length, ENOSPC), length, flags)

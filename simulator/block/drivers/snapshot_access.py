@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from errno import ENOTSUP
 from os import strerror
-from typing import TYPE_CHECKING
 
 from simulator.block import permissions
 from simulator.block.driver import Driver
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Node

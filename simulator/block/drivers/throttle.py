@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.driver import Driver
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.throttle_groups import Member, ThrottleGroup
 
 
@@ -18,6 +19,7 @@ class Throttle(Driver):
     format_name = "throttle"
     changeable_options = ("throttle-group",)
     is_filter = True
+    hands_flush_on = True
     strong_options = ("throttle-group",)
 
     _member: Member | None = None
@@ -44,7 +46,7 @@ class Throttle(Driver):
         self._member = group.join()
         self._member.disabled = self.node.quiesce_count
 
-    async def reopen_prepare(self, options: dict[str, Any]) -> None:
+    async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         self._reopened = self._group(options)
 
     def reopen_commit(self) -> None:
@@ -75,6 +77,8 @@ class Throttle(Driver):
         await self.file.discard(offset, length)
 
     # -- drains
+    follows_drains = True
+
     def drained_begin(self) -> None:
         if self._member is not None:
             self._member.group.drained_begin(self._member)

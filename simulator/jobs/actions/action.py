@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.graph import Graph
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn

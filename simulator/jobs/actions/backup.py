@@ -7,15 +7,16 @@ Source: blockdev_backup_prepare, drive_backup_prepare, blockdev.c:1695-1985, 7.2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import set_backing
 from simulator.jobs.backup import BackupJob, create_backup
 from simulator.jobs.backup_options import BackupOptions
 from simulator.jobs.new_image import backing_node_of, create_image, describe_image
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn

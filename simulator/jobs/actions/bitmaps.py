@@ -5,12 +5,13 @@ Source: block_dirty_bitmap_*_prepare, blockdev.c:1990-2230, 7.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.jobs import dirty_bitmaps
 from simulator.jobs.actions.action import Action
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.extents import ExtentMap
     from simulator.jobs.registry import Jobs

@@ -6,15 +6,19 @@ Source: external_snapshot_prepare and internal_snapshot_prepare, blockdev.c:1265
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
+from simulator.block.reopening import make_read_only
 from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import append, take_off
 from simulator.jobs.new_image import create_image, describe_image
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn
@@ -59,18 +63,11 @@ class _Snapshot(Action):
         self._appended = True
 
     async def commit(self) -> None:
-        """The old node becomes read-only, if nobody else writes to it (bdrv_reopen_set_read_only, errors
-        ignored)."""
+        """The old node becomes read-only, if it can (bdrv_reopen_set_read_only, errors ignored)."""
         assert self._old is not None
-        old = self._old
-        if old.read_only:
-            return
-        old.read_only = True
-        try:
-            permissions.refresh([old])
-        except QmpError:
-            old.read_only = False
-            permissions.refresh([old])
+        if not self._old.read_only:
+            with suppress(QmpError):
+                await make_read_only(self.graph, self._old)
 
     async def abort(self) -> None:
         if self._appended:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 async def nbd_server_start(machine: Machine, arguments: Arguments) -> Any:
     """The address comes as QMP's {type, data}; the command line gives it flat."""
     given = arguments["addr"]
-    address = {"type": given["type"], **given["data"]} if "data" in given else dict(given)
+    from_monitor = "data" in given
+    address = {"type": given["type"], **given["data"]} if from_monitor else dict(given)
+    if from_monitor and address["type"] == "fd" and machine.nbd_server is None:
+        # It is the name of one that was passed with getfd, and nothing can be.
+        raise QmpError(f"File descriptor named '{address['str']}' has not been found")
     await start_server(machine, address, arguments)
     return {}
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from simulator.block.errors import QmpError
+from simulator.monitor.commands import recorded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 async def quit_machine(machine: Machine, arguments: Arguments) -> Any:
@@ -52,6 +56,17 @@ async def query_qmp_schema(machine: Machine, arguments: Arguments) -> Any:
     return machine.schema.entries
 
 
+async def query_command_line_options(machine: Machine, arguments: Arguments) -> Any:
+    """All that were recorded, or the one that is asked for (util/qemu-config.c:230, 7.2)."""
+    known = recorded.reply(machine, "query-command-line-options")
+    if "option" not in arguments:
+        return known
+    asked = [entry for entry in known if entry["option"] == arguments["option"]]
+    if not asked:
+        raise QmpError(f"invalid option name: {arguments['option']}")
+    return asked
+
+
 async def system_powerdown(machine: Machine, arguments: Arguments) -> Any:
     # Nobody answers the button: a guest that reacts to it is no part of the simulator.
     machine.outbox.emit("POWERDOWN", {})
@@ -66,6 +81,7 @@ COMMANDS = {
     "query-version": query_version,
     "query-name": query_name,
     "query-kvm": query_kvm,
+    "query-command-line-options": query_command_line_options,
     "query-qmp-schema": query_qmp_schema,
     "system_powerdown": system_powerdown,
 }

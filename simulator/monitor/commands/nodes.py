@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import describe
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.reopening import reopen
 from simulator.block.resize import resize
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.guest import GuestDevice
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 async def blockdev_add(machine: Machine, arguments: Arguments) -> Any:
@@ -53,7 +54,8 @@ async def block_resize(machine: Machine, arguments: Arguments) -> Any:
     if size < 0:
         raise QmpError("Parameter 'size' expects a >0 size")
     if any("resize" not in allowed for _, allowed in node.op_blockers):
-        raise QmpError(machine.version.texts.resize_of_job_target)
+        device = arguments.get("device", "(null)")
+        raise QmpError(machine.version.texts.resize_of_job_target.format(device=device))
     await resize(machine.graph, node, size)
     return {}
 

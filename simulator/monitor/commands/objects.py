@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 from simulator.block.throttle_groups import ThrottleGroup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 class PlainObject:

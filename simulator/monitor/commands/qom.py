@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.guest import GuestDevice
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 def _device(machine: Machine, path: str) -> GuestDevice:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drive import INTERFACES, tree_options
@@ -14,12 +12,14 @@ from simulator.monitor.hmp import image_info
 from simulator.monitor.hmp.parser import HmpError
 from simulator.qapi import qemu_opts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from typing import Any
 
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 async def info_block(machine: Machine, arguments: Arguments) -> str:
@@ -81,7 +81,6 @@ def _images(image: dict[str, Any]) -> str:
         if "backing-image" not in image:
             return text
         image = image["backing-image"]
-        text += "\n"
 
 
 async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:

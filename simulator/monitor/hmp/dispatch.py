@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from simulator.block.errors import QmpError
 from simulator.monitor.hmp.parser import HmpError, NoWord, next_word, parse_arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from simulator.machine import Machine
 
-# A command gets its arguments and returns what it prints, lines ended with "\n".
-HmpCommand = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, str]]
+    # A command gets its arguments and returns what it prints, lines ended with "\n".
+    HmpCommand = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, str]]
 
 _MODULES = ("block", "help", "jobs", "machine", "nbd")
 _commands: dict[str, tuple[str, HmpCommand]] = {}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.monitor.dispatch import handlers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 async def info_block_jobs(machine: Machine, arguments: Arguments) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simulator.block.errors import QmpError
 from simulator.monitor.dispatch import handlers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.machine import Machine
 
-Arguments = dict[str, Any]
+    Arguments = dict[str, Any]
 
 
 def _address(text: str) -> dict[str, Any]:

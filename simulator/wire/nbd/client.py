@@ -179,7 +179,7 @@ class ClientConnection(Connection):
         kind, length, _, _ = self._coming
         option, answer, ready = self._option, self._answer, self.ready
         end = position + length
-        if not take_reply(option, answer, ready, kind, bytes(memoryview(data)[position:end])):
+        if not take_reply(option, answer, ready, kind, bytes(data[position:end])):
             self._enter(OPTION_REPLY, _OPTION_REPLY.size)
             return end
         if option.code == nbd.OPT_STRUCTURED_REPLY:

@@ -146,7 +146,7 @@ class ServerConnection(Connection):
 
     def _take_option_payload(self, data: Payload, position: int, _end: int) -> int:
         code, length = self._option
-        payload = bytes(memoryview(data)[position : position + length])
+        payload = bytes(data[position : position + length])
         if code == nbd.OPT_EXPORT_NAME:
             self._open_by_name(payload)
             return position + length

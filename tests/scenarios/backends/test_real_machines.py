@@ -90,10 +90,11 @@ def test_probe_starts_a_machine_only_once(backend: AsyncioBackend, monkeypatch: 
 
 def test_start_quit_and_nothing_left(backend: AsyncioBackend) -> None:
     seen: list[int | Path] = []
+    _, introspection = backend.probe()
 
     async def body(session: Session) -> None:
         seen.extend([machine_pid(session), session.directory])
-        assert session.introspection == backend.probe()[1]
+        assert session.introspection == introspection
         assert not session.ended()
         await quit_machine(session)
         assert session.ended()

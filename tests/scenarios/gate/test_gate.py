@@ -158,6 +158,7 @@ def test_a_finding_is_explained_and_can_be_repeated(capsys: pytest.CaptureFixtur
         "wrong_on_qemu  qemu  snapshot-access  T s  holds",
     ]
     file = "goldenfleece-findings/wrong-on-qemu.qemu.overlay.yaml"
+    transcript = "goldenfleece-findings/wrong-on-qemu.qemu.overlay.log"
     assert rest == (
         "the same spec, different verdicts:\n"
         "  wrong_on_qemu overlay: holds on sim:7.2, finding on qemu\n"
@@ -169,6 +170,7 @@ def test_a_finding_is_explained_and_can_be_repeated(capsys: pytest.CaptureFixtur
         "    step 3: client read fleece_id=monday disk=vda client=own offset=0 length=64k"
         " content=[0+64k 0x22] (9-10)\n"
         f"  scenario: {file}\n"
+        f"  transcript: {transcript}\n"
         f"  repeat: goldenfleece replay {file} --backend qemu --method overlay --seed 5\n"
         "\n"
         "FINDING: 1 of 4 runs do not hold on sim:7.2, qemu, 1 specs, T s\n"
@@ -177,6 +179,9 @@ def test_a_finding_is_explained_and_can_be_repeated(capsys: pytest.CaptureFixtur
     assert (written.methods, written.seed) == (["overlay"], 5)
     assert [step.verb for step in written.steps] == ["guest", "fleece", "end"]
     assert Path(file).read_text().startswith("# point_in_time: monday holds 0x22")
+    told = Path(transcript).read_text().splitlines()
+    assert told[0] == "step 1: guest op disk=vda kind=write length=64k pattern=0x11 (3-4)"
+    assert len(told) == 2
 
     status, text = outcome(capsys, "replay", file, "--backend", "qemu", "--method", "overlay", "--seed", "5")
     assert status == 1

@@ -114,7 +114,7 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ("guest: {disk: vda, write: {at: 0}}", 'step 1 (guest): write: "length" is missing'),
         (
             "guest: {disk: vda, write: [0, 1]}",
-            "step 1 (guest): write: expected a mapping with at, length, pattern, got a list",
+            "step 1 (guest): write: expected a mapping with at, length, pattern, times, got a list",
         ),
         ("guest: {disk: vda, flush: yes}", 'step 1 (guest): flush: expected true or false, got "yes"'),
         (
@@ -124,6 +124,31 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         (
             "guest: {disk: vda, write: {at: 0, length: 4k}, flush: true}",
             "step 1 (guest): expected exactly one of write, zero, discard, flush, read, got write and flush",
+        ),
+        (
+            "guest: {disk: vda, write: {at: 0, length: 4k, times: 0}}",
+            "step 1 (guest): write.times: expected a number from 1, got 0",
+        ),
+        (
+            "guest: {disk: vda, write: {at: 0, length: 4k, times: 1000000}}",
+            "step 1 (guest): write.length: expected a range inside the disk: the disk ends at 4M, "
+            "this range at 4000000k",
+        ),
+        (
+            "fault: {disk: vda, error: EFULL}",
+            'step 1 (fault): error: expected an errno such as EIO or ENOSPC, got "EFULL"',
+        ),
+        (
+            "fault: {disk: vda, on: flush, skip: 1}",
+            "step 1 (fault): skip: a flush cannot be counted, only read, write and write-zeroes",
+        ),
+        (
+            "fault: {disk: vda, times: 0}",
+            "step 1 (fault): times: expected a number from 1 to 1000, got 0",
+        ),
+        (
+            "fleece: {id: a, disks: [vda], fault: {skip: -1}}",
+            "step 1 (fleece): fault.skip: expected a number from 0 to 1000, got -1",
         ),
         (
             "guest: {disk: vda}",
@@ -184,7 +209,7 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ),
         (
             "nbd: {export: e}",
-            "step 1 (nbd): expected exactly one of read, write, zero, discard, garbage, info, "
+            "step 1 (nbd): expected exactly one of read, write, zero, discard, garbage, stall, info, "
             "exports, flush, got none",
         ),
         ("nbd: {garbage: xy}", 'step 1 (nbd): garbage: expected hex digits such as "00ff", got "xy"'),
@@ -288,6 +313,7 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
         ["nbd: {export: nowhere, error: NBD_REP_ERR_UNKNOWN}"],
         ["quit:", "qemu_img: {run: [check, vda.qcow2]}"],
         ["guest: {disk: vdb, read: {at: 1M, length: 512}, error: EINVAL}"],
+        ["fault: {disk: vda, on: flush}", "guest: {disk: vda, flush: true, error: EIO}"],
     ],
 )
 def test_these_are_no_problems(lines: list[str]) -> None:
@@ -297,6 +323,19 @@ def test_these_are_no_problems(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("head", "problem"),
     [
+        (
+            "name: x\nguest: linux\ndisks: {vda: {size: 1M}}\n"
+            "steps: [{guest: {disk: vda, write: {at: 0, length: 100}}}]",
+            "4: step 1 (guest): write: expected whole sectors of 512 bytes: a Linux guest has no others",
+        ),
+        (
+            "name: x\nguest: linux\nattach: none\nsteps: [{sleep: 1s}]",
+            "2: guest: a Linux guest needs its disks: attach cannot be none",
+        ),
+        (
+            "name: x\nattach: drive\ndisks: {vda: {size: 1M}}\nsteps: [{fault: {disk: vda}}]",
+            "4: step 1 (fault): the storage of a drive cannot be changed (attach: drive)",
+        ),
         ("name: ''\nsteps: [{sleep: 1s}]", "1: name: expected a name that says what the scenario is for"),
         ("steps: [{sleep: 1s}]", '1: "name" is missing'),
         ("name: x", "1: steps: expected at least one step: a scenario without any tests nothing"),
@@ -336,8 +375,8 @@ def test_these_are_no_problems(lines: list[str]) -> None:
         ),
         (
             "- name: x",
-            "1: expected a mapping with name, source, disks, attach, methods, needs, leaves, seed, steps, "
-            "got a list",
+            "1: expected a mapping with name, source, disks, attach, guest, methods, needs, leaves, seed, "
+            "steps, got a list",
         ),
         (
             "name: x\nneeds: [hpm]\nsteps: [{sleep: 1s}]",

@@ -43,12 +43,13 @@ def one_member(struct: type, fixed: dict[str, Any], choices: dict[str, Any]) -> 
 
 spans = built(steps.Range, at=offsets, length=lengths)
 writes = built(steps.Write, at=offsets, length=lengths, pattern=st.none() | bytes_)
+repeated = built(steps.Write, at=st.just(512), length=st.just(512), times=st.integers(1, 9))
 zeroes = built(steps.Zero, at=offsets, length=lengths, unmap=st.booleans())
 guests = one_member(
     steps.Guest,
     {"disk": disk_names, "error": optional_words},
     {
-        "write": writes,
+        "write": writes | repeated,
         "zero": zeroes,
         "discard": spans,
         "flush": st.just(True),
@@ -64,6 +65,7 @@ nbds = one_member(
         "zero": zeroes,
         "flush": st.just(True),
         "garbage": st.binary(max_size=5).map(bytes.hex),
+        "stall": st.sampled_from(["greeting", "flags", "option", "request", "replies"]),
         "exports": st.lists(words, max_size=2),
         "info": st.dictionaries(words, st.booleans() | st.integers(0, 2**63) | words, max_size=3),
     },
@@ -102,6 +104,12 @@ qmps = one_member(
         "error": built(steps.ExpectedError, class_=words, desc=optional_words, contains=optional_words),
     },
 )
+fault_members = {
+    "on": st.sampled_from(["read", "write", "write-zeroes"]),
+    "error": st.sampled_from(["EIO", "ENOSPC"]),
+    "skip": st.integers(0, 9),
+    "times": st.integers(1, 9),
+}
 plain_steps = one_member(
     steps.Step,
     {},
@@ -110,6 +118,7 @@ plain_steps = one_member(
         "read": reads,
         "copy": copies,
         "map": maps,
+        "fault": built(steps.Fault, disk=disk_names, **fault_members),
         "sleep": built(steps.Sleep, ns=st.integers(0, 10**13)),
         "qmp": qmps,
         "hmp": built(steps.Hmp, line=words, prints=optional_words),
@@ -119,7 +128,13 @@ plain_steps = one_member(
     },
 )
 together = st.lists(plain_steps | st.lists(plain_steps, max_size=3), min_size=1, max_size=3)
-begin = steps.Step(fleece=steps.Fleece(id="t", disks=["vda", "vdb"]))
+begins = built(
+    steps.Fleece,
+    id=st.just("t"),
+    disks=st.just(["vda", "vdb"]),
+    fault=st.none() | built(steps.StorageFault, **fault_members),
+    on_cbw_error=st.sampled_from([None, "break-snapshot"]),
+)
 ends = st.sampled_from(
     [
         steps.Step(end=steps.End(id="t")),
@@ -144,7 +159,6 @@ def scenarios(draw: Any) -> steps.Scenario:
         name=draw(words),
         source=draw(words),
         disks={"vda": draw(disk), "vdb": draw(disk)},
-        attach=draw(st.sampled_from(["device", "drive"])),
         methods=draw(st.sampled_from([["overlay"], ["overlay", "snapshot-access"]])),
         leaves=draw(
             st.lists(
@@ -153,7 +167,7 @@ def scenarios(draw: Any) -> steps.Scenario:
             )
         ),
         seed=draw(st.none() | st.integers()),
-        steps=[begin, *draw(middle), draw(ends)],
+        steps=[steps.Step(fleece=draw(begins)), *draw(middle), draw(ends)],
     )
 
 
@@ -177,6 +191,8 @@ def test_the_spelling_is_a_person_s() -> None:
         name="two clients",
         source="RFC, 2013",
         disks={"vda": steps.Disk(size=64 << 20)},
+        attach="drive",
+        guest="linux",
         methods=["overlay", "snapshot-access"],
         steps=[
             steps.Step(guest=steps.Guest(disk="vda", write=steps.Write(at=0, length=65536, pattern=17))),
@@ -204,6 +220,8 @@ name: two clients
 source: "RFC, 2013"
 disks:
   vda: {size: 64M, format: qcow2}
+attach: drive
+guest: linux
 methods: [overlay, snapshot-access]
 steps:
   - guest: {disk: vda, write: {at: 0, length: 64k, pattern: 0x11}}
@@ -273,6 +291,7 @@ def test_plain_scalars() -> None:
 def test_every_verb_is_tried_above() -> None:
     """A verb that is added to the language must be added to the strategies here."""
     tried = {"guest", "fleece", "read", "copy", "map", "together", "end", "sleep", "crash", "quit"} | {
+        "fault",
         "qmp",
         "hmp",
         "event",
@@ -285,6 +304,7 @@ def test_every_verb_is_tried_above() -> None:
         "source",
         "disks",
         "attach",
+        "guest",
         "methods",
         "needs",
         "leaves",

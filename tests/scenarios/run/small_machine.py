@@ -117,6 +117,8 @@ class Loop:
 
 
 class SmallGuest:
+    largest_request_bytes: int | None = None
+
     def __init__(self, session, disk):
         self.session, self.disk = session, disk
 
@@ -309,6 +311,9 @@ class SmallSession(Session):
         await give_way()
         self.alive()
         return SmallClient(self, export)
+
+    async def nbd_transport(self):
+        raise NbdFailed("EOF", "a small machine has no sockets")
 
     async def nbd_raw(self, payload):
         return b""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.language.steps import Copy, Disk, End, Fleece, Hmp, Qmp, Scenario, Step
+from scenarios.language.steps import Copy, Disk, End, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
 from scenarios.run.features import Features, known, needs
 
 RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/schema.json.gz"
@@ -86,6 +86,7 @@ def test_what_steps_and_methods_imply():
             together=[Step(hmp=Hmp(line="info block")), [Step(copy=Copy(source="monday", client="nbdcopy"))]]
         ),
         Step(qmp=Qmp(execute="query-jobs")),
+        Step(fleece=Fleece(id="t", disks=["vda"], fault=StorageFault(), on_cbw_error="break-snapshot")),
     ]
     scenario = Scenario(name="x", disks={"vda": Disk(size=512)}, needs=["real"], steps=steps)
     wanted = needs(scenario, "overlay")
@@ -96,7 +97,11 @@ def test_what_steps_and_methods_imply():
         "command:query-jobs",
         "action:block-dirty-bitmap-merge",
         "driver:qcow2",
+        "driver:blkdebug",
+        "argument:blockdev-backup.on-cbw-error",
     } <= set(wanted)
+    assert "argument:blockdev-add.on-cbw-error" in needs(scenario, "snapshot-access")
+    assert "linux" in needs(Scenario(name="x", guest="linux"), None)
     assert all(known(word) for word in wanted)
 
 

@@ -106,7 +106,7 @@ def apply_plain(plain: bytearray, verb, offset, length, value):
         del plain[offset:]
         plain.extend(bytes(offset - len(plain)))
         return
-    if verb == "discard":
+    if verb in ("discard", "unmap"):
         end = min(end, len(plain))
     elif end > len(plain):
         plain.extend(bytes(end - len(plain)))

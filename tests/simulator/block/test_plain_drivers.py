@@ -54,7 +54,8 @@ def test_a_file_that_cannot_be_opened(bench, host):
     host.write_all("/ro", b"x")
     host.set_mode("/ro", writable=False)
     assert attempt("/ro") == "Could not open '/ro': Permission denied"
-    assert "aio=native was specified, but it requires cache.direct=on" in attempt("/ro", aio="native")
+    native = {"aio": "native", "read-only": True}
+    assert "aio=native was specified, but it requires cache.direct=on" in attempt("/ro", **native)
     assert not bench.graph.nodes
 
 

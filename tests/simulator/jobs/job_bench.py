@@ -31,7 +31,7 @@ class Bench:
     def __init__(self, rules: JobRules | None = None) -> None:
         self.scheduler = Scheduler()
         self.host = MemoryHost()
-        self.outbox = Outbox(lambda: self.scheduler.now_ns)
+        self.outbox = Outbox(self.scheduler)
         self.graph = Graph(self.scheduler, self.host, Chance(1))
         self.jobs = Jobs(self.graph, self.outbox, rules or JobRules())
 

@@ -3,6 +3,7 @@
 import pytest
 
 from simulator.wire import qmp
+from simulator.wire.json_stream import encode_line
 from simulator.wire.qdict import bucket, in_order
 
 
@@ -57,6 +58,17 @@ def test_replies():
     event = qmp.event("STOP", 1_795_411_532_257_055_999)
     assert event == {"timestamp": {"seconds": 1_795_411_532, "microseconds": 257_055}, "event": "STOP"}
     assert list(qmp.event("RESET", 0, {"guest": False})) == ["timestamp", "event", "data"]
+
+
+def test_the_short_ways_give_the_same_lines():
+    assert qmp.DONE_LINE == b'{"return": {}}\r\n'
+    # Members in the order of docs/interop/qmp-spec.txt, "Asynchronous events", one blank after each sign.
+    assert qmp.event_line("STOP", 1_795_411_532_257_055_999) == (
+        b'{"timestamp": {"seconds": 1795411532, "microseconds": 257055}, "event": "STOP"}\r\n'
+    )
+    members = {"device": "d\u00e9", "speed": 0.5, "list": [1, {}]}
+    line = qmp.event_line("X", 1_000_000_999, members)
+    assert line == encode_line(qmp.event("X", 1_000_000_999, members))
 
 
 def test_member_order():

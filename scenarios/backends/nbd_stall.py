@@ -1,0 +1,41 @@
+"""NBD clients that stop in the middle of something and stay connected."""
+
+from __future__ import annotations
+
+from struct import pack
+
+from scenarios.backends.interface import NbdFailed, Transport
+from scenarios.backends.nbd_client import connect
+from scenarios.language.steps import Stall
+from simulator.wire.nbd import constants as nbd
+
+_GREETING_BYTES = 18
+_HALF_BYTES = 14  # of a request's header of 28
+_ASKED_BYTES = 32 << 20  # far more than sockets hold
+
+
+async def stall(transport: Transport, export: str, at: Stall) -> None:
+    """Go as far as `at` says. Raises NbdFailed, OSError if the server does not come along so far."""
+    if at in ("request", "replies"):
+        client = await connect(transport, export)
+        if at == "replies":
+            length = min(client.size, 1 << 20)
+            for cookie in range(_ASKED_BYTES // max(length, 1)):
+                await transport.send(_request(cookie, length))
+        else:
+            await transport.send(_request(0, 512)[:_HALF_BYTES])
+        return
+    received = b""
+    while len(received) < _GREETING_BYTES:
+        piece = await transport.receive()
+        if not piece:
+            raise NbdFailed("EOF", "the server closed the connection before its greeting")
+        received += piece
+    if at != "greeting":
+        await transport.send(pack(">I", nbd.FLAG_FIXED_NEWSTYLE | nbd.FLAG_NO_ZEROES))
+    if at == "option":
+        await transport.send(nbd.OPTION_MAGIC + pack(">I", nbd.OPT_GO))
+
+
+def _request(cookie: int, length: int) -> bytes:
+    return pack(">IHHQQI", nbd.REQUEST_MAGIC, 0, nbd.CMD_READ, cookie, 0, length)

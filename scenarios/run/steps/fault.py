@@ -1,0 +1,44 @@
+"""`fault`: the next requests to a disk's storage fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scenarios.backends.interface import QmpRefused
+from scenarios.language.steps import Fault
+from scenarios.run.execution import Execution, Where
+from scenarios.run.faults import node_options
+
+
+async def run(x: Execution, fault: Fault, where: Where) -> None:
+    """Put the fault below the disk's format node; one that was there before goes."""
+    await take_out(x, where, fault.disk)
+    name = f"{fault.disk}-fault"
+    await x.qmp(where, "blockdev-add", node_options(name, f"{fault.disk}-file", fault, below_format=True))
+    x.faults[fault.disk] = fault.times
+    await x.qmp(where, "blockdev-reopen", {"options": [_format_node(x, fault.disk, name)]})
+
+
+async def take_out(x: Execution, where: Where, disk: str) -> None:
+    """Give the disk its own storage back. What of the fault has not been used up yet may hit the flush that
+    goes before that, and be used up by it."""
+    left = x.faults.pop(disk, None)
+    if left is None:
+        return
+    back = {"options": [_format_node(x, disk, f"{disk}-file")]}
+    for _ in range(left):
+        try:
+            await x.qmp(where, "blockdev-reopen", back)
+            break
+        except QmpRefused as error:
+            if "Error flushing drive" not in error.desc:
+                raise
+    else:
+        await x.qmp(where, "blockdev-reopen", back)
+    await x.qmp(where, "blockdev-del", {"node-name": f"{disk}-fault"})
+
+
+def _format_node(x: Execution, disk: str, storage: str) -> dict[str, Any]:
+    """All options, as blockdev-reopen resets those left out."""
+    driver = x.disk(disk).format
+    return {"driver": driver, "node-name": x.base_node(disk), "file": storage, "discard": "unmap"}

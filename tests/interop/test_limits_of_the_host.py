@@ -1,0 +1,69 @@
+"""Many clients at once, and no file descriptor left, for the real executables and the simulator's."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+from both_programs import DEADLINE_S, both, programs, start
+
+CLIENTS = 100
+FEW_DESCRIPTORS = 40
+SERVER = {"addr": {"type": "unix", "data": {"path": "n.sock"}}}
+
+
+def greeted(client: socket.socket) -> bool:
+    return client.recv(18)[:8] == b"NBDMAGIC"
+
+
+@both
+@programs
+def test_clients_that_all_come_at_once(program: str, is_real: bool, tmp_path: Path) -> None:
+    """Each is greeted, and those that then send rubbish or leave harm nobody."""
+    with start(program, is_real, tmp_path) as running:
+        running.negotiate()
+        assert running.qmp("blockdev-add", {"driver": "null-co", "node-name": "n", "size": 4096}) == {}
+        assert running.qmp("nbd-server-start", {**SERVER, "max-connections": 0}) == {}
+        assert running.qmp("block-export-add", {"type": "nbd", "id": "e", "node-name": "n"}) == {}
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(CLIENTS)]
+        for client in clients:
+            client.settimeout(DEADLINE_S)
+            client.connect(str(tmp_path / "n.sock"))
+        assert all(greeted(client) for client in clients)
+        for number, client in enumerate(clients[1:]):
+            if number % 2:
+                client.sendall(b"rubbish " * number)
+            client.close()
+        with clients[0] as first:
+            first.sendall(b"\0\0\0\3" + b"IHAVEOPT" + b"\0\0\0\3" + b"\0\0\0\0")
+            assert first.recv(8) == b"\x00\x03\xe8\x89\x04\x55\x65\xa9"
+        assert [export["id"] for export in running.qmp("query-block-exports")] == ["e"]
+
+
+def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    answers = [_without_descriptors(is_real, tmp_path) for is_real in (True, False)]
+    assert answers[0] == answers[1]
+
+
+def _without_descriptors(is_real: bool, cwd: Path) -> list[Any]:
+    """What is told when no more files can be opened, and that all goes on when some are closed again."""
+    with (cwd / "image").open("wb") as image:
+        image.truncate(4096)
+    with start("qemu-storage-daemon", is_real, cwd) as running:
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
+        running.negotiate()
+        names = [f"n{number}" for number in range(FEW_DESCRIPTORS)]
+        for name in names:
+            node = {"driver": "file", "filename": "image", "node-name": name, "read-only": True}
+            refused = running.qmp("blockdev-add", node)
+            if refused != {}:
+                break
+        answers = [refused, running.qmp("nbd-server-start", SERVER)]
+        for name in names[:4]:
+            assert running.qmp("blockdev-del", {"node-name": name}) == {}
+        answers += [running.qmp("nbd-server-start", SERVER), running.qmp("query-block-exports")]
+    return answers
+
+
