@@ -39,9 +39,15 @@ class AsyncioTransport:
                 await self._wait_writable()
 
     async def receive(self) -> bytes:
+        return await self._receive(0)
+
+    async def peek(self) -> bytes:
+        return await self._receive(socket.MSG_PEEK)
+
+    async def _receive(self, flags: int) -> bytes:
         while not self._closed:
             try:
-                return self._socket.recv(_RECEIVE_BYTES)
+                return self._socket.recv(_RECEIVE_BYTES, flags)
             except BlockingIOError:
                 await self._wait_readable()
         return b""

@@ -89,6 +89,9 @@ class Transport(Protocol):
     async def receive(self) -> bytes:
         """Some bytes; b"" at the end."""
 
+    async def peek(self) -> bytes:
+        """As `receive`, but they stay where they are, and take up the room that they do."""
+
     def close(self) -> None: ...
 
     def new_future(self) -> Waiter: ...

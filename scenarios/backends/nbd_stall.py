@@ -22,8 +22,8 @@ async def stall(transport: Transport, export: str, at: Stall) -> None:
             length = min(client.size, 1 << 20)
             for cookie in range(_ASKED_BYTES // max(length, 1)):
                 await transport.send(_request(cookie, length))
-            # Once it has begun to answer, it cannot end before we read on.
-            await transport.receive()
+            # Now the server is in the middle of a reply that no socket holds; before, it may not have begun.
+            await transport.peek()
         else:
             await transport.send(_request(0, 512)[:_HALF_BYTES])
         return

@@ -24,6 +24,7 @@ class InProcessTransport:
         self._session = session
         self._connection = connection
         self._arrived: Future | None = None
+        self._peeked = b""
         connection.on_output = self._wake
 
     def _wake(self) -> None:
@@ -35,7 +36,14 @@ class InProcessTransport:
             raise BrokenPipeError("the server has closed the connection")
         self._connection.receive(bytes(payload))
 
+    async def peek(self) -> bytes:
+        self._peeked = await self.receive()
+        return self._peeked
+
     async def receive(self) -> bytes:
+        peeked, self._peeked = self._peeked, b""
+        if peeked:
+            return peeked
         while True:
             payload: bytes = self._connection.output()
             if payload or self._connection.closed:

@@ -15,7 +15,8 @@ class Known(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     """One defect: on these `versions` (major.minor) these `specs` (labels), run with `method` ("" for
     none), show findings of `judges` and of no other. `only_on`: the backends that show it, by what stands
     before the colon in their names, or by a "+..." at their end, where not all of that version do, as when
-    the simulator does not crash with QEMU."""
+    the simulator does not crash with QEMU. `sometimes`: the machine's own timing decides whether it shows, so
+    a run that holds does not tell that it is fixed."""
 
     id: str
     versions: list[str]
@@ -25,6 +26,7 @@ class Known(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     reason: str
     source: str
     only_on: list[str] = []
+    sometimes: bool = False
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -69,7 +69,9 @@ def _as_known(case: Case, result: Result) -> Result:
         return result
     if result.outcome == "finding" and {finding.judge for finding in result.findings} == set(known.judges):
         return msgspec.structs.replace(result, outcome="known", reason=f"{known.id}: {known.reason.strip()}")
-    return msgspec.structs.replace(result, fixed=known.id) if result.outcome == "holds" else result
+    if result.outcome == "holds" and not known.sometimes:
+        return msgspec.structs.replace(result, fixed=known.id)
+    return result
 
 
 def broken(case: Case, reason: str, seconds: float = 0.0) -> Result:

@@ -97,3 +97,16 @@ def test_a_defect_of_the_process_is_known_only_where_there_is_one() -> None:
         "sim:7.2": None,
         "sim-process:7.2": None,
     }
+
+
+@pytest.mark.parametrize(("sometimes", "fixed"), [(False, "it"), (True, "")])
+def test_one_that_shows_sometimes_is_not_told_as_fixed(
+    sometimes: bool, fixed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Known(
+        id="it", versions=["7.2"], method="overlay", judges=["cut"], specs=["basic/one_disk"],
+        reason="r", source="s", sometimes=sometimes,
+    )  # fmt: skip
+    monkeypatch.setattr(known, "load", lambda: (entry,))
+    result = work.run_one(case_of("basic/one_disk", "overlay"))
+    assert (result.outcome, result.fixed) == ("holds", fixed)
