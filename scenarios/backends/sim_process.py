@@ -39,7 +39,7 @@ def _program(version: str, name: str) -> str:
 class SimulatedQemuBackend(QemuBackend):
     @property
     def features(self) -> frozenset[str]:
-        return super().features - {"real"}
+        return super().features - {"linux", "real"}
 
 
 class SimulatedStorageDaemonBackend(StorageDaemonBackend):

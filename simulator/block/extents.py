@@ -67,6 +67,8 @@ class ExtentMap:
 
     def _leaf_at(self, offset: int) -> int:
         """The index of the last leaf that begins at or before `offset`; 0 if there is none."""
+        if len(self._firsts) == 1:
+            return 0
         at = bisect_right(self._firsts, offset) - 1
         return at if at > 0 else 0
 
@@ -187,11 +189,10 @@ class ExtentMap:
             self.covered_bytes = end - start
             return
         number = self._leaf_at(start)
-        # Whole leaves behind the first one that the range swallows go at once; then the range touches at
-        # most two leaves, and the second is cut from its front.
-        last = bisect_left(self._firsts, end) - 1
-        if last > number:
-            self._swallow(number, last, end)
+        if number + 1 < len(self._firsts) and self._firsts[number + 1] < end:
+            # Whole leaves behind the first one that the range swallows go at once; then the range touches at
+            # most two leaves, and the second is cut from its front.
+            self._swallow(number, bisect_left(self._firsts, end) - 1, end)
         leaf = self._own(number)
         self._splice(leaf, start, end, value)
         if not leaf.starts:
@@ -199,7 +200,7 @@ class ExtentMap:
             del self._firsts[number]
         else:
             self._firsts[number] = leaf.starts[0]
-            if value is not None:
+            if value is not None and len(self._leaves) > 1:
                 self._join_leaves(number)
                 if number > 0 and leaf.starts and leaf.starts[0] == start:
                     self._join_leaves(number - 1)

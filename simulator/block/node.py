@@ -222,7 +222,8 @@ class Node:
             return
         request = self._begin(offset, length, True)
         try:
-            await self._before_write(request, flags)
+            if flags & SERIALISING or self.serialising_in_flight:
+                await self._before_write(request, flags)
             if self.driver.hears_events:
                 self.driver.event("pwritev")
             await self.driver.write(offset, payload, flags & ~SERIALISING)
@@ -318,7 +319,9 @@ class Node:
         if request.serialising:
             self.serialising_in_flight -= 1
         self.request_done.wake_all()
-        self._leave()
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.graph.progress()
 
     def _leave(self) -> None:
         self.in_flight -= 1
@@ -362,7 +365,8 @@ class Node:
                 bitmap.truncate(end)
             for edge in list(self.parents):
                 edge.parent.child_resized(edge)
-        self._mark_dirty(offset, length)
+        if self.bitmaps:
+            self._mark_dirty(offset, length)
 
     def _mark_dirty(self, offset: int, length: int) -> None:
         for bitmap in self.bitmaps:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from simulator.block.node import Edge, Node
 
-    # (permissions, shared, read_only, auto_read_only, whether it has parents), as Node.held
+    # What is asked of a node: (permissions, shared, read_only, auto_read_only, whether it has parents).
+    # Node.held is that of the last time.
     Held = tuple[int, int, bool, bool, bool]
 
 CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE = 1, 2, 4, 8
@@ -58,11 +59,7 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
 
 def cumulative(node: Node) -> tuple[int, int]:
     """All that the parents of a node need of it, and what every one of them shares."""
-    perm, shared = 0, ALL
-    for edge in node.parents:
-        perm |= edge.perm
-        shared &= edge.shared
-    return perm, shared
+    return _asked_of(node)[:2]
 
 
 def topological(roots: Iterable[Node]) -> list[Node]:
@@ -118,11 +115,18 @@ def refresh(roots: list[Node]) -> None:
     walk.commit()
 
 
+def _asked_of(node: Node) -> Held:
+    perm, shared, parents = 0, ALL, node.parents
+    for edge in parents:
+        perm |= edge.perm
+        shared &= edge.shared
+    return perm, shared, node.read_only, node.auto_read_only, bool(parents)
+
+
 def _is_asked_anew(node: Node) -> bool:
-    perm, shared = cumulative(node)
-    return bool(perm & ~shared) or node.held != (
-        perm, shared, node.read_only, node.auto_read_only, bool(node.parents)
-    )  # fmt: skip
+    """A conflict always is: it must be told."""
+    asked = _asked_of(node)
+    return node.held != asked or bool(asked[0] & ~asked[1])
 
 
 class _Walk:
@@ -168,16 +172,15 @@ class _Walk:
     def look_at(self, node: Node, is_root: bool = False) -> list[Node]:
         """The children that are to be looked at next: of a root all, else those of which something new is
         asked."""
-        perm, shared = cumulative(node)
+        asked = perm, shared, read_only, _, _ = _asked_of(node)
         if perm & ~shared:
             _check_parents(node)
-        read_only, driver = node.read_only, node.driver
         if read_only and perm & (WRITE | WRITE_UNCHANGED):
             raise QmpError("Block node is read-only")
-        wanted = (perm, shared, read_only, node.auto_read_only, bool(node.parents))
-        if node.held != wanted:
+        driver = node.driver
+        if node.held != asked:
             # Only what is new is asked of the driver, which may have to go to the host for it.
-            self._changed.append((node, wanted))
+            self._changed.append((node, asked))
             driver.check_permissions(perm, shared)
         elif not is_root:
             return []

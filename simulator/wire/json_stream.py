@@ -110,11 +110,11 @@ def _new_lexer() -> JsonLexer:
 def _scan_plain(data: bytes, messages: list[Any]) -> int:
     """Take the plain objects at the front of `data`; where the rest begins."""
     end = len(data)
-    if not data.isascii() or end > _FAST_BYTES or b"\\u" in data:
-        return 0
-    if end > _FAST_NESTING and data.count(b"[") + data.count(b"{") > _FAST_NESTING:
+    if not data.isascii() or end > _FAST_BYTES:
         return 0
     text = data.decode("ascii")
+    if "\\u" in text or (end > _FAST_NESTING and text.count("[") + text.count("{") > _FAST_NESTING):
+        return 0
     position = 0
     while position < end:
         first = text[position]

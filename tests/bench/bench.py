@@ -24,8 +24,8 @@ from simulator.serve.emulator import write_emulator
 from tests.bench import peers
 
 # About four fifths of what is reached; see the goals for what is aimed at.
-OVERLAY_FLOOR = 3.2
-FILTER_FLOOR = 4.0
+OVERLAY_FLOOR = 8.0
+FILTER_FLOOR = 10.0
 COLD_FLOOR = 6.0
 ROUND_TRIP_FLOOR = 2.0
 
@@ -164,7 +164,7 @@ def _warm_cycles(daemon: str, directory: Path, pairs: int) -> list[Row]:
                     functools.partial(simulated.run, ours),
                     functools.partial(warm.run, theirs),
                     max(5, pairs // 10),
-                    goal=10,
+                    goal=20,
                     batch=WARM_BATCH,
                 )
             )

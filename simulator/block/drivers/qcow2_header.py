@@ -5,6 +5,7 @@ Source: docs/interop/qcow2.txt ("Header", "Header extensions"); checks in qcow2_
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 from simulator.block.errors import QmpError
@@ -127,7 +128,7 @@ class Header:
         whole = head + self.more_fields + extensions + name
         if len(whole) > self.cluster_bytes:
             raise QmpError("Could not update qcow2 header: No space left on device")
-        return whole.ljust(self.cluster_bytes, b"\0")
+        return _filled_up(whole, self.cluster_bytes)
 
     def _encode_extensions(self) -> bytes:
         out = b""
@@ -142,6 +143,13 @@ class Header:
         for magic, payload in self.others:
             out += _extension(magic, payload)
         return out + bytes(8)
+
+
+@lru_cache(maxsize=4)
+def _filled_up(header: bytes, cluster_bytes: int) -> bytes:
+    """One object for headers that are the same, as those of new images of one kind are: it is mostly zeroes,
+    and an image in memory keeps it."""
+    return header.ljust(cluster_bytes, b"\0")
 
 
 def _extension(magic: int, payload: bytes) -> bytes:
