@@ -11,7 +11,7 @@ from simulator.wire.nbd import constants as nbd
 
 _GREETING_BYTES = 18
 _HALF_BYTES = 14  # of a request's header of 28
-_ASKED_BYTES = 32 << 20  # far more than sockets hold
+_REQUESTS, _REQUEST_BYTES = 32, 1 << 20  # together far more than sockets hold
 
 
 async def stall(transport: Transport, export: str, at: Stall) -> None:
@@ -19,8 +19,8 @@ async def stall(transport: Transport, export: str, at: Stall) -> None:
     if at in ("request", "replies"):
         client = await connect(transport, export)
         if at == "replies":
-            length = min(client.size, 1 << 20)
-            for cookie in range(_ASKED_BYTES // max(length, 1)):
+            length = min(client.size, _REQUEST_BYTES)
+            for cookie in range(_REQUESTS):
                 await transport.send(_request(cookie, length))
             # Now the server is in the middle of a reply that no socket holds; before, it may not have begun.
             await transport.peek()

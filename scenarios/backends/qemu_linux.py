@@ -9,7 +9,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from scenarios.backends.interface import Guest
+from scenarios.backends.interface import Guest, SetupError
 from scenarios.backends.qemu import QemuSession
 from scenarios.linux_guest.agent import Agent, LinuxDisk
 from scenarios.linux_guest.build import guest_files
@@ -52,7 +52,11 @@ class QemuLinuxSession(QemuSession):
             ports = [listeners.enter_context(_listener(place / f"{port}.sock")) for port in _PORTS]
             await super().start()
             # QEMU connects before it does anything else, and the monitor has answered.
-            kernel, agent = (port.accept()[0] for port in ports)
+            try:
+                kernel, agent = (port.accept()[0] for port in ports)
+            except TimeoutError:
+                words = f"expected a connection of each serial port within {_CONNECTED_S:g} s"
+                raise SetupError(f"{self._program}: {words}") from None
         self._agent = Agent(self, kernel, agent)
 
     async def ready(self) -> None:
