@@ -7,26 +7,16 @@ for.
 
 from __future__ import annotations
 
-import errno
-import re
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
-from scenarios.language import steps
+from scenarios.language import check_faults, check_head, steps
+from scenarios.language.check_head import NAME, SECTOR_BYTES
 from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.scalars import spell_size
 
-LARGEST_DISK_BYTES = (1 << 63) - 512
 LARGEST_REQUEST_BYTES = 32 << 20
-SMALLEST_CLUSTER_BYTES, LARGEST_CLUSTER_BYTES = 512, 2 << 20
-SECTOR_BYTES = 512
-MOST_FAULTS = 1000
-
-# What QEMU takes as an id (util/id.c, 7.2), short enough for names made of a disk and an id to be node names,
-# which have at most 31 characters.
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,19}")
-_RESIDUE = re.compile(r"(job|node|export|bitmap|file|connection|process|server):.+")
 
 
 class Point(NamedTuple):
@@ -58,9 +48,9 @@ class Checker:
         self.has_guest = members.get("attach") != "none"
         self.is_drive = members.get("attach") == "drive"
         self.whole_sectors = members.get("guest") == "linux"
-        self._header(members)
+        check_head.header(self.problems, members)
         for name, disk in disks.items():
-            self._disk(("disks", name), name, disk)
+            check_head.disk(self.problems, ("disks", name), name, disk)
         todo = members.get("steps")
         if todo is None:
             return
@@ -79,51 +69,6 @@ class Checker:
 
     def _is_fleece(self, place: Place, step: steps.Step) -> bool:
         return step.fleece is not None or self.broken.get(place, ("",))[0] == "fleece"
-
-    # ------------------------------------------------------------ the head of the file
-
-    def _header(self, members: dict[str, Any]) -> None:
-        add = self.problems.add
-        if members.get("name") == "":
-            add(("name",), "expected a name that says what the scenario is for")
-        if members.get("guest") == "linux" and not self.has_guest:
-            add(("guest",), "a Linux guest needs its disks: attach cannot be none")
-        methods = members.get("methods", [])
-        if len(set(methods)) < len(methods):
-            add(("methods",), f"expected each method once, got {', '.join(methods)}")
-        for index, feature in enumerate(members.get("needs", [])):
-            # Imported late: the runner's package imports this one.
-            from scenarios.run.features import known
-
-            if not known(feature):
-                add(("needs", index), f'unknown feature "{feature}"; scenarios/run/features.py lists them')
-        for index, residue in enumerate(members.get("leaves", [])):
-            if not _RESIDUE.fullmatch(residue):
-                add(
-                    ("leaves", index),
-                    f'expected something such as job:ID, node:NAME or file:NAME, got "{residue}"',
-                )
-
-    def _disk(self, place: Place, name: str, disk: steps.Disk | None) -> None:
-        add = self.problems.add
-        if not _NAME.fullmatch(name):
-            add(
-                place, f'expected a disk name of up to 20 letters, digits, - . _ after a letter, got "{name}"'
-            )
-        if disk is None:
-            return
-        if not 0 < disk.size <= LARGEST_DISK_BYTES:
-            add((*place, "size"), f"expected a size from 512 to 8 EiB, got {disk.size}")
-        elif disk.size % SECTOR_BYTES:
-            add((*place, "size"), f"expected a multiple of 512 bytes, got {disk.size}")
-        if disk.cluster is not None:
-            self._cluster((*place, "cluster"), disk.cluster, disk.format)
-
-    def _cluster(self, place: Place, cluster: int, format_: str | None) -> None:
-        if format_ == "raw":
-            self.problems.add(place, "a raw image has no clusters")
-        elif cluster.bit_count() != 1 or not SMALLEST_CLUSTER_BYTES <= cluster <= LARGEST_CLUSTER_BYTES:
-            self.problems.add(place, f"expected a power of two from 512 to 2M, got {cluster}")
 
     # ------------------------------------------------------------ steps in their order
 
@@ -209,24 +154,13 @@ class Checker:
         self._size_of((*place, "disk"), fault.disk)
         if self.is_drive:
             self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
-        self._storage_fault(place, fault)
-
-    def _storage_fault(self, place: Place, fault: steps.StorageFault) -> None:
-        add = self.problems.add
-        if fault.error not in errno.errorcode.values():
-            add((*place, "error"), f'expected an errno such as EIO or ENOSPC, got "{fault.error}"')
-        if not 1 <= fault.times <= MOST_FAULTS:
-            add((*place, "times"), f"expected a number from 1 to {MOST_FAULTS}, got {fault.times}")
-        if not 0 <= fault.skip <= MOST_FAULTS:
-            add((*place, "skip"), f"expected a number from 0 to {MOST_FAULTS}, got {fault.skip}")
-        if fault.skip and fault.on in ("discard", "flush"):
-            add((*place, "skip"), f"a {fault.on} cannot be counted, only read, write and write-zeroes")
+        check_faults.storage(self.problems, place, fault)
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add
         if fleece.fault is not None:
-            self._storage_fault((*place, "fault"), fleece.fault)
-        if not _NAME.fullmatch(fleece.id):
+            check_faults.storage(self.problems, (*place, "fault"), fleece.fault)
+        if not NAME.fullmatch(fleece.id):
             add(
                 (*place, "id"),
                 f'expected an id of up to 20 letters, digits, - . _ after a letter, got "{fleece.id}"',
@@ -240,7 +174,9 @@ class Checker:
             if disk in fleece.disks[:index]:
                 add((*place, "disks", index), f'"{disk}" stands here twice')
         if fleece.target_cluster is not None:
-            self._cluster((*place, "target_cluster"), fleece.target_cluster, fleece.target)
+            check_head.cluster(
+                self.problems, (*place, "target_cluster"), fleece.target_cluster, fleece.target
+            )
         if not fleece.error:
             self.alive[fleece.id] = Point(fleece.disks, fleece.bitmap)
             self.ended.pop(fleece.id, None)
