@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
+from scenarios.backends.launcher import Launch, Launcher
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.shared_machine import Body, NoDisksWhileItRuns, SharedMachine, can_share
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
@@ -22,14 +23,25 @@ _PROBE_BYTES = 65536
 
 
 class AsyncioBackend(Backend):
-    """`start_ns` bounds the time from starting the program to its QMP greeting; `scenario_ns` a whole run."""
+    """`program`: a path, or a name, which the launcher finds now. `start_ns` bounds the time from starting it
+    to its QMP greeting; `scenario_ns` a whole run."""
 
-    def __init__(self, name: str, start_ns: int = START_NS, scenario_ns: int = SCENARIO_NS) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: str,
+        launcher: Launcher,
+        start_ns: int = START_NS,
+        scenario_ns: int = SCENARIO_NS,
+    ) -> None:
         self.name = name
+        self._launcher, self._program = launcher, launcher.find(program)
         self.start_ns, self.scenario_ns = start_ns, scenario_ns
         self._introspection: list[Any] | None = None
         self._is_probed = False
         self._found: frozenset[str] = frozenset()
+        self._shared: SharedMachine | None = None
+        self._can_share = True
 
     @property
     @abstractmethod
@@ -37,8 +49,11 @@ class AsyncioBackend(Backend):
         """As Session.features."""
 
     @abstractmethod
-    def make_session(self, place: RunDirectory, scenario: Scenario) -> AsyncioSession:
-        """A session that is not started yet. Raises SetupError if there is no such program."""
+    def make_session(
+        self, launch: Launch, scenario: Scenario, host: AsyncioSession | None = None
+    ) -> AsyncioSession:
+        """A session that is not started yet; with a `host`, to use the machine of that. Raises SetupError if
+        there is no such program."""
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         if not self._is_probed:
@@ -58,26 +73,49 @@ class AsyncioBackend(Backend):
         await session.qmp("quit")
         await session.wait_end(_ORDERLY_END_NS)
 
-    def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
+        if not fresh and self._can_share and can_share(scenario) and self._run_shared(scenario, body):
+            return
+        self.company = None
         with RunDirectory() as place, asyncio.Runner() as runner:
             runner.run(self._run(place, scenario, body))
 
-    async def _run(
-        self, place: RunDirectory, scenario: Scenario, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
-        session = self.make_session(place, scenario)
+    async def _run(self, place: RunDirectory, scenario: Scenario, body: Body) -> None:
+        session = self.make_session(self._launcher.open(place), scenario)
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()
                 await session.start()
-                if self._introspection is None:
-                    self._introspection = await self._introspect(session)
-                session.introspection = self._introspection
+                session.introspection = await self._schema(session)
                 await body(session)
         finally:
             await session.close()
+
+    def _run_shared(self, scenario: Scenario, body: Body) -> bool:
+        """False, with nothing run: this kind of machine is not for sharing."""
+        if self._shared is None:
+            self._shared = SharedMachine(self._launcher.open, self.make_session, self._schema)
+        machine = self._shared
+        self.company = tuple(machine.served)
+        try:
+            machine.run(scenario, body, self.scenario_ns)
+        except NoDisksWhileItRuns:
+            self._can_share = False
+            return False
+        finally:
+            if not machine.usable:
+                self.end_shared()
+        self._can_share = machine.pays
+        return True
+
+    def end_shared(self) -> list[str]:
+        machine, self._shared = self._shared, None
+        return machine.end() if machine is not None else []
+
+    async def _schema(self, session: AsyncioSession) -> list[Any]:
+        if self._introspection is None:
+            self._introspection = await self._introspect(session)
+        return self._introspection
 
     async def _introspect(self, session: AsyncioSession) -> list[Any]:
         """The schema; empty on a machine from before QAPI introspection (QEMU 2.5). A machine that cannot

@@ -22,11 +22,12 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.launcher import Launch
+from scenarios.backends.machine_at_rest import Rest, is_raw
 from scenarios.backends.nbd_client import connect, list_exports, raw
 from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Disk, Scenario
 
 Result = TypeVar("Result")
 
@@ -36,9 +37,21 @@ _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
+def disk_nodes(name: str, disk: Disk, node_name: str | None = None) -> list[dict[str, Any]]:
+    """Options of two nodes: the file `name`-file, and the format node on it called `node_name` (or `name`).
+    Images are named without a directory: the machine runs in the one that they are in."""
+    file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
+    top = {"driver": disk.format, "file": f"{name}-file", "node-name": node_name or name}
+    return [{**file, "discard": "unmap"}, {**top, "discard": "unmap"}]
+
+
 class AsyncioSession(Session):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
-    reached."""
+    reached.
+
+    With a `host`, a started session without disks, there is no machine of its own: `move_in` and `hand_back`
+    then stand for its start and its end, see shared_machine.py. `moved_ns` is what both have taken.
+    """
 
     def __init__(
         self,
@@ -47,17 +60,20 @@ class AsyncioSession(Session):
         scenario: Scenario,
         features: frozenset[str],
         start_ns: int = START_NS,
+        host: AsyncioSession | None = None,
     ) -> None:
         self.directory = launch.place.machine
         self.introspection: list[Any] = []
         self.events: list[dict[str, Any]] = []
         self.nbd_path = str(self.directory / "nbd.sock")
         self._program, self._launch, self._scenario, self._features = program, launch, scenario, features
-        self._start_ns = start_ns
+        self._start_ns, self._host = start_ns, host
+        self.has_left, self.moved_ns = False, 0
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
         self._killed = False
         self._began_ns = time.monotonic_ns()
+        self._rest: Rest = Rest(self.qmp) if host is None else host._rest
         self._child: Process
         self._link: QmpLink
 
@@ -74,6 +90,14 @@ class AsyncioSession(Session):
     @abstractmethod
     async def forget_guests(self) -> None:
         """Close what reaches the guests; they are made anew when next asked for."""
+
+    @abstractmethod
+    async def add_guests(self) -> None:
+        """Give the guest its disks, whose nodes are there, on a running machine. Raises what `qmp` raises."""
+
+    @abstractmethod
+    async def remove_guests(self) -> None:
+        """The reverse. Raises what `qmp` raises."""
 
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
@@ -109,17 +133,56 @@ class AsyncioSession(Session):
             ) from error
 
     async def close(self) -> None:
-        """Whatever state the machine is in: nothing of it is left afterwards."""
+        """Whatever state the machine is in: nothing of it is left afterwards, unless it is another's."""
         try:
             await self.forget_guests()
-            if hasattr(self, "_link"):
+            if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
-            if hasattr(self, "_child"):
-                await self._child.kill_and_wait()
-            await self._launch.close()
+            if self._host is None:
+                if hasattr(self, "_child"):
+                    await self._child.kill_and_wait()
+                await self._launch.close()
             for reader in self._readers:
                 reader.close()
+
+    # -- in a machine that others use before and after
+
+    async def note_rest(self) -> None:
+        """Remember how this machine, which has no disks, is to be found by whoever uses it next."""
+        await self._rest.note()
+
+    async def move_in(self) -> None:
+        """Take over the host's machine and put this scenario's disks in. Raises what `qmp` raises."""
+        assert self._host is not None
+        if is_raw(self._scenario):
+            await self._rest.note_everything(self.introspection)
+        began_ns = time.monotonic_ns()
+        self._child, self._link = self._host._child, self._host._link
+        self._child.said.clear()
+        self._link.on_event = self._on_event
+        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
+        for name, disk in self._scenario.disks.items():
+            for options in disk_nodes(name, disk):
+                await self.qmp("blockdev-add", options)
+        await self.add_guests()
+        self.events.clear()
+        self.moved_ns = time.monotonic_ns() - began_ns
+
+    async def hand_back(self) -> list[tuple[str, str, str]] | None:
+        if self._host is None:
+            return None
+        began_ns = time.monotonic_ns()
+        await self.forget_guests()
+        await self.remove_guests()
+        for name in self._scenario.disks:
+            await self.qmp("blockdev-del", {"node-name": name})
+            await self.qmp("blockdev-del", {"node-name": f"{name}-file"})
+        different = await self._rest.differences(is_raw(self._scenario))
+        self.has_left = not different
+        self._link.on_event = self._host._on_event
+        self.moved_ns += time.monotonic_ns() - began_ns
+        return different
 
     async def restart(self) -> None:
         if not self.ended():

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
-from scenarios.backends.asyncio_session import AsyncioSession
+from scenarios.backends.asyncio_session import AsyncioSession, disk_nodes
 from scenarios.backends.interface import Backend, Guest, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.processes import Sink
 from scenarios.backends.qemu_io import QemuIoGuest, QemuIoReports
-from scenarios.backends.run_directory import RunDirectory
 from scenarios.language.steps import Disk, Scenario
 
 PREFIX = "qemu"
@@ -26,34 +25,30 @@ PACKAGE = "qemu-system-x86"
 # runs.
 MACHINE = ("-M", "pc", "-accel", "tcg,tb-size=4", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 
+_UNPLUGGED_NS = 10_000_000_000
 
-def blockdev_arguments(name: str, disk: Disk, option: str, node_name: str | None = None) -> list[str]:
-    """Two nodes: the file `name`-file, and the format node on it called `node_name` (or `name`)."""
-    file = {
-        "driver": "file",
-        "filename": f"{name}.{disk.format}",
-        "node-name": f"{name}-file",
-        "discard": "unmap",
-    }
-    top = {
-        "driver": disk.format,
-        "file": f"{name}-file",
-        "node-name": node_name or name,
-        "discard": "unmap",
-    }
-    return [option, json.dumps(file), option, json.dumps(top)]
+
+def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
+    """The disk's nodes on a command line."""
+    return [word for options in disk_nodes(name, disk) for word in (option, json.dumps(options))]
 
 
 class QemuSession(AsyncioSession):
     """Device `DISK-device` stands on node DISK (attach: device), or on drive DISK (attach: drive), whose
-    format node is then called DISK-format, as a drive and a node cannot share a name. Images are named
-    without a directory: the machine runs in the one that they are in."""
+    format node is then called DISK-format, as a drive and a node cannot share a name."""
 
     def __init__(
-        self, program: str, launch: Launch, scenario: Scenario, features: frozenset[str], start_ns: int
+        self,
+        program: str,
+        launch: Launch,
+        scenario: Scenario,
+        features: frozenset[str],
+        start_ns: int,
+        host: AsyncioSession | None = None,
     ) -> None:
-        super().__init__(program, launch, scenario, features, start_ns)
-        self._reports = QemuIoReports()
+        super().__init__(program, launch, scenario, features, start_ns, host)
+        # What the machine prints goes to the session that started it.
+        self._reports: QemuIoReports = host._reports if isinstance(host, QemuSession) else QemuIoReports()
         self._has_qdev_option: bool | None = None
         self._top: dict[str, str] = {}
 
@@ -68,12 +63,14 @@ class QemuSession(AsyncioSession):
         """What there is besides disks and the monitor."""
         return list(MACHINE)
 
-    def device_options(self, name: str) -> str:
+    def device_options(self, name: str) -> dict[str, str]:
         """The guest's device of one disk."""
-        return f"virtio-blk-pci,drive={name},id={name}-device"
+        return {"driver": "virtio-blk-pci", "drive": name, "id": f"{name}-device"}
 
     def _disk_arguments(self, name: str, disk: Disk) -> Sequence[str]:
-        device = ["-device", self.device_options(name)]
+        options = self.device_options(name)
+        members = ",".join(f"{key}={value}" for key, value in options.items() if key != "driver")
+        device = ["-device", f"{options['driver']},{members}"]
         if self._scenario.attach == "drive":
             drive = (
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
@@ -91,6 +88,32 @@ class QemuSession(AsyncioSession):
 
     async def forget_guests(self) -> None:
         self._top.clear()
+
+    async def add_guests(self) -> None:
+        if self._scenario.attach == "device":
+            for name in self._scenario.disks:
+                await self.qmp("device_add", self.device_options(name))
+
+    async def remove_guests(self) -> None:
+        """A guest must agree to the end of a PCI device; where none runs, a reset does so for it."""
+        if self._scenario.attach != "device":
+            return
+        devices = [f"{name}-device" for name in self._scenario.disks]
+        for device in devices:
+            await self.qmp("device_del", {"id": device})
+        await self.agree_to_removal()
+        for device in devices:
+            await self.wait_event(
+                lambda event, device=device: (  # type: ignore[misc]
+                    event["event"] == "DEVICE_DELETED" and event["data"].get("device") == device
+                ),
+                f"device {device} to be deleted",
+                _UNPLUGGED_NS,
+            )
+
+    async def agree_to_removal(self) -> None:
+        """What makes devices go that were told to."""
+        await self.qmp("system_reset")
 
     async def _target(self, disk: str) -> str:
         """The device where qemu-io takes one (-d), else the drive or the node that stands on top."""
@@ -114,21 +137,21 @@ class QemuBackend(AsyncioBackend):
     """`program`: path, or a name that the launcher finds; looked up when the backend is opened."""
 
     def __init__(self, name: str, program: str = PROGRAM, launcher: Launcher | None = None) -> None:
-        super().__init__(name)
-        self._launcher = launcher or HostLauncher()
-        self._program = self._launcher.find(program)
+        super().__init__(name, program, launcher or HostLauncher())
 
     @property
     def features(self) -> frozenset[str]:
         return frozenset({"hmp", "linux", "machine", "processes", "real"})
 
-    def make_session(self, place: RunDirectory, scenario: Scenario) -> QemuSession:
+    def make_session(
+        self, launch: Launch, scenario: Scenario, host: AsyncioSession | None = None
+    ) -> QemuSession:
         kind = QemuSession
         if scenario.guest == "linux":
             from scenarios.backends.qemu_linux import QemuLinuxSession
 
             kind = QemuLinuxSession
-        return kind(self._program, self._launcher.open(place), scenario, self.features, self.start_ns)
+        return kind(self._program, launch, scenario, self.features, self.start_ns, host)
 
 
 def open_backend(name: str, argument: str) -> Backend:

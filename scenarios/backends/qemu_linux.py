@@ -39,8 +39,8 @@ class QemuLinuxSession(QemuSession):
             arguments += ["-serial", f"chardev:{port}"]
         return arguments
 
-    def device_options(self, name: str) -> str:
-        return f"{super().device_options(name)},serial={name}"
+    def device_options(self, name: str) -> dict[str, str]:
+        return {**super().device_options(name), "serial": name}
 
     async def start(self) -> None:
         files = await asyncio.to_thread(guest_files)

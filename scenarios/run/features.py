@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scenarios.language.steps import Scenario, Step
+from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
@@ -160,14 +161,6 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     for step in walk(scenario.steps):
         wanted += _needs_of(step, method)
     return list(dict.fromkeys(wanted))
-
-
-def walk(steps: Iterable[Step]) -> Iterable[Step]:
-    """All steps, those inside `together` after it."""
-    for step in steps:
-        yield step
-        for lane in step.together or ():
-            yield from walk([lane] if isinstance(lane, Step) else lane)
 
 
 def _needs_of(step: Step, method: str | None) -> list[str]:

@@ -1,0 +1,100 @@
+"""What tells that a machine which a scenario has left is as it was before: the answers to its own queries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from scenarios.backends.interface import QmpRefused
+from scenarios.language.steps import Scenario
+from scenarios.language.walk import walk
+
+Query = tuple[str, dict[str, Any] | None]  # command, arguments
+AskQmp = Callable[[str, dict[str, Any] | None], Awaitable[Any]]
+
+# What scenarios work with: asked after each. (kind of residue, command, arguments).
+_ALWAYS: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
+    ("job", "query-jobs", None),
+    ("job", "query-block-jobs", None),
+    ("export", "query-block-exports", None),
+    ("node", "query-named-block-nodes", None),
+    ("drive", "query-block", None),
+    ("device", "qom-list", {"path": "/machine/peripheral"}),
+    ("object", "qom-list", {"path": "/objects"}),
+    ("object", "query-chardev", None),
+    ("state", "query-status", None),
+    # It is refused where no server listens.
+    ("server", "nbd-server-stop", None),
+)
+# Long lists of what the program was built with.
+_NEVER = frozenset(
+    (
+        "query-qmp-schema",
+        "query-commands",
+        "query-command-line-options",
+        "query-cpu-definitions",
+        "query-machines",
+    )
+)
+
+
+def is_raw(scenario: Scenario) -> bool:
+    """Whether it gives commands of its own choice, which may change anything."""
+    return any(step.verb in ("qmp", "hmp") for step in walk(scenario.steps))
+
+
+class Rest:
+    """What one machine answers while nobody uses it."""
+
+    def __init__(self, qmp: AskQmp) -> None:
+        self._qmp = qmp
+        self._always: list[Any] = []
+        self._everything: dict[str, Any] = {}
+
+    async def note(self) -> None:
+        """Remember the answers about what every scenario works with."""
+        self._always = await self._ask([(command, arguments) for _, command, arguments in _ALWAYS])
+
+    async def note_everything(self, introspection: list[dict[str, Any]]) -> None:
+        """Once: the answers to all other queries. Asked twice, as what differs by itself tells nothing."""
+        if not self._everything:
+            queries: list[Query] = [(name, None) for name in _names(introspection)]
+            asked = zip(queries, await self._ask(queries), await self._ask(queries), strict=True)
+            self._everything = {name: first for (name, _), first, second in asked if first == second}
+
+    async def differences(self, thorough: bool) -> list[tuple[str, str, str]]:
+        """(kind, what was asked, both answers) of what is not as it was; `thorough`: by all queries."""
+        known = list(zip(_ALWAYS, self._always, strict=True))
+        if thorough:
+            known += [(("state", name, None), answer) for name, answer in self._everything.items()]
+        answers = await self._ask([(command, arguments) for (_, command, arguments), _ in known])
+        return [
+            (kind, " ".join([command, *(arguments or {}).values()]), f"at first {before}, now {answer}")
+            for ((kind, command, arguments), before), answer in zip(known, answers, strict=True)
+            if answer != before
+        ]
+
+    async def _ask(self, queries: Sequence[Query]) -> list[Any]:
+        """The answers, or errors' words. Asked all at once, which takes half the time."""
+
+        async def ask(command: str, arguments: dict[str, Any] | None) -> Any:
+            try:
+                return await self._qmp(command, arguments)
+            except QmpRefused as error:
+                return f"{error.error_class}: {error.desc}"
+
+        return await asyncio.gather(*(ask(*query) for query in queries))
+
+
+def _names(introspection: list[dict[str, Any]]) -> list[str]:
+    """Commands that ask and need no argument."""
+    types = {entry["name"]: entry for entry in introspection}
+    return [
+        name
+        for name, entry in types.items()
+        if entry["meta-type"] == "command"
+        and name.startswith("query-")
+        and name not in _NEVER
+        and all("default" in member for member in types[entry["arg-type"]].get("members", ()))
+    ]

@@ -1,0 +1,159 @@
+"""One running machine for many scenarios, one after the other, each of which brings its own disks and takes
+them away.
+
+The machine is started without disks. What it answers then to every query that it has is what it must answer
+again when a scenario has left; a machine that does not is ended, and so is one in which anything went wrong.
+Its run directory is the same for all scenarios and is emptied after each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from scenarios.backends.asyncio_session import AsyncioSession
+from scenarios.backends.interface import DeadlinePassed, MachineGone, QmpRefused, Session
+from scenarios.backends.launcher import Launch
+from scenarios.backends.processes import deadline
+from scenarios.backends.run_directory import RunDirectory
+from scenarios.language.steps import Scenario
+from scenarios.language.walk import walk
+
+Body = Callable[[Session], Coroutine[Any, Any, None]]
+# Makes a session for a scenario, which uses the machine of another session if one is given.
+MakeSession = Callable[[Launch, Scenario, AsyncioSession | None], AsyncioSession]
+Introspect = Callable[[AsyncioSession], Coroutine[Any, Any, list[Any]]]
+
+_ORDERLY_END_NS = 10_000_000_000
+_TRIED = 3
+# After these steps the machine is not the one that it was.
+_ENDING = ("crash", "quit")
+
+
+def can_share(scenario: Scenario) -> bool:
+    """Whether a scenario can be run in a machine that is there already, and leave it as it was: its disks
+    come and go by commands (not: drives, which only a command line makes), none of its steps ends the
+    machine, and it may leave nothing in it. What else it does to the machine is seen when it has left."""
+    return (
+        scenario.attach != "drive"
+        and scenario.guest == "requests"
+        and all(entry.startswith("file:") for entry in scenario.leaves)
+        and not any(step.verb in _ENDING for step in walk(scenario.steps))
+    )
+
+
+class NoDisksWhileItRuns(Exception):
+    """A machine in which nothing had run yet refused the first scenario's disks."""
+
+
+class SharedMachine:
+    """Belongs to the process and the thread that made it. Raises SetupError if the machine does not start.
+
+    `served`: names of the scenarios that have been run in it, oldest first. `usable`: whether it is as it was
+    at its start. `pays`: whether making it ready for a scenario takes less time than starting another.
+    """
+
+    def __init__(
+        self, open_launch: Callable[[RunDirectory], Launch], make_session: MakeSession, introspect: Introspect
+    ) -> None:
+        self.served: list[str] = []
+        self.usable = True
+        self._make_session = make_session
+        self._moved_ns: list[int] = []
+        self._place = RunDirectory()
+        self._runner = asyncio.Runner()
+        try:
+            self._launch = open_launch(self._place)
+            self._host = make_session(self._launch, Scenario(name="no disks", attach="none"), None)
+            began_ns = time.monotonic_ns()
+            self._runner.run(self._start(introspect))
+            self._start_ns = time.monotonic_ns() - began_ns
+        except BaseException:
+            self.destroy()
+            raise
+
+    async def _start(self, introspect: Introspect) -> None:
+        await self._host.start()
+        self._host.introspection = await introspect(self._host)
+        await self._host.note_rest()
+
+    @property
+    def pays(self) -> bool:
+        tries = len(self._moved_ns)
+        # A machine's end takes about as long as its start.
+        return tries < _TRIED or sum(self._moved_ns) < 2 * self._start_ns * tries
+
+    def run(self, scenario: Scenario, body: Body, scenario_ns: int) -> None:
+        """As Backend.run. Raises NoDisksWhileItRuns before `body` has begun."""
+        self.usable = False
+        try:
+            self._runner.run(self._run(scenario, body, scenario_ns))
+        finally:
+            self.served.append(scenario.name)
+
+    async def _run(self, scenario: Scenario, body: Body, scenario_ns: int) -> None:
+        session = self._make_session(self._launch, scenario, self._host)
+        try:
+            async with deadline(f"scenario {scenario.name!r} to end", scenario_ns):
+                await session.prepare()
+                await self._let_in(session)
+                session.introspection = self._host.introspection
+                await body(session)
+        finally:
+            await session.close()
+        self._empty_directory()
+        self._moved_ns.append(session.moved_ns)
+        self.usable = session.has_left
+
+    async def _let_in(self, session: AsyncioSession) -> None:
+        try:
+            await session.move_in()
+        except QmpRefused as error:
+            if self.served:
+                raise
+            raise NoDisksWhileItRuns(str(error)) from error
+
+    def _empty_directory(self) -> None:
+        """Images and what else scenarios leave there; what they should not leave has been told by now."""
+        for path in self._place.machine.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def end(self) -> list[str]:
+        """Let it quit, if it is as it was at its start. What was wrong with that, in words; nothing of it is
+        left afterwards."""
+        try:
+            return self._runner.run(self._quit()) if self.usable else []
+        finally:
+            self.destroy()
+
+    async def _quit(self) -> list[str]:
+        try:
+            with contextlib.suppress(MachineGone):  # it may go before its reply is out
+                await self._host.qmp("quit")
+            status, stderr = await self._host.wait_end(_ORDERLY_END_NS)
+        except (QmpRefused, DeadlinePassed) as error:
+            return [f"wanted it to quit, got {error}"]
+        left = await self._host.left_behind()
+        wrong = [f"left behind: {kind} {name} ({detail})" for kind, name, detail in left]
+        if status != 0:
+            said = stderr.strip() or "(nothing)"
+            wrong.append(f"wanted exit status 0, got {status}; standard error: {said}")
+        return wrong
+
+    def destroy(self) -> None:
+        """Whatever state it is in: nothing of it is left afterwards."""
+        self.usable = False
+        try:
+            with contextlib.suppress(RuntimeError):  # the loop was closed, or never made
+                if hasattr(self, "_host"):
+                    self._runner.run(self._host.close())
+            self._runner.close()
+        finally:
+            self._place.__exit__(None, None, None)
