@@ -271,7 +271,7 @@ class Backend(ABC):
     version: str = ""  # of QEMU, "major.minor" as query-version says; known once `probe` was called
 
     company: Sequence[str] | None = None
-    """Names of the scenarios that had run in the machine of the last one before it; None: it had its own."""
+    """Files of the scenarios that had run in the machine of the last one before it; None: it had its own."""
 
     @abstractmethod
     def probe(self) -> tuple[frozenset[str], list[Any]]:

@@ -53,8 +53,8 @@ class NoDisksWhileItRuns(Exception):
 class SharedMachine:
     """Belongs to the process and the thread that made it. Raises SetupError if the machine does not start.
 
-    `served`: names of the scenarios that have been run in it, oldest first. `usable`: whether it is as it was
-    at its start. `pays`: whether making it ready for a scenario takes less time than starting another.
+    `served`: files (or names) of the scenarios that have been run in it, oldest first. `usable`: whether it
+    is as it was at its start. `pays`: whether making it ready for a scenario takes less than another's start.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SharedMachine:
         try:
             self._runner.run(self._run(scenario, body, scenario_ns))
         finally:
-            self.served.append(scenario.name)
+            self.served.append(scenario.path or scenario.name)
 
     async def _run(self, scenario: Scenario, body: Body, scenario_ns: int) -> None:
         session = self._make_session(self._launch, scenario, self._host)
