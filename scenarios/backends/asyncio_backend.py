@@ -13,7 +13,7 @@ from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, Q
 from scenarios.backends.launcher import Launch, Launcher
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
-from scenarios.backends.shared_machine import Body, NoDisksWhileItRuns, SharedMachine, can_share
+from scenarios.backends.shared_machine import Body, SharedMachine, can_share
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
@@ -40,8 +40,7 @@ class AsyncioBackend(Backend):
         self._introspection: list[Any] | None = None
         self._is_probed = False
         self._found: frozenset[str] = frozenset()
-        self._shared: SharedMachine | None = None
-        self._can_share = True
+        self._shared: dict[tuple[str, ...], SharedMachine] = {}
 
     @property
     @abstractmethod
@@ -73,8 +72,16 @@ class AsyncioBackend(Backend):
         await session.qmp("quit")
         await session.wait_end(_ORDERLY_END_NS)
 
+    def disks_of_shared(self, scenario: Scenario) -> tuple[str, ...]:
+        """Disks that all scenarios must have that share a machine with this one."""
+        return ()
+
+    def can_share(self, scenario: Scenario) -> bool:
+        return can_share(scenario)
+
     def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
-        if not fresh and self._can_share and can_share(scenario) and self._run_shared(scenario, body):
+        if not fresh and self.can_share(scenario):
+            self._run_shared(scenario, body)
             return
         self.company = None
         with RunDirectory() as place, asyncio.Runner() as runner:
@@ -91,26 +98,23 @@ class AsyncioBackend(Backend):
         finally:
             await session.close()
 
-    def _run_shared(self, scenario: Scenario, body: Body) -> bool:
-        """False, with nothing run: this kind of machine is not for sharing."""
-        if self._shared is None:
-            self._shared = SharedMachine(self._launcher.open, self.make_session, self._schema)
-        machine = self._shared
+    def _run_shared(self, scenario: Scenario, body: Body) -> None:
+        disks = self.disks_of_shared(scenario)
+        machine = self._shared.get(disks)
+        if machine is None:
+            machine = SharedMachine(self._launcher.open, self.make_session, self._schema, disks)
+            self._shared[disks] = machine
         self.company = tuple(machine.served)
         try:
             machine.run(scenario, body, self.scenario_ns)
-        except NoDisksWhileItRuns:
-            self._can_share = False
-            return False
         finally:
             if not machine.usable:
-                self.end_shared()
-        self._can_share = machine.pays
-        return True
+                del self._shared[disks]
+                machine.destroy()
 
     def end_shared(self) -> list[str]:
-        machine, self._shared = self._shared, None
-        return machine.end() if machine is not None else []
+        machines, self._shared = list(self._shared.values()), {}
+        return [words for machine in machines for words in machine.end()]
 
     async def _schema(self, session: AsyncioSession) -> list[Any]:
         if self._introspection is None:

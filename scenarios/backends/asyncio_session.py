@@ -50,7 +50,8 @@ class AsyncioSession(Session):
     reached.
 
     With a `host`, a started session without disks, there is no machine of its own: `move_in` and `hand_back`
-    then stand for its start and its end, see shared_machine.py. `moved_ns` is what both have taken.
+    then stand for its start and its end, see shared_machine.py. `parked`: of a host, the disks that those who
+    use it will bring. `has_left`: nothing of this scenario is in the host's machine any more.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class AsyncioSession(Session):
         self.nbd_path = str(self.directory / "nbd.sock")
         self._program, self._launch, self._scenario, self._features = program, launch, scenario, features
         self._start_ns, self._host = start_ns, host
-        self.has_left, self.moved_ns = False, 0
+        self.parked: Sequence[str] = ()
+        self.has_left = False
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
         self._killed = False
@@ -93,7 +95,7 @@ class AsyncioSession(Session):
 
     @abstractmethod
     async def add_guests(self) -> None:
-        """Give the guest its disks, whose nodes are there, on a running machine. Raises what `qmp` raises."""
+        """Give the guest its disks, whose nodes are there, on a shared machine. Raises what `qmp` raises."""
 
     @abstractmethod
     async def remove_guests(self) -> None:
@@ -157,7 +159,6 @@ class AsyncioSession(Session):
         assert self._host is not None
         if is_raw(self._scenario):
             await self._rest.note_everything(self.introspection)
-        began_ns = time.monotonic_ns()
         self._child, self._link = self._host._child, self._host._link
         self._child.said.clear()
         self._link.on_event = self._on_event
@@ -167,12 +168,10 @@ class AsyncioSession(Session):
                 await self.qmp("blockdev-add", options)
         await self.add_guests()
         self.events.clear()
-        self.moved_ns = time.monotonic_ns() - began_ns
 
     async def hand_back(self) -> list[tuple[str, str, str]] | None:
         if self._host is None:
             return None
-        began_ns = time.monotonic_ns()
         await self.forget_guests()
         await self.remove_guests()
         for name in self._scenario.disks:
@@ -181,7 +180,6 @@ class AsyncioSession(Session):
         different = await self._rest.differences(is_raw(self._scenario))
         self.has_left = not different
         self._link.on_event = self._host._on_event
-        self.moved_ns += time.monotonic_ns() - began_ns
         return different
 
     async def restart(self) -> None:

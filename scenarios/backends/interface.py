@@ -292,5 +292,5 @@ class Backend(ABC):
         MachineGone where a machine that others have run in does not take the scenario's disks."""
 
     def end_shared(self) -> list[str]:
-        """End the machine that is kept for others, if there is one: what was wrong with its end, in words."""
+        """End the machines that are kept for others, if any: what was wrong with that, in words."""
         return []

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
 from scenarios.backends.asyncio_session import AsyncioSession, disk_nodes
@@ -25,7 +26,7 @@ PACKAGE = "qemu-system-x86"
 # runs.
 MACHINE = ("-M", "pc", "-accel", "tcg,tb-size=4", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 
-_UNPLUGGED_NS = 10_000_000_000
+_PARKED_BYTES = 1 << 20
 
 
 def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
@@ -33,9 +34,17 @@ def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
     return [word for options in disk_nodes(name, disk) for word in (option, json.dumps(options))]
 
 
+def _parked_node(name: str) -> dict[str, Any]:
+    """What the device of a disk stands on while no scenario uses the machine."""
+    return {"driver": "null-co", "node-name": f"{name}-parked", "size": _PARKED_BYTES}
+
+
 class QemuSession(AsyncioSession):
     """Device `DISK-device` stands on node DISK (attach: device), or on drive DISK (attach: drive), whose
-    format node is then called DISK-format, as a drive and a node cannot share a name."""
+    format node is then called DISK-format, as a drive and a node cannot share a name.
+
+    In a shared machine the devices stay, and are put on other nodes: to take a PCI device away needs a
+    guest that agrees, or a reset, and 60 ms until the last reference to it has gone (util/rcu.c, 7.2)."""
 
     def __init__(
         self,
@@ -54,6 +63,9 @@ class QemuSession(AsyncioSession):
 
     def command_line(self, control: str) -> list[str]:
         arguments = self.machine_arguments()
+        for name in self.parked:
+            device = self._device_words({**self.device_options(name), "drive": f"{name}-parked"})
+            arguments += ["-blockdev", json.dumps(_parked_node(name)), "-device", device]
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
         chardev = f"socket,id=qmp,{control}"
@@ -67,10 +79,13 @@ class QemuSession(AsyncioSession):
         """The guest's device of one disk."""
         return {"driver": "virtio-blk-pci", "drive": name, "id": f"{name}-device"}
 
+    @staticmethod
+    def _device_words(options: dict[str, str]) -> str:
+        members = [f"{key}={value}" for key, value in options.items() if key != "driver"]
+        return ",".join([options["driver"], *members])
+
     def _disk_arguments(self, name: str, disk: Disk) -> Sequence[str]:
-        options = self.device_options(name)
-        members = ",".join(f"{key}={value}" for key, value in options.items() if key != "driver")
-        device = ["-device", f"{options['driver']},{members}"]
+        device = ["-device", self._device_words(self.device_options(name))]
         if self._scenario.attach == "drive":
             drive = (
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
@@ -90,30 +105,18 @@ class QemuSession(AsyncioSession):
         self._top.clear()
 
     async def add_guests(self) -> None:
-        if self._scenario.attach == "device":
-            for name in self._scenario.disks:
-                await self.qmp("device_add", self.device_options(name))
+        """The devices are there, see `parked`; nodes stay away that no machine of one scenario has."""
+        for name in self._guest_names():
+            await self._set_drive(name, name)
+            await self.qmp("blockdev-del", {"node-name": f"{name}-parked"})
 
     async def remove_guests(self) -> None:
-        """A guest must agree to the end of a PCI device; where none runs, a reset does so for it."""
-        if self._scenario.attach != "device":
-            return
-        devices = [f"{name}-device" for name in self._scenario.disks]
-        for device in devices:
-            await self.qmp("device_del", {"id": device})
-        await self.agree_to_removal()
-        for device in devices:
-            await self.wait_event(
-                lambda event, device=device: (  # type: ignore[misc]
-                    event["event"] == "DEVICE_DELETED" and event["data"].get("device") == device
-                ),
-                f"device {device} to be deleted",
-                _UNPLUGGED_NS,
-            )
+        for name in self._guest_names():
+            await self.qmp("blockdev-add", _parked_node(name))
+            await self._set_drive(name, f"{name}-parked")
 
-    async def agree_to_removal(self) -> None:
-        """What makes devices go that were told to."""
-        await self.qmp("system_reset")
+    def _guest_names(self) -> list[str]:
+        return list(self._scenario.disks) if self._scenario.attach == "device" else []
 
     async def _target(self, disk: str) -> str:
         """The device where qemu-io takes one (-d), else the drive or the node that stands on top."""
@@ -128,9 +131,12 @@ class QemuSession(AsyncioSession):
     async def put_on_top(self, disk: str, node_name: str) -> None:
         if self._scenario.attach == "none":
             raise QmpRefused("GenericError", f"disk {disk} has no guest device to be put on {node_name}")
+        await self._set_drive(disk, node_name)
+        self._top[disk] = node_name
+
+    async def _set_drive(self, disk: str, node_name: str) -> None:
         path = f"/machine/peripheral/{disk}-device"
         await self.qmp("qom-set", {"path": path, "property": "drive", "value": node_name})
-        self._top[disk] = node_name
 
 
 class QemuBackend(AsyncioBackend):
@@ -142,6 +148,13 @@ class QemuBackend(AsyncioBackend):
     @property
     def features(self) -> frozenset[str]:
         return frozenset({"hmp", "linux", "machine", "processes", "real"})
+
+    def disks_of_shared(self, scenario: Scenario) -> tuple[str, ...]:
+        return tuple(scenario.disks) if scenario.attach == "device" else ()
+
+    def can_share(self, scenario: Scenario) -> bool:
+        is_movable = "moves" in self._found or not self.disks_of_shared(scenario)
+        return is_movable and super().can_share(scenario)
 
     def make_session(
         self, launch: Launch, scenario: Scenario, host: AsyncioSession | None = None

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from scenarios.backends.asyncio_session import AsyncioSession
@@ -29,7 +28,6 @@ MakeSession = Callable[[Launch, Scenario, AsyncioSession | None], AsyncioSession
 Introspect = Callable[[AsyncioSession], Coroutine[Any, Any, list[Any]]]
 
 _ORDERLY_END_NS = 10_000_000_000
-_TRIED = 3
 # After these steps the machine is not the one that it was.
 _ENDING = ("crash", "quit")
 
@@ -46,32 +44,30 @@ def can_share(scenario: Scenario) -> bool:
     )
 
 
-class NoDisksWhileItRuns(Exception):
-    """A machine in which nothing had run yet refused the first scenario's disks."""
-
-
 class SharedMachine:
     """Belongs to the process and the thread that made it. Raises SetupError if the machine does not start.
 
-    `served`: files (or names) of the scenarios that have been run in it, oldest first. `usable`: whether it
-    is as it was at its start. `pays`: whether making it ready for a scenario takes less than another's start.
+    `disks`: those that every scenario in it will have. `served`: files (or names) of the scenarios that have
+    been run in it, oldest first. `usable`: whether it is as it was at its start.
     """
 
     def __init__(
-        self, open_launch: Callable[[RunDirectory], Launch], make_session: MakeSession, introspect: Introspect
+        self,
+        open_launch: Callable[[RunDirectory], Launch],
+        make_session: MakeSession,
+        introspect: Introspect,
+        disks: Sequence[str],
     ) -> None:
         self.served: list[str] = []
         self.usable = True
         self._make_session = make_session
-        self._moved_ns: list[int] = []
         self._place = RunDirectory()
         self._runner = asyncio.Runner()
         try:
             self._launch = open_launch(self._place)
             self._host = make_session(self._launch, Scenario(name="no disks", attach="none"), None)
-            began_ns = time.monotonic_ns()
+            self._host.parked = disks
             self._runner.run(self._start(introspect))
-            self._start_ns = time.monotonic_ns() - began_ns
         except BaseException:
             self.destroy()
             raise
@@ -81,14 +77,8 @@ class SharedMachine:
         self._host.introspection = await introspect(self._host)
         await self._host.note_rest()
 
-    @property
-    def pays(self) -> bool:
-        tries = len(self._moved_ns)
-        # A machine's end takes about as long as its start.
-        return tries < _TRIED or sum(self._moved_ns) < 2 * self._start_ns * tries
-
     def run(self, scenario: Scenario, body: Body, scenario_ns: int) -> None:
-        """As Backend.run. Raises NoDisksWhileItRuns before `body` has begun."""
+        """As Backend.run."""
         self.usable = False
         try:
             self._runner.run(self._run(scenario, body, scenario_ns))
@@ -100,22 +90,13 @@ class SharedMachine:
         try:
             async with deadline(f"scenario {scenario.name!r} to end", scenario_ns):
                 await session.prepare()
-                await self._let_in(session)
+                await session.move_in()
                 session.introspection = self._host.introspection
                 await body(session)
         finally:
             await session.close()
         self._empty_directory()
-        self._moved_ns.append(session.moved_ns)
         self.usable = session.has_left
-
-    async def _let_in(self, session: AsyncioSession) -> None:
-        try:
-            await session.move_in()
-        except QmpRefused as error:
-            if self.served:
-                raise
-            raise NoDisksWhileItRuns(str(error)) from error
 
     def _empty_directory(self) -> None:
         """Images and what else scenarios leave there; what they should not leave has been told by now."""
