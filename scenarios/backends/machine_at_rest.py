@@ -27,9 +27,12 @@ _ALWAYS: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
     # It is refused where no server listens.
     ("server", "nbd-server-stop", None),
 )
-# Long lists of what the program was built with.
+# What counts a device's requests, and goes on counting as long as it is there.
+COUNTERS = "query-blockstats"
+# Long lists of what the program was built with; and that.
 _NEVER = frozenset(
     (
+        COUNTERS,
         "query-qmp-schema",
         "query-commands",
         "query-command-line-options",
@@ -89,6 +92,7 @@ class Rest:
 
 def _names(introspection: list[dict[str, Any]]) -> list[str]:
     """Commands that ask and need no argument."""
+    asked_always = [command for _, command, _ in _ALWAYS]
     types = {entry["name"]: entry for entry in introspection}
     return [
         name
@@ -96,5 +100,6 @@ def _names(introspection: list[dict[str, Any]]) -> list[str]:
         if entry["meta-type"] == "command"
         and name.startswith("query-")
         and name not in _NEVER
+        and name not in asked_always
         and all("default" in member for member in types[entry["arg-type"]].get("members", ()))
     ]

@@ -17,9 +17,10 @@ from typing import Any
 from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import DeadlinePassed, MachineGone, QmpRefused, Session
 from scenarios.backends.launcher import Launch
+from scenarios.backends.machine_at_rest import COUNTERS
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Scenario, Step
 from scenarios.language.walk import walk
 
 Body = Callable[[Session], Coroutine[Any, Any, None]]
@@ -35,12 +36,19 @@ _ENDING = ("crash", "quit")
 def can_share(scenario: Scenario) -> bool:
     """Whether a scenario can be run in a machine that is there already, and leave it as it was: its disks
     come and go by commands (not: drives, which only a command line makes), none of its steps ends the
-    machine, and it may leave nothing in it. What else it does to the machine is seen when it has left."""
+    machine or reads what counts on through all of them, and it may leave nothing in it. What else it does to
+    the machine is seen when it has left."""
     return (
         scenario.attach != "drive"
         and scenario.guest == "requests"
         and all(entry.startswith("file:") for entry in scenario.leaves)
-        and not any(step.verb in _ENDING for step in walk(scenario.steps))
+        and not any(step.verb in _ENDING or _reads_counters(step) for step in walk(scenario.steps))
+    )
+
+
+def _reads_counters(step: Step) -> bool:
+    return (step.qmp is not None and step.qmp.execute == COUNTERS) or (
+        step.hmp is not None and step.hmp.line.split()[:2] == ["info", "blockstats"]
     )
 
 
@@ -90,8 +98,8 @@ class SharedMachine:
         try:
             async with deadline(f"scenario {scenario.name!r} to end", scenario_ns):
                 await session.prepare()
-                await session.move_in()
                 session.introspection = self._host.introspection
+                await session.move_in()
                 await body(session)
         finally:
             await session.close()
