@@ -22,7 +22,7 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.machine_at_rest import Rest, is_raw
+from scenarios.backends.machine_at_rest import Rest, may_change_anything
 from scenarios.backends.nbd_client import connect, list_exports, raw
 from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
@@ -30,6 +30,7 @@ from scenarios.backends.timed_nbd import TimedNbdClient
 from scenarios.language.steps import Disk, Scenario
 
 Result = TypeVar("Result")
+Command = tuple[str, dict[str, Any]]
 
 START_NS = 10_000_000_000
 EXCHANGE_NS = 30_000_000_000
@@ -43,6 +44,11 @@ def disk_nodes(name: str, disk: Disk, node_name: str | None = None) -> list[dict
     file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
     top = {"driver": disk.format, "file": f"{name}-file", "node-name": node_name or name}
     return [{**file, "discard": "unmap"}, {**top, "discard": "unmap"}]
+
+
+def start_server(path: str) -> Command:
+    """The machine's NBD server, on a socket."""
+    return "nbd-server-start", {"addr": {"type": "unix", "data": {"path": path}}}
 
 
 class AsyncioSession(Session):
@@ -94,12 +100,12 @@ class AsyncioSession(Session):
         """Close what reaches the guests; they are made anew when next asked for."""
 
     @abstractmethod
-    async def add_guests(self) -> None:
-        """Give the guest its disks, whose nodes are there, on a shared machine. Raises what `qmp` raises."""
+    def guests_in(self) -> list[Command]:
+        """What gives the guest its disks, whose nodes are there, on a shared machine."""
 
     @abstractmethod
-    async def remove_guests(self) -> None:
-        """The reverse. Raises what `qmp` raises."""
+    def guests_out(self) -> list[Command]:
+        """The reverse."""
 
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
@@ -157,27 +163,25 @@ class AsyncioSession(Session):
     async def move_in(self) -> None:
         """Take over the host's machine and put this scenario's disks in. Raises what `qmp` raises."""
         assert self._host is not None
-        if is_raw(self._scenario):
+        if may_change_anything(self._scenario):
             await self._rest.note_everything(self.introspection)
         self._child, self._link = self._host._child, self._host._link
         self._child.said.clear()
         self._link.on_event = self._on_event
         self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        for name, disk in self._scenario.disks.items():
-            for options in disk_nodes(name, disk):
-                await self.qmp("blockdev-add", options)
-        await self.add_guests()
+        disks = self._scenario.disks.items()
+        nodes = [options for name, disk in disks for options in disk_nodes(name, disk)]
+        await self.qmp_all([*(("blockdev-add", options) for options in nodes), *self.guests_in()])
         self.events.clear()
 
     async def hand_back(self) -> list[tuple[str, str, str]] | None:
         if self._host is None:
             return None
         await self.forget_guests()
-        await self.remove_guests()
-        for name in self._scenario.disks:
-            await self.qmp("blockdev-del", {"node-name": name})
-            await self.qmp("blockdev-del", {"node-name": f"{name}-file"})
-        different = await self._rest.differences(is_raw(self._scenario))
+        nodes = [name + part for name in self._scenario.disks for part in ("", "-file")]
+        deletions = (("blockdev-del", {"node-name": node}) for node in nodes)
+        await self.qmp_all([*self.guests_out(), *deletions])
+        different = await self._rest.differences(may_change_anything(self._scenario))
         self.has_left = not different
         self._link.on_event = self._host._on_event
         return different
@@ -242,6 +246,14 @@ class AsyncioSession(Session):
         if command in ("nbd-server-start", "nbd-server-stop"):
             self.nbd_server_running = command == "nbd-server-start"
         return returned
+
+    async def qmp_all(self, commands: Sequence[Command]) -> None:
+        """In this order, each sent without waiting for the ones before it. Raises what `qmp` raises, once all
+        have been answered."""
+        answers = await asyncio.gather(*(self.qmp(*each) for each in commands), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def hmp(self, line: str) -> str:
         if "hmp" not in self._features:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from scenarios.backends.interface import QmpRefused
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Qmp, Scenario
 from scenarios.language.walk import walk
 
+# Commands of the block layer, and those that only ask: what they change is seen in what is asked always.
+_OF_DISKS = re.compile(r"(x-)?(block|job-|nbd-server-|transaction$|query-)")
 Query = tuple[str, dict[str, Any] | None]  # command, arguments
 AskQmp = Callable[[str, dict[str, Any] | None], Awaitable[Any]]
 
@@ -42,9 +45,15 @@ _NEVER = frozenset(
 )
 
 
-def is_raw(scenario: Scenario) -> bool:
-    """Whether it gives commands of its own choice, which may change anything."""
-    return any(step.verb in ("qmp", "hmp") for step in walk(scenario.steps))
+def may_change_anything(scenario: Scenario) -> bool:
+    """Whether it gives commands that are not about disks, or lines to the human monitor."""
+    return any(step.hmp is not None or _is_of_no_disk(step.qmp) for step in walk(scenario.steps))
+
+
+def _is_of_no_disk(qmp: Qmp | None) -> bool:
+    if qmp is None or _OF_DISKS.match(qmp.execute):
+        return False
+    return qmp.execute != "qom-set" or qmp.arguments.get("property") != "drive"
 
 
 class Rest:

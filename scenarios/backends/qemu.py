@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
-from scenarios.backends.asyncio_session import AsyncioSession, disk_nodes
+from scenarios.backends.asyncio_session import AsyncioSession, Command, disk_nodes
 from scenarios.backends.interface import Backend, Guest, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.processes import Sink
@@ -37,6 +37,11 @@ def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
 def _parked_node(name: str) -> dict[str, Any]:
     """What the device of a disk stands on while no scenario uses the machine."""
     return {"driver": "null-co", "node-name": f"{name}-parked", "size": _PARKED_BYTES}
+
+
+def _set_drive(disk: str, node_name: str) -> Command:
+    path = f"/machine/peripheral/{disk}-device"
+    return "qom-set", {"path": path, "property": "drive", "value": node_name}
 
 
 class QemuSession(AsyncioSession):
@@ -104,16 +109,18 @@ class QemuSession(AsyncioSession):
     async def forget_guests(self) -> None:
         self._top.clear()
 
-    async def add_guests(self) -> None:
+    def guests_in(self) -> list[Command]:
         """The devices are there, see `parked`; nodes stay away that no machine of one scenario has."""
+        commands = []
         for name in self._guest_names():
-            await self._set_drive(name, name)
-            await self.qmp("blockdev-del", {"node-name": f"{name}-parked"})
+            commands += [_set_drive(name, name), ("blockdev-del", {"node-name": f"{name}-parked"})]
+        return commands
 
-    async def remove_guests(self) -> None:
+    def guests_out(self) -> list[Command]:
+        commands = []
         for name in self._guest_names():
-            await self.qmp("blockdev-add", _parked_node(name))
-            await self._set_drive(name, f"{name}-parked")
+            commands += [("blockdev-add", _parked_node(name)), _set_drive(name, f"{name}-parked")]
+        return commands
 
     def _guest_names(self) -> list[str]:
         return list(self._scenario.disks) if self._scenario.attach == "device" else []
@@ -131,12 +138,8 @@ class QemuSession(AsyncioSession):
     async def put_on_top(self, disk: str, node_name: str) -> None:
         if self._scenario.attach == "none":
             raise QmpRefused("GenericError", f"disk {disk} has no guest device to be put on {node_name}")
-        await self._set_drive(disk, node_name)
+        await self.qmp(*_set_drive(disk, node_name))
         self._top[disk] = node_name
-
-    async def _set_drive(self, disk: str, node_name: str) -> None:
-        path = f"/machine/peripheral/{disk}-device"
-        await self.qmp("qom-set", {"path": path, "property": "drive", "value": node_name})
 
 
 class QemuBackend(AsyncioBackend):

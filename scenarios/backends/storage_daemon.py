@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
-from scenarios.backends.asyncio_session import AsyncioSession
+from scenarios.backends.asyncio_session import AsyncioSession, Command, start_server
 from scenarios.backends.interface import Backend, Guest, NbdClient, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.nbd_guest import NbdGuest
@@ -90,19 +90,22 @@ class StorageDaemonSession(AsyncioSession):
                 await self.qmp("block-export-add", guest_export(disk))
             self._guests_exported = True
 
-    async def add_guests(self) -> None:
-        if self._has_guests():
-            for disk in self._scenario.disks:
-                await self.qmp("blockdev-add", top_options(disk, disk))
-            await self.repair_guest()
-
-    async def remove_guests(self) -> None:
+    def guests_in(self) -> list[Command]:
         if not self._has_guests():
-            return
-        if self.nbd_server_running:
-            await self.qmp("nbd-server-stop")
-        for disk in self._scenario.disks:
-            await self.qmp("blockdev-del", {"node-name": f"{disk}-top"})
+            return []
+        self._guests_exported = True
+        disks = self._scenario.disks
+        return [
+            *(("blockdev-add", top_options(disk, disk)) for disk in disks),
+            start_server(self.nbd_path),
+            *(("block-export-add", guest_export(disk)) for disk in disks),
+        ]
+
+    def guests_out(self) -> list[Command]:
+        if not self._has_guests():
+            return []
+        stop: list[Command] = [("nbd-server-stop", {})] if self.nbd_server_running else []
+        return stop + [("blockdev-del", {"node-name": f"{disk}-top"}) for disk in self._scenario.disks]
 
     def make_guest(self, disk: str) -> Guest:
         if self._scenario.attach == "none":
