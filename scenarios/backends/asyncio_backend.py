@@ -13,7 +13,7 @@ from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, Q
 from scenarios.backends.launcher import Launch, Launcher
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
-from scenarios.backends.shared_machine import Body, SharedMachine, can_share
+from scenarios.backends.shared_machine import Body, Kind, SharedMachine, can_share
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
@@ -40,7 +40,7 @@ class AsyncioBackend(Backend):
         self._introspection: list[Any] | None = None
         self._is_probed = False
         self._found: frozenset[str] = frozenset()
-        self._shared: dict[tuple[str, ...], SharedMachine] = {}
+        self._shared: dict[Kind, SharedMachine] = {}
 
     @property
     @abstractmethod
@@ -72,9 +72,9 @@ class AsyncioBackend(Backend):
         await session.qmp("quit")
         await session.wait_end(_ORDERLY_END_NS)
 
-    def disks_of_shared(self, scenario: Scenario) -> tuple[str, ...]:
-        """Disks that all scenarios must have that share a machine with this one."""
-        return ()
+    def kind_of(self, scenario: Scenario) -> Kind:
+        """Which machine the scenario can share."""
+        return Kind(scenario.guest)
 
     def can_share(self, scenario: Scenario) -> bool:
         return can_share(scenario)
@@ -99,17 +99,17 @@ class AsyncioBackend(Backend):
             await session.close()
 
     def _run_shared(self, scenario: Scenario, body: Body) -> None:
-        disks = self.disks_of_shared(scenario)
-        machine = self._shared.get(disks)
+        kind = self.kind_of(scenario)
+        machine = self._shared.get(kind)
         if machine is None:
-            machine = SharedMachine(self._launcher.open, self.make_session, self._schema, disks)
-            self._shared[disks] = machine
+            machine = SharedMachine(self._launcher.open, self.make_session, self._schema, kind)
+            self._shared[kind] = machine
         self.company = tuple(machine.served)
         try:
             machine.run(scenario, body, self.scenario_ns)
         finally:
             if not machine.usable:
-                del self._shared[disks]
+                del self._shared[kind]
                 machine.destroy()
 
     def end_shared(self) -> list[str]:

@@ -166,6 +166,9 @@ class Session(ABC):
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on
 
+    other_nodes: frozenset[str] = frozenset()
+    """Nodes of the machine that are there from before the scenario, and not for it."""
+
     nbd_server_running: bool = False
     """Whether the machine's only NBD server listens, as far as commands through this session tell. True from
     the start where the guest itself comes over NBD (storage daemon); nbd-server-start is then refused by the

@@ -82,7 +82,7 @@ class Rest:
             known += [(("state", name, None), answer) for name, answer in self._everything.items()]
         answers = await self._ask([(command, arguments) for (_, command, arguments), _ in known])
         return [
-            (kind, " ".join([command, *(arguments or {}).values()]), f"at first {before}, now {answer}")
+            (kind, " ".join([command, *(arguments or {}).values()]), _tell(before, answer))
             for ((kind, command, arguments), before), answer in zip(known, answers, strict=True)
             if answer != before
         ]
@@ -92,11 +92,22 @@ class Rest:
 
         async def ask(command: str, arguments: dict[str, Any] | None) -> Any:
             try:
-                return await self._qmp(command, arguments)
+                answer = await self._qmp(command, arguments)
+                # What there is, not what was made first.
+                return sorted(answer, key=repr) if isinstance(answer, list) else answer
             except QmpRefused as error:
                 return f"{error.error_class}: {error.desc}"
 
         return await asyncio.gather(*(ask(*query) for query in queries))
+
+
+def _tell(before: Any, now: Any) -> str:
+    """Both answers; of lists, what is only in one."""
+    if isinstance(before, list) and isinstance(now, list):
+        before, now = (
+            [each for each in some if each not in others] for some, others in ((before, now), (now, before))
+        )
+    return f"at first {before}, now {now}"
 
 
 def _names(introspection: list[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,7 @@ from scenarios.backends.interface import Backend, Guest, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.processes import Sink
 from scenarios.backends.qemu_io import QemuIoGuest, QemuIoReports
+from scenarios.backends.shared_machine import Kind
 from scenarios.language.steps import Disk, Scenario
 
 PREFIX = "qemu"
@@ -27,6 +28,7 @@ PACKAGE = "qemu-system-x86"
 MACHINE = ("-M", "pc", "-accel", "tcg,tb-size=4", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 
 _PARKED_BYTES = 1 << 20
+_DISKS_OF_LINUX = ("vda", "vdb", "vdc")
 
 
 def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
@@ -61,6 +63,9 @@ class QemuSession(AsyncioSession):
         host: AsyncioSession | None = None,
     ) -> None:
         super().__init__(program, launch, scenario, features, start_ns, host)
+        if host is not None:
+            unused = [name for name in host.parked if name not in scenario.disks]
+            self.other_nodes = frozenset(f"{name}-parked" for name in unused)
         # What the machine prints goes to the session that started it.
         self._reports: QemuIoReports = host._reports if isinstance(host, QemuSession) else QemuIoReports()
         self._has_qdev_option: bool | None = None
@@ -152,11 +157,15 @@ class QemuBackend(AsyncioBackend):
     def features(self) -> frozenset[str]:
         return frozenset({"hmp", "linux", "machine", "processes", "real"})
 
-    def disks_of_shared(self, scenario: Scenario) -> tuple[str, ...]:
-        return tuple(scenario.disks) if scenario.attach == "device" else ()
+    def kind_of(self, scenario: Scenario) -> Kind:
+        """A Linux guest takes seconds to boot: it gets as many disks as most scenarios have at most."""
+        disks = tuple(scenario.disks) if scenario.attach == "device" else ()
+        if scenario.guest == "linux" and set(disks) <= set(_DISKS_OF_LINUX):
+            disks = _DISKS_OF_LINUX
+        return Kind(scenario.guest, disks)
 
     def can_share(self, scenario: Scenario) -> bool:
-        is_movable = "moves" in self._found or not self.disks_of_shared(scenario)
+        is_movable = "moves" in self._found or not self.kind_of(scenario).disks
         return is_movable and super().can_share(scenario)
 
     def make_session(

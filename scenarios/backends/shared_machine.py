@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, NamedTuple
 
 from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import DeadlinePassed, MachineGone, QmpRefused, Session
@@ -33,6 +33,14 @@ _ORDERLY_END_NS = 10_000_000_000
 _ENDING = ("crash", "quit")
 
 
+class Kind(NamedTuple):
+    """What scenarios must have in common that share a machine: who makes the guest's requests, and the names
+    of its disks where the machine has devices for them from its start."""
+
+    guest: Literal["requests", "linux"]
+    disks: tuple[str, ...] = ()
+
+
 def can_share(scenario: Scenario) -> bool:
     """Whether a scenario can be run in a machine that is there already, and leave it as it was: its disks
     come and go by commands (not: drives, which only a command line makes), none of its steps ends the
@@ -40,7 +48,6 @@ def can_share(scenario: Scenario) -> bool:
     the machine is seen when it has left."""
     return (
         scenario.attach != "drive"
-        and scenario.guest == "requests"
         and all(entry.startswith("file:") for entry in scenario.leaves)
         and not any(step.verb in _ENDING or _reads_counters(step) for step in walk(scenario.steps))
     )
@@ -55,7 +62,7 @@ def _reads_counters(step: Step) -> bool:
 class SharedMachine:
     """Belongs to the process and the thread that made it. Raises SetupError if the machine does not start.
 
-    `disks`: those that every scenario in it will have. `served`: files (or names) of the scenarios that have
+    `kind`: as every scenario in it will be. `served`: files (or names) of the scenarios that have
     been run in it, oldest first. `usable`: whether it is as it was at its start.
     """
 
@@ -64,7 +71,7 @@ class SharedMachine:
         open_launch: Callable[[RunDirectory], Launch],
         make_session: MakeSession,
         introspect: Introspect,
-        disks: Sequence[str],
+        kind: Kind,
     ) -> None:
         self.served: list[str] = []
         self.usable = True
@@ -73,8 +80,9 @@ class SharedMachine:
         self._runner = asyncio.Runner()
         try:
             self._launch = open_launch(self._place)
-            self._host = make_session(self._launch, Scenario(name="no disks", attach="none"), None)
-            self._host.parked = disks
+            empty = Scenario(name="no disks", attach="none", guest=kind.guest)
+            self._host = make_session(self._launch, empty, None)
+            self._host.parked = kind.disks
             self._runner.run(self._start(introspect))
         except BaseException:
             self.destroy()
@@ -82,6 +90,7 @@ class SharedMachine:
 
     async def _start(self, introspect: Introspect) -> None:
         await self._host.start()
+        await self._host.ready()
         self._host.introspection = await introspect(self._host)
         await self._host.note_rest()
 

@@ -225,7 +225,7 @@ def test_an_interrupted_gate_leaves_nothing(tmp_path: Path, sent: signal.Signals
         ('leaves: ["file:COPY.raw"]', "[sleep: 1ms]", True),
         ('leaves: ["node:extra"]', "[sleep: 1ms]", False),
         ("attach: drive", "[sleep: 1ms]", False),
-        ("guest: linux", "[sleep: 1ms]", False),
+        ("guest: linux", "[sleep: 1ms]", True),
         ("", "[quit: {}]", False),
         ("", "[together: [sleep: 1ms, crash: {}]]", False),
         ("", "[qmp: {execute: query-blockstats}]", False),
