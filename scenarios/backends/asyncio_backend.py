@@ -95,6 +95,9 @@ class AsyncioBackend(Backend):
                 await session.start()
                 session.introspection = await self._schema(session)
                 await body(session)
+        except DeadlinePassed as error:
+            error.stacks = await session.stacks()
+            raise
         finally:
             await session.close()
 

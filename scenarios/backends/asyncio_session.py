@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scenarios.backends.asyncio_transport import connect_unix
+from scenarios.backends import stacks
+from scenarios.backends.asyncio_transport import connect_unix, connected_socket
 from scenarios.backends.images import ImageReader, create_image, read_back
 from scenarios.backends.interface import (
     DeadlinePassed,
@@ -17,20 +20,19 @@ from scenarios.backends.interface import (
     MachineGone,
     NbdClient,
     QmpRefused,
-    Session,
     SetupError,
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.machine_at_rest import Rest, may_change_anything
 from scenarios.backends.nbd_client import connect, list_exports, raw
-from scenarios.backends.processes import Process, Sink, deadline
+from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.shared_session import SharedSession
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Disk, Scenario
+from scenarios.language.steps import Scenario
+from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
-Command = tuple[str, dict[str, Any]]
 
 START_NS = 10_000_000_000
 EXCHANGE_NS = 30_000_000_000
@@ -38,26 +40,11 @@ _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
-def disk_nodes(name: str, disk: Disk, node_name: str | None = None) -> list[dict[str, Any]]:
-    """Options of two nodes: the file `name`-file, and the format node on it called `node_name` (or `name`).
-    Images are named without a directory: the machine runs in the one that they are in."""
-    file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
-    top = {"driver": disk.format, "file": f"{name}-file", "node-name": node_name or name}
-    return [{**file, "discard": "unmap"}, {**top, "discard": "unmap"}]
-
-
-def start_server(path: str) -> Command:
-    """The machine's NBD server, on a socket."""
-    return "nbd-server-start", {"addr": {"type": "unix", "data": {"path": path}}}
-
-
-class AsyncioSession(Session):
+class AsyncioSession(SharedSession):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
     reached.
 
-    With a `host`, a started session without disks, there is no machine of its own: `move_in` and `hand_back`
-    then stand for its start and its end, see shared_machine.py. `parked`: of a host, the disks that those who
-    use it will bring. `has_left`: nothing of this scenario is in the host's machine any more.
+    With a `host` there is no machine of its own: see shared_session.py.
     """
 
     def __init__(
@@ -74,16 +61,19 @@ class AsyncioSession(Session):
         self.events: list[dict[str, Any]] = []
         self.nbd_path = str(self.directory / "nbd.sock")
         self._program, self._launch, self._scenario, self._features = program, launch, scenario, features
-        self._start_ns, self._host = start_ns, host
-        self.parked: Sequence[str] = ()
-        self.has_left = False
+        self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
-        self._killed = False
+        self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
-        self._rest: Rest = Rest(self.qmp) if host is None else host._rest
-        self._child: Process
-        self._link: QmpLink
+        super().__init__(host)
+        # The monitor that other clients than the first may connect to, for scenarios where some do.
+        changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
+        self._second_monitor = launch.place.path / "monitor.sock" if changes else None
+        self._in_flight = 0
+        self._idle, self._may_ask = asyncio.Event(), asyncio.Event()
+        self._idle.set()
+        self._may_ask.set()
 
     # -- what differs between machines
 
@@ -94,18 +84,6 @@ class AsyncioSession(Session):
 
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
-
-    @abstractmethod
-    async def forget_guests(self) -> None:
-        """Close what reaches the guests; they are made anew when next asked for."""
-
-    @abstractmethod
-    def guests_in(self) -> list[Command]:
-        """What gives the guest its disks, whose nodes are there, on a shared machine."""
-
-    @abstractmethod
-    def guests_out(self) -> list[Command]:
-        """The reverse."""
 
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
@@ -118,13 +96,25 @@ class AsyncioSession(Session):
         for name, disk in self._scenario.disks.items():
             await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
 
+    def monitors(self, option: str, control: str) -> list[str]:
+        """The chardevs of all control connections, each with what makes it a monitor; `option` goes before a
+        chardev."""
+        chardevs = {"qmp": f"socket,id=qmp,{control}"}
+        if self._second_monitor is not None:
+            chardevs["qmp2"] = f"socket,id=qmp2,path={self._second_monitor},server=on,wait=off"
+        return [word for name, each in chardevs.items() for word in (option, each, *self.monitor_of(name))]
+
+    @abstractmethod
+    def monitor_of(self, chardev: str) -> list[str]:
+        """The option that makes a chardev a QMP monitor."""
+
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
         self._child, control = await self._launch.start_machine(
             self._program, self.command_line, self.stdout_sink()
         )
-        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        self._link = QmpLink(self._child.name, self._on_event)
+        self._child.ended.add_done_callback(lambda _: self.wake())
+        self._link = QmpLink(self._child.name, self.take_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
                 await self._link.connect(await control())
@@ -154,52 +144,45 @@ class AsyncioSession(Session):
             for reader in self._readers:
                 reader.close()
 
-    # -- in a machine that others use before and after
-
-    async def note_rest(self) -> None:
-        """Remember how this machine, which has no disks, is to be found by whoever uses it next."""
-        await self._rest.note()
-
-    async def move_in(self) -> None:
-        """Take over the host's machine and put this scenario's disks in. Raises what `qmp` raises."""
-        assert self._host is not None
-        if may_change_anything(self._scenario):
-            await self._rest.note_everything(self.introspection)
-        self._child, self._link = self._host._child, self._host._link
-        self._child.said.clear()
-        self._link.on_event = self._on_event
-        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        disks = self._scenario.disks.items()
-        nodes = [options for name, disk in disks for options in disk_nodes(name, disk)]
-        await self.qmp_all([*(("blockdev-add", options) for options in nodes), *self.guests_in()])
-        self.events.clear()
-
-    async def hand_back(self) -> list[tuple[str, str, str]] | None:
-        if self._host is None:
-            return None
-        await self.forget_guests()
-        nodes = [name + part for name in self._scenario.disks for part in ("", "-file")]
-        deletions = (("blockdev-del", {"node-name": node}) for node in nodes)
-        await self.qmp_all([*self.guests_out(), *deletions])
-        different = await self._rest.differences(may_change_anything(self._scenario))
-        self.has_left = not different
-        self._link.on_event = self._host._on_event
-        return different
-
     async def restart(self) -> None:
         if not self.ended():
             raise AssertionError("restart of a machine that still runs")
         await self.forget_guests()
         await self._link.close()
         Path(self.nbd_path).unlink(missing_ok=True)
+        if self._second_monitor is not None:
+            self._second_monitor.unlink(missing_ok=True)
         self.nbd_server_running = False
-        self._killed = False
+        self._killed = self._stacks_told = False
         await self.start()
 
     async def kill(self) -> None:
         self._killed = True
         await self._child.kill_and_wait()
         await self._link.drain()
+
+    async def pause(self, ns: int) -> None:
+        self._child.signal(signal.SIGSTOP)
+        try:
+            await self.sleep(ns)
+        finally:
+            self._child.signal(signal.SIGCONT)
+
+    async def change_monitor(self) -> None:
+        if self._second_monitor is None:
+            raise AssertionError("the scenario has no step that changes the monitor")
+        self._may_ask.clear()
+        try:
+            async with deadline("commands in flight to return", EXCHANGE_NS):
+                await self._idle.wait()
+            await self._link.close()
+            self._link = QmpLink(self._child.name, self.take_event)
+            async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
+                await self._link.connect(await connected_socket(str(self._second_monitor)))
+        except (LinkLost, OSError) as error:
+            raise await self._gone(str(error)) from error
+        finally:
+            self._may_ask.set()
 
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         async with deadline(f"{self._child.name} to end", timeout_ns):
@@ -209,6 +192,17 @@ class AsyncioSession(Session):
 
     def ended(self) -> bool:
         return self._child.status is not None
+
+    async def stacks(self) -> str:
+        """Told once; lanes whose deadlines pass together get it from the first of them."""
+        if self._stacks_told:
+            return ""
+        self._stacks_told = True
+        program = self._launch.on_host(self._program)
+        if not self.ended():
+            return await stacks.of_running(os.path.basename(self._program), self.directory, program)
+        core = stacks.take_core(self.directory, self._launch.place.path)
+        return await stacks.of_core(core, *program) if core and program else ""
 
     async def _await_end_or_kill(self) -> None:
         try:
@@ -238,22 +232,21 @@ class AsyncioSession(Session):
     # -- commands
 
     async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        await self._may_ask.wait()
+        self._in_flight += 1
+        self._idle.clear()
         try:
             async with deadline(f"reply to {command}", EXCHANGE_NS):
                 returned = await self._link.execute(command, arguments)
         except LinkLost as error:
             raise await self._gone(str(error)) from error
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
         if command in ("nbd-server-start", "nbd-server-stop"):
             self.nbd_server_running = command == "nbd-server-start"
         return returned
-
-    async def qmp_all(self, commands: Sequence[Command]) -> None:
-        """In this order, each sent without waiting for the ones before it. Raises what `qmp` raises, once all
-        have been answered."""
-        answers = await asyncio.gather(*(self.qmp(*each) for each in commands), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
 
     async def hmp(self, line: str) -> str:
         if "hmp" not in self._features:
@@ -264,11 +257,11 @@ class AsyncioSession(Session):
             self.nbd_server_running = command == "nbd_server_start"
         return answer
 
-    def _on_event(self, event: dict[str, Any]) -> None:
+    def take_event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
-        self._wake_event_waiters()
+        self.wake()
 
-    def _wake_event_waiters(self) -> None:
+    def wake(self) -> None:
         for waiter in self._event_waiters:
             if not waiter.done():
                 waiter.set_result(None)

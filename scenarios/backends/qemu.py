@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
-from scenarios.backends.asyncio_session import AsyncioSession, Command, disk_nodes
+from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import Backend, Guest, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.processes import Sink
 from scenarios.backends.qemu_io import QemuIoGuest, QemuIoReports
 from scenarios.backends.shared_machine import Kind
+from scenarios.backends.shared_session import Command, disk_nodes
 from scenarios.language.steps import Disk, Scenario
 
 PREFIX = "qemu"
@@ -78,8 +79,10 @@ class QemuSession(AsyncioSession):
             arguments += ["-blockdev", json.dumps(_parked_node(name)), "-device", device]
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
-        chardev = f"socket,id=qmp,{control}"
-        return [*arguments, "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
+        return [*arguments, *self.monitors("-chardev", control)]
+
+    def monitor_of(self, chardev: str) -> list[str]:
+        return ["-mon", f"chardev={chardev},mode=control"]
 
     def machine_arguments(self) -> list[str]:
         """What there is besides disks and the monitor."""

@@ -9,9 +9,9 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from scenarios.backends.asyncio_session import Command
 from scenarios.backends.interface import Guest, SetupError
 from scenarios.backends.qemu import QemuSession
+from scenarios.backends.shared_session import Command
 from scenarios.linux_guest.agent import Agent, LinuxDisk
 from scenarios.linux_guest.build import guest_files
 

@@ -44,19 +44,22 @@ class Kind(NamedTuple):
 def can_share(scenario: Scenario) -> bool:
     """Whether a scenario can be run in a machine that is there already, and leave it as it was: its disks
     come and go by commands (not: drives, which only a command line makes), none of its steps ends the
-    machine or reads what counts on through all of them, and it may leave nothing in it. What else it does to
-    the machine is seen when it has left."""
+    machine or needs what only another has, and it may leave nothing in it. What else it does to the machine
+    is seen when it has left."""
     return (
         scenario.attach != "drive"
         and all(entry.startswith("file:") for entry in scenario.leaves)
-        and not any(step.verb in _ENDING or _reads_counters(step) for step in walk(scenario.steps))
+        and not any(step.verb in _ENDING or _needs_more(step) for step in walk(scenario.steps))
     )
 
 
-def _reads_counters(step: Step) -> bool:
-    return (step.qmp is not None and step.qmp.execute == COUNTERS) or (
-        step.hmp is not None and step.hmp.line.split()[:2] == ["info", "blockstats"]
-    )
+def _needs_more(step: Step) -> bool:
+    """Another monitor, or counters that begin at nought."""
+    if step.qmp is not None:
+        return step.qmp.execute == COUNTERS
+    if step.hmp is not None:
+        return step.hmp.line.split()[:2] == ["info", "blockstats"]
+    return step.fault is not None and step.fault.monitor is not None
 
 
 class SharedMachine:
@@ -110,6 +113,9 @@ class SharedMachine:
                 session.introspection = self._host.introspection
                 await session.move_in()
                 await body(session)
+        except DeadlinePassed as error:
+            error.stacks = await session.stacks()
+            raise
         finally:
             await session.close()
         self._empty_directory()

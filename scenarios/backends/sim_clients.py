@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from errno import errorcode
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scenarios.backends.interface import NbdFailed
@@ -34,7 +35,7 @@ class InProcessTransport:
     async def send(self, payload: bytes | bytearray | memoryview, /) -> None:
         if self._connection.closed:
             raise BrokenPipeError("the server has closed the connection")
-        self._connection.receive(bytes(payload))
+        self._session.into_machine(partial(self._connection.receive, bytes(payload)))
 
     async def peek(self) -> bytes:
         self._peeked = await self.receive()
@@ -52,7 +53,7 @@ class InProcessTransport:
             await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
 
     def close(self) -> None:
-        self._connection.receive_eof()
+        self._session.into_machine(self._connection.receive_eof)
 
     def new_future(self) -> Future:
         return self._session.new_future("a reply of the NBD server")
@@ -63,12 +64,15 @@ class SimGuest:
 
     largest_request_bytes: int | None = None
 
-    def __init__(self, find_backend: Callable[[], BlockBackend]) -> None:
-        self._backend = find_backend
+    def __init__(
+        self, find_backend: Callable[[], BlockBackend], run: Callable[[Coroutine[Any, Any, Any]], Any]
+    ) -> None:
+        self._backend, self._run = find_backend, run
 
     async def read(self, offset: int, length: int) -> bytes | None:
         try:
-            return await self._backend().read(offset, length)
+            content: bytes = await self._run(self._backend().read(offset, length))
+            return content
         except OSError as error:
             raise _failed(error) from None
 
@@ -77,25 +81,25 @@ class SimGuest:
 
     async def write(self, offset: int, length: int, pattern: int) -> None:
         try:
-            await self._backend().write(offset, bytes((pattern,)) * length)
+            await self._run(self._backend().write(offset, bytes((pattern,)) * length))
         except OSError as error:
             raise _failed(error) from None
 
     async def zero(self, offset: int, length: int, unmap: bool) -> None:
         try:
-            await self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0)
+            await self._run(self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0))
         except OSError as error:
             raise _failed(error) from None
 
     async def discard(self, offset: int, length: int) -> None:
         try:
-            await self._backend().discard(offset, length)
+            await self._run(self._backend().discard(offset, length))
         except OSError as error:
             raise _failed(error) from None
 
     async def flush(self) -> None:
         try:
-            await self._backend().flush()
+            await self._run(self._backend().flush())
         except OSError as error:
             raise _failed(error) from None
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
-from scenarios.backends.asyncio_session import AsyncioSession, Command, start_server
+from scenarios.backends.asyncio_session import AsyncioSession
 from scenarios.backends.interface import Backend, Guest, NbdClient, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.nbd_guest import NbdGuest
 from scenarios.backends.qemu import blockdev_arguments
+from scenarios.backends.shared_session import Command, start_server
 from scenarios.language.steps import Scenario
 
 PREFIX = "storage-daemon"
@@ -56,7 +57,7 @@ class StorageDaemonSession(AsyncioSession):
         self._connecting = asyncio.Lock()
 
     def command_line(self, control: str) -> list[str]:
-        arguments = ["--chardev", f"socket,id=qmp,{control}"]
+        arguments: list[str] = []
         for name, disk in self._scenario.disks.items():
             arguments += blockdev_arguments(name, disk, "--blockdev")
         if self._has_guests():
@@ -64,7 +65,10 @@ class StorageDaemonSession(AsyncioSession):
             for name in self._scenario.disks:
                 arguments += ["--blockdev", json.dumps(top_options(name, name))]
                 arguments += ["--export", json.dumps(guest_export(name))]
-        return [*arguments, "--monitor", "chardev=qmp"]
+        return [*arguments, *self.monitors("--chardev", control)]
+
+    def monitor_of(self, chardev: str) -> list[str]:
+        return ["--monitor", f"chardev={chardev}"]
 
     def _has_guests(self) -> bool:
         return self._scenario.attach == "device" and bool(self._scenario.disks)

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import errno
 
+import msgspec
+
 from scenarios.language import steps
 from scenarios.language.problems import Place, Problems
 
 MOST_FAULTS = 1000
+KINDS = ("disk", "stop", "monitor")
+# Less than what any wait for the machine takes.
+LONGEST_STOP_NS = 20_000_000_000
+_STORAGE = {field.name: field.default for field in msgspec.structs.fields(steps.StorageFault)}
+
+
+def fault(problems: Problems, place: Place, fault: steps.Fault) -> None:
+    """Everything but whether there is such a disk."""
+    given = [name for name in KINDS if getattr(fault, name) is not None]
+    if len(given) != 1:
+        got = " and ".join(given) or "none"
+        problems.add(place, f"expected exactly one of {', '.join(KINDS)}, got {got}")
+    if fault.disk is not None:
+        storage(problems, place, fault)
+    elif any(getattr(fault, name) != default for name, default in _STORAGE.items()):
+        problems.add(place, "requests fail at a disk: which one is missing")
+    if fault.stop is not None and not 0 < fault.stop <= LONGEST_STOP_NS:
+        longest = f"{LONGEST_STOP_NS // 10**9}s"
+        problems.add((*place, "stop"), f"expected a time of up to {longest}, got {fault.stop / 1e9:g}s")
 
 
 def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None:

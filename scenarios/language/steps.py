@@ -104,9 +104,16 @@ class StorageFault(Part, kw_only=True, frozen=True):
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):
-    """The next requests to the storage of one disk fail (not those to a scratch image: see Fleece.fault)."""
+    """One thing that goes wrong around the machine.
 
-    disk: str
+    `disk`: the next requests to the storage of that disk fail (not those to a scratch image: see
+    Fleece.fault). `stop`: the machine's process is stopped for that long and then goes on (SIGSTOP, SIGCONT).
+    `monitor`: the client of the QMP monitor is gone without a word, and another one takes over.
+    """
+
+    disk: str | None = None
+    stop: int | None = None
+    monitor: Literal["vanish"] | None = None
 
 
 # ---------------------------------------------------------------- points in time and their clients

@@ -179,7 +179,7 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return list(_FAULT_NEEDS)
+        return list(_FAULT_NEEDS) if step.fault.disk is not None else []
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

@@ -228,6 +228,8 @@ def test_an_interrupted_gate_leaves_nothing(tmp_path: Path, sent: signal.Signals
         ("guest: linux", "[sleep: 1ms]", True),
         ("", "[quit: {}]", False),
         ("", "[together: [sleep: 1ms, crash: {}]]", False),
+        ("", "[fault: {stop: 1ms}]", True),
+        ("", "[fault: {monitor: vanish}]", False),
         ("", "[qmp: {execute: query-blockstats}]", False),
         ("", "[hmp: {line: info  blockstats}]", False),
     ],
