@@ -41,6 +41,7 @@ class AsyncioBackend(Backend):
         self._is_probed = False
         self._found: frozenset[str] = frozenset()
         self._shared: dict[Kind, SharedMachine] = {}
+        self._last: Kind | None = None
 
     @property
     @abstractmethod
@@ -83,7 +84,7 @@ class AsyncioBackend(Backend):
         if not fresh and self.can_share(scenario):
             self._run_shared(scenario, body)
             return
-        self.company = None
+        self.company = self._last = None
         with RunDirectory() as place, asyncio.Runner() as runner:
             runner.run(self._run(place, scenario, body))
 
@@ -102,7 +103,8 @@ class AsyncioBackend(Backend):
             await session.close()
 
     def _run_shared(self, scenario: Scenario, body: Body) -> None:
-        kind = self.kind_of(scenario)
+        self.company = ()
+        kind = self._last = self.kind_of(scenario)
         machine = self._shared.get(kind)
         if machine is None:
             machine = SharedMachine(self._launcher.open, self.make_session, self._schema, kind)
@@ -114,6 +116,11 @@ class AsyncioBackend(Backend):
             if not machine.usable:
                 del self._shared[kind]
                 machine.destroy()
+
+    def retire_shared(self) -> None:
+        machine = self._shared.pop(self._last, None) if self._last is not None else None
+        if machine is not None:
+            machine.end()
 
     def end_shared(self) -> list[str]:
         machines, self._shared = list(self._shared.values()), {}

@@ -309,6 +309,10 @@ class Backend(ABC):
         have run in, and may be left to others. Raises SetupError or what body raised, and QmpRefused or
         MachineGone where a machine that others have run in does not take the scenario's disks."""
 
+    def retire_shared(self) -> None:
+        """Nobody else is to run in the machine that the last scenario was run in."""
+        return None
+
     def end_shared(self) -> list[str]:
         """End the machines that are kept for others, if any: what was wrong with that, in words."""
         return []

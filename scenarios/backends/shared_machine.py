@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 from scenarios.backends.asyncio_session import AsyncioSession
@@ -81,6 +82,7 @@ class SharedMachine:
         self._make_session = make_session
         self._place = RunDirectory()
         self._runner = asyncio.Runner()
+        self._remover = ThreadPoolExecutor(1)
         try:
             self._launch = open_launch(self._place)
             empty = Scenario(name="no disks", attach="none", guest=kind.guest)
@@ -122,12 +124,13 @@ class SharedMachine:
         self.usable = session.has_left
 
     def _empty_directory(self) -> None:
-        """Images and what else scenarios leave there; what they should not leave has been told by now."""
+        """Images and what else scenarios leave there; what they should not leave has been told by now.
+        Removing them can take as long as a scenario, so that goes on beside the next one."""
+        left = self._place.path / f"left-{len(self.served)}"
+        left.mkdir()
         for path in self._place.machine.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            path.rename(left / path.name)
+        self._remover.submit(shutil.rmtree, left)
 
     def end(self) -> list[str]:
         """Let it quit, if it is as it was at its start. What was wrong with that, in words; nothing of it is
@@ -160,4 +163,5 @@ class SharedMachine:
                     self._runner.run(self._host.close())
             self._runner.close()
         finally:
+            self._remover.shutdown()
             self._place.__exit__(None, None, None)

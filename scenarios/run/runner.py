@@ -78,7 +78,7 @@ def run_case(
             result.verdicts = judge_all(result.history)
             _conclude(result)
             if result.outcome == "finding":
-                backend.end_shared()
+                backend.retire_shared()
     except SetupError as error:
         result.outcome, result.reason = "broken", str(error)
     result.seconds = time.perf_counter() - began

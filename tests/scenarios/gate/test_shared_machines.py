@@ -169,6 +169,16 @@ def test_a_machine_that_dies_between_two_cases_is_told_of() -> None:
     assert work.run_shared(case(USES_THE_NAME)).outcome == "holds"
 
 
+def test_a_finding_ends_the_machine_that_showed_it_and_no_other() -> None:
+    backend: Any = backend_of("qemu")
+    two_disks = USES_THE_NAME.replace("{vda: {size: 1M}}", "{vda: {size: 1M}, vdb: {size: 1M}}")
+    work.run_shared(case(two_disks))
+    wrong = "name: wrong\ndisks: {vda: {size: 1M}}\nsteps: [nbd: {export: x, flush: true}]\n"
+    work.run_shared(case(USES_THE_NAME))
+    assert work.run_one(case(wrong), fresh=False).outcome == "finding"
+    assert [kind.disks for kind in backend._shared] == [("vda", "vdb")]
+
+
 def test_a_machine_that_does_not_end_well_is_told_of() -> None:
     work.run_shared(case(USES_THE_NAME))
     os.kill(shared_pid(backend_of("qemu")), signal.SIGSEGV)
