@@ -146,12 +146,14 @@ class SharedMachine:
                 await self._host.qmp("quit")
             status, stderr = await self._host.wait_end(_ORDERLY_END_NS)
         except (QmpRefused, DeadlinePassed) as error:
-            return [f"wanted it to quit, got {error}"]
+            return [f"wanted it to quit, got {error}; {await self._host.stacks()}".rstrip("; ")]
+        stacks = await self._host.stacks() if status != 0 else ""
         left = await self._host.left_behind()
         wrong = [f"left behind: {kind} {name} ({detail})" for kind, name, detail in left]
         if status != 0:
             said = stderr.strip() or "(nothing)"
-            wrong.append(f"wanted exit status 0, got {status}; standard error: {said}")
+            words = f"wanted exit status 0, got {status}; standard error: {said}"
+            wrong.append(f"{words}\n{stacks}".rstrip())
         return wrong
 
     def destroy(self) -> None:
