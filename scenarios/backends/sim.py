@@ -26,8 +26,10 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest
+from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
-from scenarios.language.steps import Disk, Scenario
+from scenarios.backends.storage import FEATURE, StorageServer
+from scenarios.language.steps import Disk, Fault, Scenario
 from simulator import image_tool, versions
 from simulator.block.backend import BlockBackend
 from simulator.block.host import HostProcess
@@ -64,6 +66,7 @@ class SimSession(Session):
         self._pending: list[Future] = []
         self._known_files: set[str] = set()
         self._status: int | None = None
+        self._storage: list[SimStorage] = []
 
     # -- life
     async def prepare(self) -> None:
@@ -243,6 +246,13 @@ class SimSession(Session):
         if self.host.exists(f"{_DIRECTORY}/{name}"):
             self.host.unlink(f"{_DIRECTORY}/{name}")
 
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path = f"{_DIRECTORY}/storage-{len(self._storage) + 1}"
+        described = self._scenario.disks[disk]
+        server = SimStorage(self.scheduler, self.host, path, self.image_path(disk), described, fault)
+        self._storage.append(server)
+        return server
+
     # -- time and concurrency
     def new_future(self, what: str) -> Future:
         return Future(what)
@@ -287,6 +297,8 @@ class SimSession(Session):
     # -- the end
     async def restart(self) -> None:
         self._pending.clear()
+        for server in self._storage:
+            await server.close()
         await self._start()
 
     async def kill(self) -> None:
@@ -343,7 +355,7 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "moves", "processes", "simulator"))
+        return frozenset(("hmp", "machine", "moves", "processes", "simulator", FEATURE))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries

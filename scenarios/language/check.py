@@ -154,7 +154,7 @@ class Checker:
         self._size_of((*place, "disk"), fault.disk)
         if self.is_drive:
             self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
-        check_faults.storage(self.problems, place, fault)
+        check_faults.disk(self.problems, place, fault)
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add

@@ -104,9 +104,42 @@ class StorageFault(Part, kw_only=True, frozen=True):
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):
-    """The next requests to the storage of one disk fail (not those to a scratch image: see Fleece.fault)."""
+    """Something is wrong with the storage of one disk (not with a scratch image: see Fleece.fault), until
+    another fault takes its place, `mend`, or the end. One effect: `delay`, `pause`, `rate`, `lost` or `mend`,
+    and left out, the next requests fail.
+
+    `over: nbd`: the storage is put behind an NBD server, which is at fault; left out, failing requests are
+    the machine's own doing. Every read and write takes `delay` (nanoseconds) longer; `rate` bytes a second
+    move each way, after the first two seconds' worth at once; `pause`: nothing is answered until it is
+    mended; `lost`: the server is gone, connection and all.
+    """
 
     disk: str
+    over: Literal["nbd"] | None = None
+    delay: int | None = None
+    pause: bool = False
+    rate: int | None = None
+    lost: bool = False
+    mend: bool = False
+
+    @property
+    def effects(self) -> list[str]:
+        """Which of the effects that have a member of their own are asked for."""
+        return [name for name in FAULT_EFFECTS if getattr(self, name) not in (None, False)]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is requests of one kind that fail."""
+        return not self.effects
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it needs the storage to be behind a server."""
+        return self.over is not None or any(name in SERVED_EFFECTS for name in self.effects)
+
+
+FAULT_EFFECTS = ("delay", "pause", "rate", "lost", "mend")
+SERVED_EFFECTS = frozenset(("delay", "pause", "rate", "lost"))
 
 
 # ---------------------------------------------------------------- points in time and their clients

@@ -16,6 +16,7 @@ from scenarios.backends.interface import (
     Session,
     Transport,
 )
+from scenarios.backends.storage import StorageServer
 from scenarios.language.steps import Disk, Scenario
 from scenarios.run.features import Features
 from scenarios.run.history import (
@@ -73,6 +74,7 @@ class Execution:
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
         self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
+        self.storage: dict[str, StorageServer] = {}  # of those disks, whose is behind a server
         self.stalled: list[Transport] = []  # clients that stay connected and do nothing
         self.eras = Eras(scenario)
         self.gate = Gate(session)
@@ -324,6 +326,7 @@ class Execution:
                     self.session.remove_file(part.files.pop())
         self.graph.clear()
         self.faults.clear()
+        self.storage.clear()
         self.server_is_ours = False
 
 
