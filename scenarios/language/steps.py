@@ -125,7 +125,8 @@ class Fault(StorageFault, kw_only=True, frozen=True):
     @property
     def effects(self) -> list[str]:
         """Which of the effects that have a member of their own are asked for."""
-        return [name for name in FAULT_EFFECTS if getattr(self, name) not in (None, False)]
+        given = {name: getattr(self, name) for name in FAULT_EFFECTS}
+        return [name for name, value in given.items() if value is not None and value is not False]
 
     @property
     def counts(self) -> bool:

@@ -110,6 +110,21 @@ fault_members = {
     "skip": st.integers(0, 9),
     "times": st.integers(1, 9),
 }
+faults = built(
+    steps.Fault, disk=disk_names, over=st.sampled_from([None, "nbd"]), **fault_members
+) | st.builds(
+    lambda members, disk: steps.Fault(disk=disk, **members),
+    st.sampled_from(
+        [
+            {"delay": 20_000_000},
+            {"pause": True},
+            {"over": "nbd", "rate": 1 << 20},
+            {"over": "nbd", "lost": True},
+            {"mend": True},
+        ]
+    ),
+    disk_names,
+)
 plain_steps = one_member(
     steps.Step,
     {},
@@ -118,7 +133,7 @@ plain_steps = one_member(
         "read": reads,
         "copy": copies,
         "map": maps,
-        "fault": built(steps.Fault, disk=disk_names, **fault_members),
+        "fault": faults,
         "sleep": built(steps.Sleep, ns=st.integers(0, 10**13)),
         "qmp": qmps,
         "hmp": built(steps.Hmp, line=words, prints=optional_words),
