@@ -180,7 +180,7 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ),
         (
             "fault: {disk: vda, over: nbd, error: EFBIG}",
-            "step 1 (fault): error: over NBD expected EIO, EINVAL, ENOMEM, ENOSPC, EPERM, got \"EFBIG\"",
+            'step 1 (fault): error: over NBD expected EIO, EINVAL, ENOMEM, ENOSPC, EPERM, got "EFBIG"',
         ),
         (
             "fleece: {id: a, disks: [vda], fault: {skip: -1}}",
