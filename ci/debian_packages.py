@@ -26,6 +26,7 @@ TESTS = {
     "qemu-storage-daemon": "qemu-system-common",
     **CLIENTS,
     "cpio": "cpio",
+    "gdb": "gdb",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
 }
 # What `goldenfleece matrix build` and containers need.

@@ -151,10 +151,11 @@ class Checker:
             self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
 
     def _fault(self, place: Place, fault: steps.Fault) -> None:
-        self._size_of((*place, "disk"), fault.disk)
-        if self.is_drive:
-            self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
-        check_faults.disk(self.problems, place, fault)
+        check_faults.fault(self.problems, place, fault)
+        if fault.disk is not None:
+            self._size_of((*place, "disk"), fault.disk)
+            if self.is_drive:
+                self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add

@@ -104,17 +104,22 @@ class StorageFault(Part, kw_only=True, frozen=True):
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):
-    """Something is wrong with the storage of one disk (not with a scratch image: see Fleece.fault), until
-    another fault takes its place, `mend`, or the end. One effect: `delay`, `pause`, `rate`, `lost` or `mend`,
-    and left out, the next requests fail.
+    """One thing that goes wrong around the machine.
 
-    `over: nbd`: the storage is put behind an NBD server, which is at fault; left out, failing requests are
-    the machine's own doing. Every read and write takes `delay` (nanoseconds) longer; `rate` bytes a second
-    move each way, after the first two seconds' worth at once; `pause`: nothing is answered until it is
-    mended; `lost`: the server is gone, connection and all.
+    `disk`: something is wrong with the storage of that disk (not with a scratch image: see Fleece.fault),
+    until another fault takes its place, `mend`, or the end. One effect: `delay`, `pause`, `rate`, `lost` or
+    `mend`, and left out, the next requests fail. `over: nbd`: the storage is put behind an NBD server, which
+    is at fault; left out, failing requests are the machine's own doing. Every read and write takes `delay`
+    longer; `rate` bytes a second move each way, after the first two seconds' worth at once; `pause`: nothing
+    is answered until it is mended; `lost`: the server is gone, connection and all.
+
+    `stop`: the machine's process is stopped for that long and then goes on (SIGSTOP, SIGCONT).
+    `monitor`: the client of the QMP monitor is gone without a word, and another one takes over.
     """
 
-    disk: str
+    disk: str | None = None
+    stop: int | None = None
+    monitor: Literal["vanish"] | None = None
     over: Literal["nbd"] | None = None
     delay: int | None = None
     pause: bool = False
@@ -131,7 +136,7 @@ class Fault(StorageFault, kw_only=True, frozen=True):
     @property
     def counts(self) -> bool:
         """Whether it is requests of one kind that fail."""
-        return not self.effects
+        return self.disk is not None and not self.effects
 
     @property
     def is_served(self) -> bool:

@@ -73,7 +73,7 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
     except NbdFailed as error:
         x.unexpected(Where(verb="clean-up"), "everything to be taken away", words_of(error))
     except DeadlinePassed as error:
-        x.missed(Where(verb="clean-up"), error)
+        await x.missed(Where(verb="clean-up"), error)
     except MachineGone:
         await x.gone(Where(verb="clean-up"))
 

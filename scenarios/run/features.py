@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scenarios.language.steps import Scenario, Step
+from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
@@ -164,14 +165,6 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def walk(steps: Iterable[Step]) -> Iterable[Step]:
-    """All steps, those inside `together` after it."""
-    for step in steps:
-        yield step
-        for lane in step.together or ():
-            yield from walk([lane] if isinstance(lane, Step) else lane)
-
-
 def _needs_of(step: Step, method: str | None) -> list[str]:
     if step.hmp is not None:
         return ["hmp"]
@@ -188,7 +181,7 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        if step.fault.mend:
+        if step.fault.disk is None or step.fault.mend:
             return []
         return list(_SERVED_FAULT_NEEDS if step.fault.is_served else _FAULT_NEEDS)
     if step.qmp is not None and step.qmp.error is None:

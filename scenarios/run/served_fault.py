@@ -15,14 +15,14 @@ _FOUND_AGAIN_NS = 60_000_000_000
 _LOOK_AGAIN_NS = 50_000_000
 
 
-async def put_in(x: Execution, where: Where, fault: Fault, on_storage: dict[str, Any]) -> None:
+async def put_in(x: Execution, where: Where, disk: str, fault: Fault, on_storage: dict[str, Any]) -> None:
     """`on_storage`: all options of the disk's format node, standing on node DISK-fault."""
-    server = await x.session.serve_storage(fault.disk, fault)
-    name = f"{fault.disk}-fault"
+    server = await x.session.serve_storage(disk, fault)
+    name = f"{disk}-fault"
     options = {"driver": "nbd", "node-name": name, "server": server.address, "discard": "unmap"}
     await x.qmp(where, "blockdev-add", options)
-    x.faults[fault.disk] = fault.times
-    x.storage[fault.disk] = server
+    x.faults[disk] = fault.times
+    x.storage[disk] = server
     await x.qmp(where, "blockdev-reopen", {"options": [on_storage]})
     await server.strike()
 

@@ -1,4 +1,4 @@
-"""`fault`: something is wrong with a disk's storage, or it is well again."""
+"""`fault`: something around the machine goes wrong."""
 
 from __future__ import annotations
 
@@ -12,17 +12,26 @@ from scenarios.run.faults import node_options
 
 
 async def run(x: Execution, fault: Fault, where: Where) -> None:
+    if fault.disk is not None:
+        await _break_storage(x, where, fault.disk, fault)
+    elif fault.stop is not None:
+        await x.session.pause(fault.stop)
+    else:
+        await x.session.change_monitor()
+
+
+async def _break_storage(x: Execution, where: Where, disk: str, fault: Fault) -> None:
     """Put the fault below the disk's format node; one that was there before goes."""
-    await take_out(x, where, fault.disk)
+    await take_out(x, where, disk)
     if fault.mend:
         return
+    name = f"{disk}-fault"
     if fault.is_served:
-        await served_fault.put_in(x, where, fault, _format_node(x, fault.disk, f"{fault.disk}-fault"))
+        await served_fault.put_in(x, where, disk, fault, _format_node(x, disk, name))
         return
-    name = f"{fault.disk}-fault"
-    await x.qmp(where, "blockdev-add", node_options(name, f"{fault.disk}-file", fault, below_format=True))
-    x.faults[fault.disk] = fault.times
-    await x.qmp(where, "blockdev-reopen", {"options": [_format_node(x, fault.disk, name)]})
+    await x.qmp(where, "blockdev-add", node_options(name, f"{disk}-file", fault, below_format=True))
+    x.faults[disk] = fault.times
+    await x.qmp(where, "blockdev-reopen", {"options": [_format_node(x, disk, name)]})
 
 
 async def take_out(x: Execution, where: Where, disk: str) -> None:

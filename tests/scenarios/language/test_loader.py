@@ -139,6 +139,22 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             'step 1 (fault): error: expected an errno such as EIO or ENOSPC, got "EFULL"',
         ),
         (
+            "fault: {}",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, got none",
+        ),
+        (
+            "fault: {disk: vda, stop: 1s}",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, got disk and stop",
+        ),
+        (
+            "fault: {monitor: vanish, on: read}",
+            "step 1 (fault): requests fail at a disk: which one is missing",
+        ),
+        (
+            "fault: {stop: 60s}",
+            "step 1 (fault): stop: expected a time of up to 20s, got 60s",
+        ),
+        (
             "fault: {disk: vda, on: flush, skip: 1}",
             "step 1 (fault): skip: a flush cannot be counted, only read, write and write-zeroes",
         ),

@@ -110,20 +110,20 @@ fault_members = {
     "skip": st.integers(0, 9),
     "times": st.integers(1, 9),
 }
-faults = built(
-    steps.Fault, disk=disk_names, over=st.sampled_from([None, "nbd"]), **fault_members
-) | st.builds(
-    lambda members, disk: steps.Fault(disk=disk, **members),
-    st.sampled_from(
-        [
-            {"delay": 20_000_000},
-            {"pause": True},
-            {"over": "nbd", "rate": 1 << 20},
-            {"over": "nbd", "lost": True},
-            {"mend": True},
-        ]
-    ),
-    disk_names,
+storage_effects = st.sampled_from(
+    [
+        {"delay": 20_000_000},
+        {"pause": True},
+        {"over": "nbd", "rate": 1 << 20},
+        {"over": "nbd", "lost": True},
+        {"mend": True},
+    ]
+)
+faults = (
+    built(steps.Fault, disk=disk_names, over=st.sampled_from([None, "nbd"]), **fault_members)
+    | st.builds(lambda members, disk: steps.Fault(disk=disk, **members), storage_effects, disk_names)
+    | built(steps.Fault, stop=st.integers(1, 2 * 10**10))
+    | st.just(steps.Fault(monitor="vanish"))
 )
 plain_steps = one_member(
     steps.Step,
