@@ -170,7 +170,8 @@ def test_errors_are_counted_by_kind(where: Any, on: str) -> None:
         assert [await each_kind() for _ in range(4)] == [done, failed, failed, done]
         assert await client.read(4095, 4098) == b"\0" + b"x" * 4096 + b"\0"
 
-    where(Fault(disk="vda", over="nbd", on=on, error="ENOSPC", skip=1, times=2), body)  # type: ignore[arg-type]
+    members: dict[str, Any] = {"disk": "vda", "over": "nbd", "on": on}
+    where(Fault(**members, error="ENOSPC", skip=1, times=2), body)
 
 
 @both
