@@ -8,7 +8,7 @@ from os import strerror
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
 from simulator.wire.nbd import constants as nbd
-from simulator.wire.nbd.client import open_export
+from simulator.wire.nbd.client import EXPORT_NAME_REPLY, GREETING, open_export
 from simulator.wire.nbd.messages import ConnectionEnded, OptionAnswered, ProtocolError, Ready, Reply
 from simulator.wire.nbd.server_options import OPTION_NAMES
 
@@ -28,6 +28,16 @@ _REFUSALS = {
     nbd.REP_ERR_SHUTDOWN: "Server shutting down before option",
     nbd.REP_ERR_BLOCK_SIZE_REQD: "Server requires INFO_BLOCK_SIZE for option",
 }
+
+
+# What is told to have been missing when a server goes in the middle of the handshake (nbd_read).
+_AWAITED = {GREETING: "initial magic", EXPORT_NAME_REPLY: "export length"}
+_END = "Unexpected end-of-file before all data were read"
+
+
+def _wrong_magic(greeting: bytes) -> str:
+    which, at = ("server", 8) if greeting[:8] == nbd.INIT_MAGIC else ("initial", 0)
+    return f"Bad {which} magic received: 0x{int.from_bytes(greeting[at : at + 8], 'big'):x}"
 
 
 class LinkLost(OSError):
@@ -57,10 +67,12 @@ class NbdLink:
     # -- bytes
     def _receive(self, payload: bytes) -> None:
         """From the server; nothing is its end."""
+        awaited = self.wire.state
         try:
             events = self.wire.receive_data(payload) if payload else self.wire.receive_eof()
         except ProtocolError as error:
-            self._lose(EINVAL, str(error))
+            is_greeting = awaited == GREETING and len(payload) >= 16
+            self._lose(EINVAL, _wrong_magic(payload) if is_greeting else str(error))
             return
         for event in events:
             if isinstance(event, Reply):
@@ -70,7 +82,7 @@ class NbdLink:
             elif isinstance(event, OptionAnswered):
                 self._answered(event)
             elif isinstance(event, ConnectionEnded):
-                self._lose(EIO, "Unexpected end-of-file before all bytes were read")
+                self._lose(EIO, f"Failed to read {_AWAITED.get(awaited, awaited)}: {_END}")
         self._flush()
 
     def _flush(self) -> None:

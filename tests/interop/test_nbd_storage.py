@@ -24,10 +24,12 @@ QEMU_NBD = ("qemu-nbd", "-t", "-e", "8", "-k", "{socket}", "-f", "raw", "{image}
 
 
 @contextlib.contextmanager
-def serving(argv: Sequence[str], directory: Path, name: str = "s") -> Iterator[subprocess.Popen[bytes]]:
-    """A server of image `i` in `directory`, once it listens there."""
+def serving(
+    argv: Sequence[str], directory: Path, is_there: Callable[[], bool] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of image `i` in `directory`, once it listens: there on socket `s`, unless `is_there` knows."""
     assert shutil.which(argv[0]), f"{argv[0]} is not installed: apt install qemu-utils nbdkit"
-    path = directory / name
+    path = directory / "s"
     path.unlink(missing_ok=True)
     words = [word.format(socket=path, image=directory / "i") for word in argv]
     process = subprocess.Popen(words, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -37,7 +39,7 @@ def serving(argv: Sequence[str], directory: Path, name: str = "s") -> Iterator[s
             return client.connect_ex(str(path)) == 0
 
     try:
-        wait_until(listens, f"{argv[0]} to listen")
+        wait_until(is_there or listens, f"{argv[0]} to listen")
         yield process
     finally:
         process.kill()
@@ -168,6 +170,56 @@ def test_requests(tmp_path: Path, server: Sequence[str]) -> None:
             said: list[object] = [running.qmp("blockdev-add", node(f"{directory}/s", discard="unmap"))]
             said += qemu_io(running, *REQUESTS)
             return said if "error-rate=100%" in server else said + qemu_io(running, "map")
+
+    both(tmp_path, talk)
+
+
+@pytest.mark.parametrize("options", [{}, {"export": "x"}])
+def test_over_tcp(tmp_path: Path, options: dict[str, Any]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = ("nbdkit", "-f", "-i", "127.0.0.1", "-p", port, "file", "{image}")
+
+    def listens() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", int(port))) == 0
+
+    def talk(running: Running, directory: Path) -> list[object]:
+        with serving(server, directory, listens):
+            address = {"type": "inet", "host": "127.0.0.1", "port": port}
+            said: list[object] = [running.qmp("blockdev-add", {**node("", **options), "server": address})]
+            said += [running.qmp("query-named-block-nodes", {"flat": True})]
+            return said + qemu_io(running, "read -P 0x11 512k 256k", "write -P 3 0 1M")
+
+    both(tmp_path, talk)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"NBDMAGICIHAVEOPT\0\3", b"x" * 18, b"NBDMAGIC" + b"x" * 10])
+def test_a_server_that_goes_in_the_handshake(tmp_path: Path, greeting: bytes) -> None:
+    """On an abstract socket, while we are at it."""
+
+    def talk(running: Running, directory: Path) -> list[object]:
+        name = f"goldenfleece-{directory}"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{name}")
+            listener.listen()
+            listener.settimeout(DEADLINE_S)
+
+            def answer() -> None:
+                client = listener.accept()[0]
+                with client, contextlib.suppress(ConnectionResetError):
+                    client.sendall(greeting)
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(4096):
+                        pass
+
+            answering = threading.Thread(target=answer)
+            answering.start()
+            address = {"type": "unix", "path": name, "abstract": True}
+            said: list[object] = [running.qmp("blockdev-add", {**node(""), "server": address})]
+            answering.join(DEADLINE_S)
+            return said
 
     both(tmp_path, talk)
 

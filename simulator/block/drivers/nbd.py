@@ -55,6 +55,8 @@ class Nbd(Driver):
         if "tls-creds" in options:
             raise QmpError(f"No TLS credentials with id '{options['tls-creds']}'")
         self._address: dict[str, Any] = options["server"]
+        if self._address["type"] not in ("unix", "inet"):
+            raise QmpError(f"socket type '{self._address['type']}' is not simulated")
         self._export: str | None = options.get("export")
         self._context: str = options.get("x-dirty-bitmap", "base:allocation")
         self._must_have_context = "x-dirty-bitmap" in options
