@@ -224,7 +224,6 @@ class SimSession(Session):
         self._storage.append(server)
         return server
 
-    # -- time and concurrency
     def new_future(self, what: str) -> Future:
         return Future(what)
 
