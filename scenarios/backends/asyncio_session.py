@@ -24,12 +24,14 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.nbd_client import connect, list_exports, raw
+from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
+from scenarios.backends.nbdkit import Nbdkit
 from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.shared_session import SharedSession
+from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Fault, Scenario
 from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
@@ -64,6 +66,7 @@ class AsyncioSession(SharedSession):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
+        self._storage: list[Nbdkit] = []
         self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
         super().__init__(host)
@@ -137,9 +140,10 @@ class AsyncioSession(SharedSession):
             if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
+            if hasattr(self, "_child") and self._host is None:
+                await self._child.kill_and_wait()
+            await self._end_storage()
             if self._host is None:
-                if hasattr(self, "_child"):
-                    await self._child.kill_and_wait()
                 await self._launch.close()
             for reader in self._readers:
                 reader.close()
@@ -149,6 +153,7 @@ class AsyncioSession(SharedSession):
             raise AssertionError("restart of a machine that still runs")
         await self.forget_guests()
         await self._link.close()
+        await self._end_storage()
         Path(self.nbd_path).unlink(missing_ok=True)
         if self._second_monitor is not None:
             self._second_monitor.unlink(missing_ok=True)
@@ -287,9 +292,11 @@ class AsyncioSession(SharedSession):
 
     # -- data
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
-            client = await connect(await connect_unix(self.nbd_path), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS + hesitate_ns):
+            transport = await connect_unix(self.nbd_path)
+            await hesitate(transport, self.sleep, hesitate_ns)
+            client = await connect(transport, export, contexts)
         return TimedNbdClient(client, export, EXCHANGE_NS)
 
     async def nbd_transport(self) -> Transport:
@@ -319,6 +326,19 @@ class AsyncioSession(SharedSession):
 
     def image_path(self, disk: str) -> Path:
         return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
+
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path, described = self.image_path(disk), self._scenario.disks[disk]
+        os.truncate(path, served_bytes(described.format, described.size, path.stat().st_size))
+        server = Nbdkit(self._launch.place, path, fault)
+        self._storage.append(server)
+        await server.start()
+        return server
+
+    async def _end_storage(self) -> None:
+        servers, self._storage = self._storage, []
+        for server in servers:
+            await server.close()
 
     # -- time and concurrency
 

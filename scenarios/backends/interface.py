@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from scenarios.language.steps import Scenario
+from scenarios.backends.storage import StorageServer
+from scenarios.language.steps import Fault, Scenario
 
 Extent = tuple[int, int, int]  # offset, length, flags as NBD_REPLY_TYPE_BLOCK_STATUS carries them
 
@@ -144,7 +145,7 @@ class Session(ABC):
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
         drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
-        "real" (not the simulator)."""
+        "real" (not the simulator), "storage-server" (`serve_storage` works)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
@@ -186,8 +187,9 @@ class Session(ABC):
         return None
 
     @abstractmethod
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies). Raises NbdFailed."""
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies), `hesitate_ns` after the
+        server's greeting. Raises NbdFailed."""
 
     @abstractmethod
     async def nbd_raw(self, payload: bytes) -> bytes:
@@ -223,6 +225,11 @@ class Session(ABC):
     def remove_file(self, name: str) -> None:
         """Delete a file in `directory`, if it is there."""
         (self.directory / name).unlink(missing_ok=True)
+
+    @abstractmethod
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        """Put the image file of `disk` behind an NBD server with that fault, which ends with the machine at
+        the latest. The file is made long enough for all that the image may ever hold."""
 
     # -- time, concurrency, life and death
     @abstractmethod
@@ -281,6 +288,9 @@ class Session(ABC):
         status and output of `qemu-img check` (0 and "" for raw)."""
 
 
+Body = Callable[[Session], Coroutine[Any, Any, None]]
+
+
 class Backend(ABC):
     """Where scenarios run. `name` is what the user wrote, such as "sim:7.2" or
     "qemu:/usr/bin/qemu-system-x86_64"."""
@@ -297,13 +307,7 @@ class Backend(ABC):
         program. Raises SetupError."""
 
     @abstractmethod
-    def run(
-        self,
-        scenario: Scenario,
-        seed: int,
-        body: Callable[[Session], Coroutine[Any, Any, None]],
-        fresh: bool = True,
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         """Make a directory and images, start a machine, run `body(session)` to its end under the scenario's
         deadline, and leave nothing behind whatever happened. Not `fresh`: the machine may be one that others
         have run in, and may be left to others. Raises SetupError or what body raised, and QmpRefused or

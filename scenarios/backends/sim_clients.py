@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from errno import errorcode
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scenarios.backends.interface import NbdFailed
+from scenarios.backends.interface import NbdFailed, SetupError
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
 from simulator.engine.task import Future
@@ -64,10 +63,17 @@ class SimGuest:
 
     largest_request_bytes: int | None = None
 
-    def __init__(
-        self, find_backend: Callable[[], BlockBackend], run: Callable[[Coroutine[Any, Any, Any]], Any]
-    ) -> None:
-        self._backend, self._run = find_backend, run
+    def __init__(self, session: SimSession, disk: str) -> None:
+        self._session, self._disk, self._run = session, disk, session.as_machine
+
+    def _backend(self) -> BlockBackend:
+        self._session.check_alive()
+        machine, disk = self._session.machine, self._disk
+        device = machine.devices.find(f"{disk}-device")
+        backend = device.backend if device is not None else machine.graph.backends.get(disk)
+        if backend is None:
+            raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
+        return backend
 
     async def read(self, offset: int, length: int) -> bytes | None:
         try:

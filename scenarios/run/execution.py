@@ -16,6 +16,7 @@ from scenarios.backends.interface import (
     Session,
     Transport,
 )
+from scenarios.backends.storage import StorageServer
 from scenarios.language.steps import Disk, Scenario
 from scenarios.run.features import Features
 from scenarios.run.history import (
@@ -74,6 +75,7 @@ class Execution:
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
         self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
+        self.storage: dict[str, StorageServer] = {}  # of those disks, whose is behind a server
         self.stalled: list[Transport] = []  # clients that stay connected and do nothing
         self.eras = Eras(scenario)
         self.gate = Gate(session)
@@ -184,9 +186,11 @@ class Execution:
         return status, out, err
 
     @asynccontextmanager
-    async def nbd(self, export: str, contexts: tuple[str, ...] = ()) -> AsyncIterator[NbdClient]:
+    async def nbd(
+        self, export: str, contexts: tuple[str, ...] = (), hesitate_ns: int = 0
+    ) -> AsyncIterator[NbdClient]:
         """An NBD session that is closed whatever happens. Raises NbdFailed."""
-        client = await self.session.nbd(export, contexts)
+        client = await self.session.nbd(export, contexts, hesitate_ns)
         try:
             yield client
         except BaseException:
@@ -325,6 +329,7 @@ class Execution:
                     self.session.remove_file(part.files.pop())
         self.graph.clear()
         self.faults.clear()
+        self.storage.clear()
         self.server_is_ours = False
 
 

@@ -32,6 +32,7 @@ SESSION_FEATURES = {
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
     "simulator": "it is the simulator",
+    "storage-server": "a disk's storage can be put behind an NBD server that is at fault (nbdkit)",
 }
 _PATTERNS = {
     "command": re.compile(r"[A-Za-z0-9_-]+"),
@@ -59,6 +60,7 @@ METHOD_NEEDS = {
     ),
 }
 _FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
+_SERVED_FAULT_NEEDS = ("storage-server", "driver:nbd", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -179,7 +181,9 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return list(_FAULT_NEEDS) if step.fault.disk is not None else []
+        if step.fault.disk is None or step.fault.mend:
+            return []
+        return list(_SERVED_FAULT_NEEDS if step.fault.is_served else _FAULT_NEEDS)
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:
