@@ -20,15 +20,15 @@ from scenarios.backends.interface import (
     MachineGone,
     NbdClient,
     QmpRefused,
-    Session,
     SetupError,
     Transport,
 )
 from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
 from scenarios.backends.nbdkit import Nbdkit
-from scenarios.backends.processes import Process, Sink, deadline
+from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.shared_session import SharedSession
 from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
 from scenarios.language.steps import Fault, Scenario
@@ -42,9 +42,12 @@ _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
-class AsyncioSession(Session):
+class AsyncioSession(SharedSession):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
-    reached."""
+    reached.
+
+    With a `host` there is no machine of its own: see shared_session.py.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class AsyncioSession(Session):
         scenario: Scenario,
         features: frozenset[str],
         start_ns: int = START_NS,
+        host: AsyncioSession | None = None,
     ) -> None:
         self.directory = launch.place.machine
         self.introspection: list[Any] = []
@@ -65,8 +69,7 @@ class AsyncioSession(Session):
         self._storage: list[Nbdkit] = []
         self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
-        self._child: Process
-        self._link: QmpLink
+        super().__init__(host)
         # The monitor that other clients than the first may connect to, for scenarios where some do.
         changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
         self._second_monitor = launch.place.path / "monitor.sock" if changes else None
@@ -84,10 +87,6 @@ class AsyncioSession(Session):
 
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
-
-    @abstractmethod
-    async def forget_guests(self) -> None:
-        """Close what reaches the guests; they are made anew when next asked for."""
 
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
@@ -117,8 +116,8 @@ class AsyncioSession(Session):
         self._child, control = await self._launch.start_machine(
             self._program, self.command_line, self.stdout_sink()
         )
-        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        self._link = QmpLink(self._child.name, self._on_event)
+        self._child.ended.add_done_callback(lambda _: self.wake())
+        self._link = QmpLink(self._child.name, self.take_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
                 await self._link.connect(await control())
@@ -135,16 +134,17 @@ class AsyncioSession(Session):
             ) from error
 
     async def close(self) -> None:
-        """Whatever state the machine is in: nothing of it is left afterwards."""
+        """Whatever state the machine is in: nothing of it is left afterwards, unless it is another's."""
         try:
             await self.forget_guests()
-            if hasattr(self, "_link"):
+            if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
-            if hasattr(self, "_child"):
+            if self._host is None and hasattr(self, "_child"):
                 await self._child.kill_and_wait()
             await self._end_storage()
-            await self._launch.close()
+            if self._host is None:
+                await self._launch.close()
             for reader in self._readers:
                 reader.close()
 
@@ -181,7 +181,7 @@ class AsyncioSession(Session):
             async with deadline("commands in flight to return", EXCHANGE_NS):
                 await self._idle.wait()
             await self._link.close()
-            self._link = QmpLink(self._child.name, self._on_event)
+            self._link = QmpLink(self._child.name, self.take_event)
             async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
                 await self._link.connect(await connected_socket(str(self._second_monitor)))
         except (LinkLost, OSError) as error:
@@ -262,11 +262,11 @@ class AsyncioSession(Session):
             self.nbd_server_running = command == "nbd_server_start"
         return answer
 
-    def _on_event(self, event: dict[str, Any]) -> None:
+    def take_event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
-        self._wake_event_waiters()
+        self.wake()
 
-    def _wake_event_waiters(self) -> None:
+    def wake(self) -> None:
         for waiter in self._event_waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -377,7 +377,11 @@ class SimBackend(Backend):
         return self.features, self._version.schema("system").entries
 
     def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
+        self,
+        scenario: Scenario,
+        seed: int,
+        body: Callable[[Session], Coroutine[Any, Any, None]],
+        fresh: bool = True,
     ) -> None:
         session = SimSession(self._version, scenario, self.features, seed)
 

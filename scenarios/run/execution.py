@@ -244,7 +244,8 @@ class Execution:
             self.started_nodes = frozenset(each.get("node-name", "") for each in nodes)
         else:
             parts = ("", "-file", "-top")
-            self.started_nodes = frozenset(name + part for name in self.scenario.disks for part in parts)
+            own = frozenset(name + part for name in self.scenario.disks for part in parts)
+            self.started_nodes = own | self.session.other_nodes
 
     @property
     def has_guest(self) -> bool:

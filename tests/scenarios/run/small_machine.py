@@ -383,7 +383,7 @@ class SmallBackend(Backend):
     def probe(self):
         return SmallSession.features, introspection()
 
-    def run(self, scenario, seed, body):
+    def run(self, scenario, seed, body, fresh=True):
         loop = Loop()
         self.session = SmallSession(loop, scenario, self.fault)
         loop.run(body(self.session))
