@@ -25,7 +25,7 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.nbd_client import connect, list_exports, raw
+from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
 from scenarios.backends.nbdkit import Nbdkit
 from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
@@ -292,9 +292,11 @@ class AsyncioSession(Session):
 
     # -- data
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
-            client = await connect(await connect_unix(self.nbd_path), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS + hesitate_ns):
+            transport = await connect_unix(self.nbd_path)
+            await hesitate(transport, self.sleep, hesitate_ns)
+            client = await connect(transport, export, contexts)
         return TimedNbdClient(client, export, EXCHANGE_NS)
 
     async def nbd_transport(self) -> Transport:

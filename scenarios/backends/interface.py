@@ -184,8 +184,9 @@ class Session(ABC):
         return None
 
     @abstractmethod
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies). Raises NbdFailed."""
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies), `hesitate_ns` after the
+        server's greeting. Raises NbdFailed."""
 
     @abstractmethod
     async def nbd_raw(self, payload: bytes) -> bytes:

@@ -186,9 +186,11 @@ class Execution:
         return status, out, err
 
     @asynccontextmanager
-    async def nbd(self, export: str, contexts: tuple[str, ...] = ()) -> AsyncIterator[NbdClient]:
+    async def nbd(
+        self, export: str, contexts: tuple[str, ...] = (), hesitate_ns: int = 0
+    ) -> AsyncIterator[NbdClient]:
         """An NBD session that is closed whatever happens. Raises NbdFailed."""
-        client = await self.session.nbd(export, contexts)
+        client = await self.session.nbd(export, contexts, hesitate_ns)
         try:
             yield client
         except BaseException:

@@ -307,7 +307,7 @@ class SmallSession(Session):
             await give_way()
         raise DeadlinePassed(what, timeout_ns)
 
-    async def nbd(self, export, contexts=()):
+    async def nbd(self, export, contexts=(), hesitate_ns=0):
         await give_way()
         self.alive()
         return SmallClient(self, export)
