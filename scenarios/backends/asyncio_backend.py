@@ -10,12 +10,20 @@ from abc import abstractmethod
 from typing import Any
 
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
-from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
+from scenarios.backends.interface import (
+    Backend,
+    Body,
+    DeadlinePassed,
+    MachineGone,
+    QmpRefused,
+    Session,
+    SetupError,
+)
 from scenarios.backends.launcher import Launch, Launcher
 from scenarios.backends.nbdkit import PROGRAM
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
-from scenarios.backends.shared_machine import Body, Kind, SharedMachine, can_share
+from scenarios.backends.shared_machine import Kind, SharedMachine, can_share
 from scenarios.backends.storage import FEATURE
 from scenarios.language.steps import Disk, Scenario
 

@@ -140,7 +140,7 @@ class AsyncioSession(SharedSession):
             if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
-            if self._host is None and hasattr(self, "_child"):
+            if hasattr(self, "_child") and self._host is None:
                 await self._child.kill_and_wait()
             await self._end_storage()
             if self._host is None:

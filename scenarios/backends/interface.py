@@ -288,6 +288,9 @@ class Session(ABC):
         status and output of `qemu-img check` (0 and "" for raw)."""
 
 
+Body = Callable[[Session], Coroutine[Any, Any, None]]
+
+
 class Backend(ABC):
     """Where scenarios run. `name` is what the user wrote, such as "sim:7.2" or
     "qemu:/usr/bin/qemu-system-x86_64"."""
@@ -304,13 +307,7 @@ class Backend(ABC):
         program. Raises SetupError."""
 
     @abstractmethod
-    def run(
-        self,
-        scenario: Scenario,
-        seed: int,
-        body: Callable[[Session], Coroutine[Any, Any, None]],
-        fresh: bool = True,
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         """Make a directory and images, start a machine, run `body(session)` to its end under the scenario's
         deadline, and leave nothing behind whatever happened. Not `fresh`: the machine may be one that others
         have run in, and may be left to others. Raises SetupError or what body raised, and QmpRefused or

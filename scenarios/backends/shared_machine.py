@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 from scenarios.backends.asyncio_session import AsyncioSession
-from scenarios.backends.interface import DeadlinePassed, MachineGone, QmpRefused, Session
+from scenarios.backends.interface import Body, DeadlinePassed, MachineGone, QmpRefused
 from scenarios.backends.launcher import Launch
 from scenarios.backends.machine_at_rest import COUNTERS
 from scenarios.backends.processes import deadline
@@ -24,7 +24,6 @@ from scenarios.backends.run_directory import RunDirectory
 from scenarios.language.steps import Scenario, Step
 from scenarios.language.walk import walk
 
-Body = Callable[[Session], Coroutine[Any, Any, None]]
 # Makes a session for a scenario, which uses the machine of another session if one is given.
 MakeSession = Callable[[Launch, Scenario, AsyncioSession | None], AsyncioSession]
 Introspect = Callable[[AsyncioSession], Coroutine[Any, Any, list[Any]]]

@@ -13,6 +13,7 @@ from typing import Any, cast
 from scenarios.backends import nbd_client
 from scenarios.backends.interface import (
     Backend,
+    Body,
     DeadlinePassed,
     Guest,
     MachineGone,
@@ -376,13 +377,7 @@ class SimBackend(Backend):
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
 
-    def run(
-        self,
-        scenario: Scenario,
-        seed: int,
-        body: Callable[[Session], Coroutine[Any, Any, None]],
-        fresh: bool = True,
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         session = SimSession(self._version, scenario, self.features, seed)
 
         async def whole() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import shutil
@@ -178,6 +179,7 @@ def _run(
     if options.order is not None:
         table.line(f"order: random:{options.order}")
         order = random.Random(options.order).sample(range(len(cases)), len(cases))
+    importlib.import_module("scenarios.run.runner")  # once, and not in every worker
     work = run_one if options.fresh else run_shared
     pool: Pool[Case, Result] = Pool(work, broken, min(options.jobs, len(cases)), at_end=end_shared)
     before = signal.signal(signal.SIGTERM, _interrupt)
