@@ -66,7 +66,7 @@ class Machine:
         self.run_state = "running"
         self.name = ""
         self.gone = False
-        self.printed: list[str] = []  # standard output
+        self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply

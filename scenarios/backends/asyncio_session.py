@@ -191,6 +191,9 @@ class AsyncioSession(Session):
             self.nbd_server_running = command == "nbd_server_start"
         return answer
 
+    def printed(self) -> list[str]:
+        return []
+
     def _on_event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
         self._wake_event_waiters()

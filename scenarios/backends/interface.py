@@ -163,6 +163,11 @@ class Session(ABC):
     ) -> dict[str, Any]:
         """The first event, from the past or to come, that `matches`; DeadlinePassed names `what`."""
 
+    @abstractmethod
+    def printed(self) -> list[str]:
+        """What blkdebug has told so far on the machine's standard output: lines from "blkdebug: " on. Only of
+        a machine with "hmp", which nobody else can ask it for."""
+
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on
 

@@ -86,6 +86,9 @@ class QemuSession(AsyncioSession):
     def stdout_sink(self) -> Sink:
         return self._reports.feed
 
+    def printed(self) -> list[str]:
+        return self._reports.of_blkdebug
+
     def make_guest(self, disk: str) -> Guest:
         return QemuIoGuest(self, self._reports, lambda: self._target(disk))
 

@@ -173,6 +173,10 @@ class SimSession(Session):
         text: str = await self.qmp("human-monitor-command", {"command-line": line})
         return text
 
+    def printed(self) -> list[str]:
+        lines = "".join(self.machine.printed).splitlines()
+        return [line for line in lines if line.startswith("blkdebug: ")]
+
     async def wait_event(
         self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
     ) -> dict[str, Any]:
@@ -226,7 +230,15 @@ class SimSession(Session):
                 raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
             return backend
 
-        return SimGuest(find)
+        return SimGuest(find, self._in_the_machine)
+
+    async def _in_the_machine(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Raises MachineGone if it is killed before the work has ended."""
+        domain = self._domain
+        result = await domain.enter(work, "a request of the guest")
+        if domain.dead and result is None:
+            raise MachineGone(self._ending())
+        return result
 
     async def put_on_top(self, disk: str, node_name: str) -> None:
         path = f"/machine/peripheral/{disk}-device"

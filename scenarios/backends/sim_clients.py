@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from errno import errorcode
 from typing import TYPE_CHECKING, Any
 
@@ -59,46 +59,47 @@ class InProcessTransport:
 
 
 class SimGuest:
-    """A disk as the guest's device sees it: requests straight into the device's backend."""
+    """A disk as the guest's device sees it: requests straight into the device's backend.
+
+    `run` runs one as a task of the machine, so that it ends with the machine. Raises MachineGone."""
 
     largest_request_bytes: int | None = None
 
-    def __init__(self, find_backend: Callable[[], BlockBackend]) -> None:
-        self._backend = find_backend
+    def __init__(
+        self,
+        find_backend: Callable[[], BlockBackend],
+        run: Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]],
+    ) -> None:
+        self._backend, self._run = find_backend, run
+
+    async def _made(self, request: Coroutine[Any, Any, Any]) -> Any:
+        answer, error = await self._run(_answer(request))
+        if error is not None:
+            raise NbdFailed(errorcode.get(error.errno or 0, "EIO"), error.strerror or "")
+        return answer
 
     async def read(self, offset: int, length: int) -> bytes | None:
-        try:
-            return await self._backend().read(offset, length)
-        except OSError as error:
-            raise _failed(error) from None
+        content: bytes = await self._made(self._backend().read(offset, length))
+        return content
 
     async def verify(self, offset: int, length: int, pattern: int) -> bool:
         return await self.read(offset, length) == bytes((pattern,)) * length
 
     async def write(self, offset: int, length: int, pattern: int) -> None:
-        try:
-            await self._backend().write(offset, bytes((pattern,)) * length)
-        except OSError as error:
-            raise _failed(error) from None
+        await self._made(self._backend().write(offset, bytes((pattern,)) * length))
 
     async def zero(self, offset: int, length: int, unmap: bool) -> None:
-        try:
-            await self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0)
-        except OSError as error:
-            raise _failed(error) from None
+        await self._made(self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0))
 
     async def discard(self, offset: int, length: int) -> None:
-        try:
-            await self._backend().discard(offset, length)
-        except OSError as error:
-            raise _failed(error) from None
+        await self._made(self._backend().discard(offset, length))
 
     async def flush(self) -> None:
-        try:
-            await self._backend().flush()
-        except OSError as error:
-            raise _failed(error) from None
+        await self._made(self._backend().flush())
 
 
-def _failed(error: OSError) -> NbdFailed:
-    return NbdFailed(errorcode.get(error.errno or 0, "EIO"), error.strerror or "")
+async def _answer(request: Coroutine[Any, Any, Any]) -> tuple[Any, OSError | None]:
+    try:
+        return await request, None
+    except OSError as error:
+        return None, error

@@ -38,6 +38,7 @@ class Checker:
         self.alive: dict[str, Point] = {}
         self.ended: dict[str, str] = {}
         self.made_at: dict[str, str] = {}
+        self.suspended: list[str] = []  # names of requests
         self.gone: str = ""
         # Set when the id of a broken step is not known: then any id may exist.
         self.any_id = False
@@ -55,6 +56,7 @@ class Checker:
         if todo is None:
             return
         self._note_ids(todo, ("steps",))
+        self.suspended = check_faults.suspensions(self.problems, _walk(todo, ("steps",)))
         if not todo:
             self.problems.add(("steps",), "expected at least one step: a scenario without any tests nothing")
         if "methods" in members and not members["methods"]:
@@ -151,10 +153,11 @@ class Checker:
             self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
 
     def _fault(self, place: Place, fault: steps.Fault) -> None:
-        self._size_of((*place, "disk"), fault.disk)
+        if fault.disk is not None:
+            self._size_of((*place, "disk"), fault.disk)
         if self.is_drive:
             self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
-        check_faults.storage(self.problems, place, fault)
+        check_faults.step(self.problems, place, fault, self.suspended)
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add

@@ -3,20 +3,90 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 from scenarios.language import steps
-from scenarios.language.problems import Place, Problems
+from scenarios.language.check_head import NAME
+from scenarios.language.problems import Place, Problems, nearest
 
 MOST_FAULTS = 1000
+# What a fault step says instead of something that is wrong with a storage.
+_OTHER_ACTS = ("mend", "wait", "resume")
+_UNCOUNTED = ("discard", "flush")
+
+
+def step(problems: Problems, place: Place, fault: steps.Fault, suspended: Iterable[str]) -> None:
+    """`suspended`: all the names that this spec suspends requests under."""
+    acts = [name for name in _OTHER_ACTS if getattr(fault, name)]
+    wrong = _effects(fault)
+    if len(acts) + bool(wrong) > 1:
+        problems.add(place, f"expected exactly one effect, got {' and '.join([*acts, *wrong])}")
+    elif not acts:
+        storage(problems, place, fault)
+    for name in ("wait", "resume"):
+        tag = getattr(fault, name)
+        if tag is not None and tag not in suspended:
+            problems.add((*place, name), f'nothing suspends a request as "{tag}", {nearest(tag, suspended)}')
+    needs_disk = not (fault.wait or fault.resume)
+    if needs_disk and fault.disk is None:
+        problems.add(place, '"disk" is missing: the one whose storage it is')
+    if not needs_disk and fault.disk is not None:
+        problems.add((*place, "disk"), f"not wanted: the name says which request to {acts[0]} for")
 
 
 def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None:
-    add = problems.add
-    if fault.error not in errno.errorcode.values():
-        add((*place, "error"), f'expected an errno such as EIO or ENOSPC, got "{fault.error}"')
-    if not 1 <= fault.times <= MOST_FAULTS:
-        add((*place, "times"), f"expected a number from 1 to {MOST_FAULTS}, got {fault.times}")
-    if not 0 <= fault.skip <= MOST_FAULTS:
-        add((*place, "skip"), f"expected a number from 0 to {MOST_FAULTS}, got {fault.skip}")
-    if fault.skip and fault.on in ("discard", "flush"):
-        add((*place, "skip"), f"a {fault.on} cannot be counted, only read, write and write-zeroes")
+    effects = _effects(fault)
+    if len(effects) > 1:
+        problems.add(place, f"expected exactly one effect, got {' and '.join(effects)}")
+    if fault.error is not None and fault.error not in errno.errorcode.values():
+        problems.add((*place, "error"), f'expected an errno such as EIO or ENOSPC, got "{fault.error}"')
+    if fault.suspend is not None:
+        _suspension(problems, place, fault, fault.suspend)
+        return
+    for name, least in (("times", 1), ("skip", 0)):
+        count = getattr(fault, name)
+        if not least <= count <= MOST_FAULTS:
+            problems.add((*place, name), f"expected a number from {least} to {MOST_FAULTS}, got {count}")
+    if fault.skip and fault.on in _UNCOUNTED:
+        problems.add((*place, "skip"), f"a {fault.on} cannot be counted, only read, write and write-zeroes")
+
+
+def _effects(fault: steps.StorageFault) -> list[str]:
+    return [name for name in ("error", "suspend") if getattr(fault, name) is not None]
+
+
+def _suspension(problems: Problems, place: Place, fault: steps.StorageFault, tag: str) -> None:
+    if not NAME.fullmatch(tag):
+        problems.add(
+            (*place, "suspend"),
+            f'expected a name of up to 20 letters, digits, - . _ after a letter, got "{tag}"',
+        )
+    if fault.on in _UNCOUNTED:
+        problems.add((*place, "on"), f"a {fault.on} cannot be suspended, only read, write and write-zeroes")
+    for name, default in (("times", 1), ("skip", 0)):
+        if getattr(fault, name) != default:
+            problems.add((*place, name), "does not go with suspend: it is the next request that stops")
+
+
+def suspensions(problems: Problems, todo: Iterable[tuple[Place, steps.Step]]) -> list[str]:
+    """The names that requests are suspended under. Each is given once, and somebody lets the request go on
+    (which a machine that is killed does too)."""
+    where: dict[str, Place] = {}
+    let_go: set[str] = set()
+    is_killed = False
+    for place, each in todo:
+        is_killed = is_killed or each.crash is not None
+        verb = "fault" if each.fault else "fleece"
+        fault = each.fault or (each.fleece.fault if each.fleece else None)
+        if each.fault is not None and each.fault.resume is not None:
+            let_go.add(each.fault.resume)
+        if fault is None or fault.suspend is None:
+            continue
+        here = (*place, verb, "suspend") if each.fault else (*place, verb, "fault", "suspend")
+        if fault.suspend in where:
+            problems.add(here, f'"{fault.suspend}" is the name of another request; take one of its own')
+        where.setdefault(fault.suspend, here)
+    for tag, here in where.items():
+        if tag not in let_go and not is_killed:
+            problems.add(here, f"no step lets this request go on: expected fault: {{resume: {tag}}}")
+    return list(where)

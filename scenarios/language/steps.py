@@ -92,21 +92,38 @@ FaultyRequest = Literal["read", "write", "write-zeroes", "discard", "flush"]
 
 
 class StorageFault(Part, kw_only=True, frozen=True):
-    """Requests of one kind to an image's storage fail: `times` of them, after `skip` that go through.
+    """What is wrong with an image's storage: exactly one of error (EIO if nothing is said) and suspend.
 
-    `error` is the errno that QEMU gets from its storage. Only reads and writes can be counted (`skip`).
+    `error`: requests of one kind fail, `times` of them, after `skip` that go through; it is the errno that
+    QEMU gets from its storage. Only reads and writes can be counted (`skip`).
+    `suspend`: the next request of one kind stops before it is made, under this name, until a fault step
+    resumes it. QEMU's monitor waits for it, for ever, with any command that needs the disk to be idle or
+    changes the block graph, such as taking or ending a point in time: have none of those meanwhile.
     """
 
     on: FaultyRequest = "write"
-    error: str = "EIO"
+    error: str | None = None
     skip: int = 0
     times: int = 1
+    suspend: str | None = None
+
+    @property
+    def errno_name(self) -> str | None:
+        """The error, if this is one."""
+        return self.error or (None if self.suspend else "EIO")
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):
-    """The next requests to the storage of one disk fail (not those to a scratch image: see Fleece.fault)."""
+    """Something becomes wrong with the storage of one disk, instead of what was wrong before (a scratch
+    image has Fleece.fault); or with `mend`, nothing is wrong any more.
 
-    disk: str
+    `wait`: until a request is suspended under that name. `resume`: the same, and then it goes on.
+    """
+
+    disk: str | None = None
+    mend: bool = False
+    wait: str | None = None
+    resume: str | None = None
 
 
 # ---------------------------------------------------------------- points in time and their clients

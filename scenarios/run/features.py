@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from scenarios.language.steps import Scenario, Step
+from scenarios.language.steps import Scenario, Step, StorageFault
 from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
@@ -162,6 +162,13 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
+def _fault_needs(fault: StorageFault) -> list[str]:
+    wanted = list(_FAULT_NEEDS)
+    if fault.suspend is not None:
+        wanted.append("hmp")
+    return wanted
+
+
 def walk(steps: Iterable[Step]) -> Iterable[Step]:
     """All steps, those inside `together` after it."""
     for step in steps:
@@ -179,14 +186,14 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
         return ["processes"] if step.map.client != "own" else []
     if step.fleece is not None:
         fleece = step.fleece
-        wanted = list(_FAULT_NEEDS) if fleece.fault is not None else []
+        wanted = _fault_needs(fleece.fault) if fleece.fault is not None else []
         wanted += _BITMAP_NEEDS if fleece.bitmap is not None else ()
         if fleece.on_cbw_error is not None and method:
             command = "blockdev-backup" if method == "overlay" else "blockdev-add"
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return list(_FAULT_NEEDS)
+        return _fault_needs(step.fault)
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

@@ -1,4 +1,4 @@
-"""`fault`: the next requests to a disk's storage fail."""
+"""`fault`: something becomes wrong with a disk's storage, a suspended request goes on, or all is well."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ from typing import Any
 
 from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import Fault
+from scenarios.run import breakpoints, faults
 from scenarios.run.execution import Execution, Where
-from scenarios.run.faults import node_options
 
 
 async def run(x: Execution, fault: Fault, where: Where) -> None:
-    """Put the fault below the disk's format node; one that was there before goes."""
-    await take_out(x, where, fault.disk)
-    name = f"{fault.disk}-fault"
-    await x.qmp(where, "blockdev-add", node_options(name, f"{fault.disk}-file", fault, below_format=True))
-    x.faults[fault.disk] = fault.times
-    await x.qmp(where, "blockdev-reopen", {"options": [_format_node(x, fault.disk, name)]})
+    if fault.wait is not None:
+        await breakpoints.wait(x, fault.wait)
+    elif fault.resume is not None:
+        await breakpoints.resume(x, where, fault.resume)
+    elif fault.disk is not None:
+        await take_out(x, where, fault.disk)
+        if not fault.mend:
+            await _put_in(x, where, fault.disk, fault)
+
+
+async def _put_in(x: Execution, where: Where, disk: str, fault: Fault) -> None:
+    """Below the disk's format node."""
+    node = f"{disk}-fault"
+    x.faults[disk] = fault
+    await faults.add(x, where, node, f"{disk}-file", fault, below_format=True)
+    await x.qmp(where, "blockdev-reopen", {"options": [_format_node(x, disk, node)]})
 
 
 async def take_out(x: Execution, where: Where, disk: str) -> None:
-    """Give the disk its own storage back. What of the fault has not been used up yet may hit the flush that
-    goes before that, and be used up by it."""
-    left = x.faults.pop(disk, None)
-    if left is None:
+    """Give the disk its own storage back, if it has another. What of a fault has not been used up yet may hit
+    the flush that goes before that, and be used up by it."""
+    fault = x.faults.pop(disk, None)
+    if fault is None:
         return
+    node = f"{disk}-fault"
+    await breakpoints.let_go(x, where, node)
     back = {"options": [_format_node(x, disk, f"{disk}-file")]}
-    for _ in range(left):
+    for _ in range(fault.times):
         try:
             await x.qmp(where, "blockdev-reopen", back)
             break
@@ -35,7 +47,7 @@ async def take_out(x: Execution, where: Where, disk: str) -> None:
                 raise
     else:
         await x.qmp(where, "blockdev-reopen", back)
-    await x.qmp(where, "blockdev-del", {"node-name": f"{disk}-fault"})
+    await faults.remove(x, where, node)
 
 
 def _format_node(x: Execution, disk: str, storage: str) -> dict[str, Any]:

@@ -147,6 +147,23 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             "step 1 (fault): times: expected a number from 1 to 1000, got 0",
         ),
         (
+            "fault: {disk: vda, mend: true, error: EIO}",
+            "step 1 (fault): expected exactly one effect, got mend and error",
+        ),
+        ("fault: {mend: true}", 'step 1 (fault): "disk" is missing: the one whose storage it is'),
+        (
+            "fault: {disk: vda, suspend: held}",
+            "step 1 (fault): suspend: no step lets this request go on: expected fault: {resume: held}",
+        ),
+        (
+            "fleece: {id: a, disks: [vda], fault: {suspend: held}}",
+            "step 1 (fleece): fault.suspend: no step lets this request go on: expected fault: {resume: held}",
+        ),
+        (
+            "fault: {resume: held}",
+            'step 1 (fault): resume: nothing suspends a request as "held", there are none',
+        ),
+        (
             "fleece: {id: a, disks: [vda], fault: {skip: -1}}",
             "step 1 (fleece): fault.skip: expected a number from 0 to 1000, got -1",
         ),
@@ -303,6 +320,33 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        (
+            "fault: {disk: vda, error: EIO, suspend: held}",
+            "step 1 (fault): expected exactly one effect, got error and suspend",
+        ),
+        (
+            "fault: {disk: vda, on: flush, suspend: held}",
+            "step 1 (fault): on: a flush cannot be suspended, only read, write and write-zeroes",
+        ),
+        (
+            "fault: {disk: vda, suspend: held, skip: 1}",
+            "step 1 (fault): skip: does not go with suspend: it is the next request that stops",
+        ),
+        (
+            "fault: {disk: vda, suspend: a b}",
+            "step 1 (fault): suspend: expected a name of up to 20 letters, digits, - . _ after a letter, "
+            'got "a b"',
+        ),
+    ],
+)
+def test_a_wrong_suspension_is_named(step: str, problem: str) -> None:
+    """A machine that is killed lets all requests go."""
+    assert problems_of(spec(step, "crash:")) == [f"a.yaml:7: {problem}"]
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         [FLEECE, "end: a", FLEECE, "end: a"],
@@ -313,6 +357,8 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
         ["nbd: {export: nowhere, error: NBD_REP_ERR_UNKNOWN}"],
         ["quit:", "qemu_img: {run: [check, vda.qcow2]}"],
         ["guest: {disk: vdb, read: {at: 1M, length: 512}, error: EINVAL}"],
+        ["fault: {disk: vda, suspend: held}", "fault: {wait: held}", "fault: {resume: held}"],
+        ["fleece: {id: a, disks: [vda], fault: {suspend: held}}", "crash:"],
         ["fault: {disk: vda, on: flush}", "guest: {disk: vda, flush: true, error: EIO}"],
     ],
 )

@@ -118,7 +118,8 @@ plain_steps = one_member(
         "read": reads,
         "copy": copies,
         "map": maps,
-        "fault": built(steps.Fault, disk=disk_names, **fault_members),
+        "fault": built(steps.Fault, disk=disk_names, **fault_members)
+        | built(steps.Fault, disk=disk_names, mend=st.just(True)),
         "sleep": built(steps.Sleep, ns=st.integers(0, 10**13)),
         "qmp": qmps,
         "hmp": built(steps.Hmp, line=words, prints=optional_words),
@@ -128,6 +129,11 @@ plain_steps = one_member(
     },
 )
 together = st.lists(plain_steps | st.lists(plain_steps, max_size=3), min_size=1, max_size=3)
+held = [
+    steps.Step(fault=steps.Fault(disk="vda", on="read", suspend="held")),
+    steps.Step(fault=steps.Fault(wait="held")),
+    steps.Step(fault=steps.Fault(resume="held")),
+]
 begins = built(
     steps.Fleece,
     id=st.just("t"),
@@ -167,7 +173,12 @@ def scenarios(draw: Any) -> steps.Scenario:
             )
         ),
         seed=draw(st.none() | st.integers()),
-        steps=[steps.Step(fleece=draw(begins)), *draw(middle), draw(ends)],
+        steps=[
+            *draw(st.sampled_from([[], held])),
+            steps.Step(fleece=draw(begins)),
+            *draw(middle),
+            draw(ends),
+        ],
     )
 
 
