@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from scenarios.language import steps
 from scenarios.language.check_head import NAME
 from scenarios.language.problems import Place, Problems, nearest
+from scenarios.language.scalars import spell_size
 
 MOST_FAULTS = 1000
+MOST_RATE_BYTES = 1 << 40
 # What a fault step says instead of something that is wrong with a storage.
 _OTHER_ACTS = ("mend", "wait", "resume")
 _UNCOUNTED = ("discard", "flush")
@@ -43,6 +45,9 @@ def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None
     if fault.suspend is not None:
         _suspension(problems, place, fault, fault.suspend)
         return
+    if fault.rate is not None:
+        _rate(problems, place, fault, fault.rate)
+        return
     for name, least in (("times", 1), ("skip", 0)):
         count = getattr(fault, name)
         if not least <= count <= MOST_FAULTS:
@@ -52,7 +57,7 @@ def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None
 
 
 def _effects(fault: steps.StorageFault) -> list[str]:
-    return [name for name in ("error", "suspend") if getattr(fault, name) is not None]
+    return [name for name in ("error", "suspend", "rate") if getattr(fault, name) is not None]
 
 
 def _suspension(problems: Problems, place: Place, fault: steps.StorageFault, tag: str) -> None:
@@ -63,9 +68,23 @@ def _suspension(problems: Problems, place: Place, fault: steps.StorageFault, tag
         )
     if fault.on in _UNCOUNTED:
         problems.add((*place, "on"), f"a {fault.on} cannot be suspended, only read, write and write-zeroes")
-    for name, default in (("times", 1), ("skip", 0)):
-        if getattr(fault, name) != default:
-            problems.add((*place, name), "does not go with suspend: it is the next request that stops")
+    _all_left_out(problems, place, fault, ("times", "skip"), "suspend: it is the next request that stops")
+
+
+def _rate(problems: Problems, place: Place, fault: steps.StorageFault, rate: int) -> None:
+    if not 1 <= rate <= MOST_RATE_BYTES:
+        most = spell_size(MOST_RATE_BYTES)
+        problems.add((*place, "rate"), f"expected 1 to {most} bytes a second, got {rate}")
+    _all_left_out(problems, place, fault, ("on", "times", "skip"), "rate: it is for all requests")
+
+
+def _all_left_out(
+    problems: Problems, place: Place, fault: steps.StorageFault, names: Iterable[str], why: str
+) -> None:
+    plain = steps.StorageFault()
+    for name in names:
+        if getattr(fault, name) != getattr(plain, name):
+            problems.add((*place, name), f"does not go with {why}")
 
 
 def suspensions(problems: Problems, todo: Iterable[tuple[Place, steps.Step]]) -> list[str]:

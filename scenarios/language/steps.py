@@ -92,13 +92,14 @@ FaultyRequest = Literal["read", "write", "write-zeroes", "discard", "flush"]
 
 
 class StorageFault(Part, kw_only=True, frozen=True):
-    """What is wrong with an image's storage: exactly one of error (EIO if nothing is said) and suspend.
+    """What is wrong with an image's storage: exactly one of error (EIO if nothing is said), suspend, rate.
 
     `error`: requests of one kind fail, `times` of them, after `skip` that go through; it is the errno that
     QEMU gets from its storage. Only reads and writes can be counted (`skip`).
     `suspend`: the next request of one kind stops before it is made, under this name, until a fault step
     resumes it. QEMU's monitor waits for it, for ever, with any command that needs the disk to be idle or
     changes the block graph, such as taking or ending a point in time: have none of those meanwhile.
+    `rate`: so many bytes a second go to and from it, all together; a tenth of a second's worth goes at once.
     """
 
     on: FaultyRequest = "write"
@@ -106,11 +107,12 @@ class StorageFault(Part, kw_only=True, frozen=True):
     skip: int = 0
     times: int = 1
     suspend: str | None = None
+    rate: int | None = None
 
     @property
     def errno_name(self) -> str | None:
         """The error, if this is one."""
-        return self.error or (None if self.suspend else "EIO")
+        return self.error or (None if self.suspend or self.rate else "EIO")
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):

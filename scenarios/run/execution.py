@@ -79,6 +79,7 @@ class Execution:
         self.breakpoints: dict[str, Breakpoint] = {}  # by the name that requests are suspended under
         self.drives_on: set[str] = set()  # nodes that have a drive for qemu-io
         self.stalled: list[Transport] = []  # clients that stay connected and do nothing
+        self.throttled: set[str] = set()  # nodes that have a throttle group
         self.eras = Eras(scenario)
         self.gate = Gate(session)
         self.control = Turn(session)
@@ -331,6 +332,7 @@ class Execution:
         self.faults.clear()
         self.breakpoints.clear()
         self.drives_on.clear()
+        self.throttled.clear()
         self.server_is_ours = False
 
 

@@ -9,7 +9,7 @@ import errno
 from typing import Any
 
 from scenarios.language.steps import StorageFault
-from scenarios.run import breakpoints
+from scenarios.run import breakpoints, throttles
 from scenarios.run.execution import Execution, Where
 
 # The event that comes with a request for data: a format driver's, and the node's own. A node has none of its
@@ -23,6 +23,9 @@ async def add(
 ) -> None:
     """Make `node` above the node `storage`; `below_format`: a format's node is to stand on it. Raises
     QmpRefused, NotAsExpectedError."""
+    if fault.rate is not None:
+        await throttles.add(x, where, node, storage, fault.rate)
+        return
     events = _OF_FORMAT if below_format else _OF_NODE
     await x.qmp(where, "blockdev-add", _options(node, storage, fault, events.get(fault.on, "none")))
     if fault.suspend is not None:
@@ -33,6 +36,7 @@ async def remove(x: Execution, where: Where, node: str) -> None:
     """Take away what `add` made, when nothing stands on it any more. Raises QmpRefused."""
     await breakpoints.close(x, where, node)
     await x.qmp(where, "blockdev-del", {"node-name": node})
+    await throttles.remove_group(x, where, node)
 
 
 def _options(node: str, storage: str, fault: StorageFault, event: str) -> dict[str, Any]:

@@ -58,6 +58,7 @@ METHOD_NEEDS = {
     ),
 }
 _FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
+_RATE_NEEDS = ("driver:throttle", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -163,6 +164,8 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
 
 
 def _fault_needs(fault: StorageFault) -> list[str]:
+    if fault.rate is not None:
+        return list(_RATE_NEEDS)
     wanted = list(_FAULT_NEEDS)
     if fault.suspend is not None:
         wanted.append("hmp")

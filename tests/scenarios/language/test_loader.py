@@ -150,6 +150,15 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             "fault: {disk: vda, mend: true, error: EIO}",
             "step 1 (fault): expected exactly one effect, got mend and error",
         ),
+        (
+            "fault: {disk: vda, rate: 1M, error: EIO}",
+            "step 1 (fault): expected exactly one effect, got error and rate",
+        ),
+        ("fault: {disk: vda, rate: 0}", "step 1 (fault): rate: expected 1 to 1T bytes a second, got 0"),
+        (
+            "fleece: {id: a, disks: [vda], fault: {rate: 1M, on: read}}",
+            "step 1 (fleece): fault.on: does not go with rate: it is for all requests",
+        ),
         ("fault: {mend: true}", 'step 1 (fault): "disk" is missing: the one whose storage it is'),
         (
             "fault: {disk: vda, suspend: held}",

@@ -119,7 +119,8 @@ plain_steps = one_member(
         "copy": copies,
         "map": maps,
         "fault": built(steps.Fault, disk=disk_names, **fault_members)
-        | built(steps.Fault, disk=disk_names, mend=st.just(True)),
+        | built(steps.Fault, disk=disk_names, mend=st.just(True))
+        | built(steps.Fault, disk=disk_names, rate=st.integers(1, 1 << 40)),
         "sleep": built(steps.Sleep, ns=st.integers(0, 10**13)),
         "qmp": qmps,
         "hmp": built(steps.Hmp, line=words, prints=optional_words),
