@@ -22,6 +22,7 @@ TESTS = {
     **CLIENTS,
     "nbdkit": "nbdkit",
     "cpio": "cpio",
+    "gdb": "gdb",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
 }
 # What `goldenfleece matrix build` and containers need.

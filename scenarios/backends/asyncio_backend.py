@@ -76,6 +76,9 @@ class AsyncioBackend(Backend):
                     self._introspection = await self._introspect(session)
                 session.introspection = self._introspection
                 await body(session)
+        except DeadlinePassed as error:
+            error.stacks = await session.stacks()
+            raise
         finally:
             await session.close()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scenarios.backends.asyncio_transport import connect_unix
+from scenarios.backends import stacks
+from scenarios.backends.asyncio_transport import connect_unix, connected_socket
 from scenarios.backends.images import ImageReader, create_image, read_back
 from scenarios.backends.interface import (
     DeadlinePassed,
@@ -27,6 +30,7 @@ from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.timed_nbd import TimedNbdClient
 from scenarios.language.steps import Scenario
+from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
 
@@ -56,10 +60,17 @@ class AsyncioSession(Session):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
-        self._killed = False
+        self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
         self._child: Process
         self._link: QmpLink
+        # The monitor that other clients than the first may connect to, for scenarios where some do.
+        changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
+        self._second_monitor = launch.place.path / "monitor.sock" if changes else None
+        self._in_flight = 0
+        self._idle, self._may_ask = asyncio.Event(), asyncio.Event()
+        self._idle.set()
+        self._may_ask.set()
 
     # -- what differs between machines
 
@@ -85,6 +96,18 @@ class AsyncioSession(Session):
         """Make the disks' images. Raises SetupError."""
         for name, disk in self._scenario.disks.items():
             await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
+
+    def monitors(self, option: str, control: str) -> list[str]:
+        """The chardevs of all control connections, each with what makes it a monitor; `option` goes before a
+        chardev."""
+        chardevs = {"qmp": f"socket,id=qmp,{control}"}
+        if self._second_monitor is not None:
+            chardevs["qmp2"] = f"socket,id=qmp2,path={self._second_monitor},server=on,wait=off"
+        return [word for name, each in chardevs.items() for word in (option, each, *self.monitor_of(name))]
+
+    @abstractmethod
+    def monitor_of(self, chardev: str) -> list[str]:
+        """The option that makes a chardev a QMP monitor."""
 
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
@@ -127,14 +150,39 @@ class AsyncioSession(Session):
         await self.forget_guests()
         await self._link.close()
         Path(self.nbd_path).unlink(missing_ok=True)
+        if self._second_monitor is not None:
+            self._second_monitor.unlink(missing_ok=True)
         self.nbd_server_running = False
-        self._killed = False
+        self._killed = self._stacks_told = False
         await self.start()
 
     async def kill(self) -> None:
         self._killed = True
         await self._child.kill_and_wait()
         await self._link.drain()
+
+    async def pause(self, ns: int) -> None:
+        self._child.signal(signal.SIGSTOP)
+        try:
+            await self.sleep(ns)
+        finally:
+            self._child.signal(signal.SIGCONT)
+
+    async def change_monitor(self) -> None:
+        if self._second_monitor is None:
+            raise AssertionError("the scenario has no step that changes the monitor")
+        self._may_ask.clear()
+        try:
+            async with deadline("commands in flight to return", EXCHANGE_NS):
+                await self._idle.wait()
+            await self._link.close()
+            self._link = QmpLink(self._child.name, self._on_event)
+            async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
+                await self._link.connect(await connected_socket(str(self._second_monitor)))
+        except (LinkLost, OSError) as error:
+            raise await self._gone(str(error)) from error
+        finally:
+            self._may_ask.set()
 
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         async with deadline(f"{self._child.name} to end", timeout_ns):
@@ -144,6 +192,17 @@ class AsyncioSession(Session):
 
     def ended(self) -> bool:
         return self._child.status is not None
+
+    async def stacks(self) -> str:
+        """Told once; lanes whose deadlines pass together get it from the first of them."""
+        if self._stacks_told:
+            return ""
+        self._stacks_told = True
+        program = self._launch.on_host(self._program)
+        if not self.ended():
+            return await stacks.of_running(os.path.basename(self._program), self.directory, program)
+        core = stacks.take_core(self.directory, self._launch.place.path)
+        return await stacks.of_core(core, *program) if core and program else ""
 
     async def _await_end_or_kill(self) -> None:
         try:
@@ -173,11 +232,18 @@ class AsyncioSession(Session):
     # -- commands
 
     async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        await self._may_ask.wait()
+        self._in_flight += 1
+        self._idle.clear()
         try:
             async with deadline(f"reply to {command}", EXCHANGE_NS):
                 returned = await self._link.execute(command, arguments)
         except LinkLost as error:
             raise await self._gone(str(error)) from error
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
         if command in ("nbd-server-start", "nbd-server-stop"):
             self.nbd_server_running = command == "nbd-server-start"
         return returned

@@ -33,6 +33,7 @@ class DeadlinePassed(Exception):
     def __init__(self, waited_for: str, timeout_ns: int) -> None:
         super().__init__(f"{waited_for}: nothing after {timeout_ns / 1e9:g} s")
         self.waited_for, self.timeout_ns = waited_for, timeout_ns
+        self.stacks = ""  # what the machine was doing, where the machine is gone before anybody can ask it
 
 
 class QmpRefused(Exception):
@@ -245,11 +246,25 @@ class Session(ABC):
         """SIGKILL, and wait until it is gone."""
 
     @abstractmethod
+    async def pause(self, ns: int) -> None:
+        """Stop its process for that long, as SIGSTOP and SIGCONT do; does nothing to one that has ended."""
+
+    @abstractmethod
+    async def change_monitor(self) -> None:
+        """Break the control connection off without a word, between two commands, and go on through another
+        one: what the machine says in between is lost. Raises MachineGone, DeadlinePassed."""
+
+    @abstractmethod
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         """Wait for the machine to end by itself: exit status (negative: signal) and its standard error."""
 
     @abstractmethod
     def ended(self) -> bool: ...
+
+    async def stacks(self) -> str:
+        """What the machine's threads are doing, or were when it died: a debugger's words. "" where nobody can
+        tell."""
+        return ""
 
     @abstractmethod
     async def left_behind(self) -> list[tuple[str, str, str]]:

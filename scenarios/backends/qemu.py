@@ -61,8 +61,10 @@ class QemuSession(AsyncioSession):
         arguments = self.machine_arguments()
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
-        chardev = f"socket,id=qmp,{control}"
-        return [*arguments, "-chardev", chardev, "-mon", "chardev=qmp,mode=control"]
+        return [*arguments, *self.monitors("-chardev", control)]
+
+    def monitor_of(self, chardev: str) -> list[str]:
+        return ["-mon", f"chardev={chardev},mode=control"]
 
     def machine_arguments(self) -> list[str]:
         """What there is besides disks and the monitor."""

@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
-
 from scenarios.backends import nbd_client
 from scenarios.backends.interface import (
     Backend,
@@ -25,9 +23,11 @@ from scenarios.backends.interface import (
     SetupError,
     Transport,
 )
-from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest
+from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
+from scenarios.backends.sim_monitor import SimMonitor
 from scenarios.backends.sim_tools import run_tool
 from scenarios.language.steps import Disk, Scenario
+from scenarios.language.walk import walk
 from simulator import image_tool, versions
 from simulator.block.backend import BlockBackend
 from simulator.block.host import HostProcess
@@ -42,8 +42,6 @@ PREFIX = "sim"
 FORM = "sim:VERSION"
 
 _DIRECTORY = "/run"
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class SimSession(Session):
@@ -59,9 +57,10 @@ class SimSession(Session):
         self.host = MemoryHost(cwd=_DIRECTORY)
         self.host.make_directories(_DIRECTORY)
         self._version, self._scenario, self._features, self._seed = version, scenario, features, seed
-        self._events: list[dict[str, Any]] = []
+        self._qmp = SimMonitor(self)
         self._wait_for_events: list[Future] = []
-        self._pending: list[Future] = []
+        self._stopped: Future | None = None  # done when the machine goes on
+        self._holds_requests = any(map(holds_requests, walk(scenario.steps)))
         self._known_files: set[str] = set()
         self._status: int | None = None
 
@@ -95,9 +94,7 @@ class SimSession(Session):
         machine.outbox.on_event = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)
-        self._monitor = machine.connect_monitor()
-        self._monitor.on_output = self._on_output
-        self._on_output()
+        self._qmp.connect(machine)
         await self.qmp("qmp_capabilities")
 
     async def _add_disk(self, machine: Machine, name: str, disk: Disk) -> None:
@@ -129,7 +126,7 @@ class SimSession(Session):
     @property
     def events(self) -> list[dict[str, Any]]:  # type: ignore[override]
         self.machine.flush_events()
-        return self._events
+        return self._qmp.events
 
     def _on_event(self) -> None:
         waiting, self._wait_for_events = self._wait_for_events, []
@@ -143,24 +140,8 @@ class SimSession(Session):
         self._wait_for_events.append(came)
         await self.within(came, what, until_ns - self.scheduler.now_ns)
 
-    def _on_output(self) -> None:
-        for line in self._monitor.take().splitlines():
-            message = _decode(line)
-            if "event" in message:
-                self._events.append(message)
-            elif "QMP" not in message:
-                self._pending.pop(0).set_result(message)
-
     async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        if self.machine.gone:
-            raise MachineGone(self._ending())
-        request: dict[str, Any] = {"execute": command}
-        if arguments:
-            request["arguments"] = arguments
-        reply = self.new_future(f"the reply to {command}")
-        self._pending.append(reply)
-        self._monitor.receive(_encode(request))
-        message = await self.within(reply, f"the reply to {command}", EXCHANGE_NS)
+        message = await self._qmp.execute(command, arguments)
         if "error" in message:
             raise QmpRefused(message["error"]["class"], message["error"]["desc"])
         if command == "nbd-server-start":
@@ -188,8 +169,7 @@ class SimSession(Session):
                 if matches(event):
                     return event
             seen = len(events)
-            if self.machine.gone:
-                raise MachineGone(self._ending())
+            self.check_alive()
             await self._next_event(what, until_ns)
 
     # -- data
@@ -200,45 +180,35 @@ class SimSession(Session):
     async def repair_guest(self) -> None:
         """The guest's device needs no NBD server."""
 
-    def _connect(self) -> InProcessTransport:
-        if self.machine.gone:
-            raise MachineGone(self._ending())
+    async def _connect(self) -> InProcessTransport:
+        await self.while_it_runs()
         try:
             return InProcessTransport(self, self.machine.connect_nbd())
         except ConnectionRefusedError:
             raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
 
     async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        return await nbd_client.connect(self._connect(), export, contexts)
+        return await nbd_client.connect(await self._connect(), export, contexts)
 
     async def nbd_raw(self, payload: bytes) -> bytes:
-        return await nbd_client.raw(self._connect(), payload)
+        return await nbd_client.raw(await self._connect(), payload)
 
     async def nbd_transport(self) -> Transport:
-        return self._connect()
+        return await self._connect()
 
     async def nbd_exports(self) -> list[str]:
-        return await nbd_client.list_exports(self._connect())
+        return await nbd_client.list_exports(await self._connect())
 
     def guest(self, disk: str) -> Guest:
         def find() -> BlockBackend:
-            if self.machine.gone:
-                raise MachineGone(self._ending())
+            self.check_alive()
             device = self.machine.devices.find(f"{disk}-device")
             backend = device.backend if device is not None else self.machine.graph.backends.get(disk)
             if backend is None:
                 raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
             return backend
 
-        return SimGuest(find, self._in_the_machine)
-
-    async def _in_the_machine(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Raises MachineGone if it is killed before the work has ended."""
-        domain = self._domain
-        result = await domain.enter(work, "a request of the guest")
-        if domain.dead and result is None:
-            raise MachineGone(self._ending())
-        return result
+        return SimGuest(find, self.as_machine)
 
     async def put_on_top(self, disk: str, node_name: str) -> None:
         path = f"/machine/peripheral/{disk}-device"
@@ -298,7 +268,6 @@ class SimSession(Session):
 
     # -- the end
     async def restart(self) -> None:
-        self._pending.clear()
         await self._start()
 
     async def kill(self) -> None:
@@ -310,11 +279,58 @@ class SimSession(Session):
         self.machine.kill()
         self._process.kill()
         self._status = status
-        pending, self._pending = self._pending, []
-        for reply in pending:
-            if not reply.done():
-                reply.set_exception(MachineGone(self._ending()))
+        self._qmp.lose(MachineGone(self._ending()))
         self._on_event()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped is not None
+
+    async def while_it_runs(self) -> None:
+        """Until it is not stopped. Raises MachineGone."""
+        while self._stopped is not None:
+            await self._stopped
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """Raises MachineGone."""
+        if self.machine.gone:
+            raise MachineGone(self._ending())
+
+    def into_machine(self, act: Callable[[], None]) -> None:
+        """What comes from outside: now, or when the machine goes on."""
+        if self._stopped is None:
+            act()
+        else:
+            self._domain.when_it_runs(act)
+
+    async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
+        """Run a guest's request so that it stops with the machine. Raises MachineGone and what it raises."""
+        if not self._holds_requests:
+            return await request
+        await self.while_it_runs()
+        answer = await self._domain.enter(outcome_of(request), "guest request")
+        if answer is None:
+            raise MachineGone(self._ending())
+        return answer.result()
+
+    async def pause(self, ns: int) -> None:
+        if self._stopped is not None or self.machine.gone:
+            await self.sleep(ns)
+            return
+        self._domain.stop()
+        self._stopped = goes_on = self.new_future("the stopped machine to go on")
+        await self.sleep(ns)
+        self._go_on(goes_on)
+
+    def _go_on(self, goes_on: Future) -> None:
+        if self._stopped is goes_on:
+            self._stopped = None
+            self._domain.go_on()
+            goes_on.set_result()
+
+    async def change_monitor(self) -> None:
+        await self._qmp.change()
 
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         until_ns = self.scheduler.now_ns + timeout_ns

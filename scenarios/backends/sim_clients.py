@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from errno import errorcode
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scenarios.backends.interface import NbdFailed
+from scenarios.language.steps import Step
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
 from simulator.engine.task import Future
@@ -34,7 +36,7 @@ class InProcessTransport:
     async def send(self, payload: bytes | bytearray | memoryview, /) -> None:
         if self._connection.closed:
             raise BrokenPipeError("the server has closed the connection")
-        self._connection.receive(bytes(payload))
+        self._session.into_machine(partial(self._connection.receive, bytes(payload)))
 
     async def peek(self) -> bytes:
         self._peeked = await self.receive()
@@ -52,54 +54,72 @@ class InProcessTransport:
             await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
 
     def close(self) -> None:
-        self._connection.receive_eof()
+        self._session.into_machine(self._connection.receive_eof)
 
     def new_future(self) -> Future:
         return self._session.new_future("a reply of the NBD server")
 
 
-class SimGuest:
-    """A disk as the guest's device sees it: requests straight into the device's backend.
+def holds_requests(step: Step) -> bool:
+    """Whether this step lets a request be in flight for long, so that it may stop or end with the machine."""
+    fault = step.fault or (step.fleece.fault if step.fleece else None)
+    return fault is not None and (fault.suspend is not None or bool(step.fault and step.fault.stop))
 
-    `run` runs one as a task of the machine, so that it ends with the machine. Raises MachineGone."""
+
+async def outcome_of(request: Coroutine[Any, Any, Any]) -> Future:
+    """What became of it, as a future that is done."""
+    outcome = Future("a request that has ended")
+    try:
+        outcome.set_result(await request)
+    except OSError as error:
+        outcome.set_exception(error)
+    return outcome
+
+
+class SimGuest:
+    """A disk as the guest's device sees it: requests straight into the device's backend."""
 
     largest_request_bytes: int | None = None
 
     def __init__(
-        self,
-        find_backend: Callable[[], BlockBackend],
-        run: Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]],
+        self, find_backend: Callable[[], BlockBackend], run: Callable[[Coroutine[Any, Any, Any]], Any]
     ) -> None:
         self._backend, self._run = find_backend, run
 
-    async def _made(self, request: Coroutine[Any, Any, Any]) -> Any:
-        answer, error = await self._run(_answer(request))
-        if error is not None:
-            raise NbdFailed(errorcode.get(error.errno or 0, "EIO"), error.strerror or "")
-        return answer
-
     async def read(self, offset: int, length: int) -> bytes | None:
-        content: bytes = await self._made(self._backend().read(offset, length))
-        return content
+        try:
+            content: bytes = await self._run(self._backend().read(offset, length))
+            return content
+        except OSError as error:
+            raise _failed(error) from None
 
     async def verify(self, offset: int, length: int, pattern: int) -> bool:
         return await self.read(offset, length) == bytes((pattern,)) * length
 
     async def write(self, offset: int, length: int, pattern: int) -> None:
-        await self._made(self._backend().write(offset, bytes((pattern,)) * length))
+        try:
+            await self._run(self._backend().write(offset, bytes((pattern,)) * length))
+        except OSError as error:
+            raise _failed(error) from None
 
     async def zero(self, offset: int, length: int, unmap: bool) -> None:
-        await self._made(self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0))
+        try:
+            await self._run(self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0))
+        except OSError as error:
+            raise _failed(error) from None
 
     async def discard(self, offset: int, length: int) -> None:
-        await self._made(self._backend().discard(offset, length))
+        try:
+            await self._run(self._backend().discard(offset, length))
+        except OSError as error:
+            raise _failed(error) from None
 
     async def flush(self) -> None:
-        await self._made(self._backend().flush())
+        try:
+            await self._run(self._backend().flush())
+        except OSError as error:
+            raise _failed(error) from None
 
 
-async def _answer(request: Coroutine[Any, Any, Any]) -> tuple[Any, OSError | None]:
-    try:
-        return await request, None
-    except OSError as error:
-        return None, error
+def _failed(error: OSError) -> NbdFailed:
+    return NbdFailed(errorcode.get(error.errno or 0, "EIO"), error.strerror or "")

@@ -153,11 +153,11 @@ class Checker:
             self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
 
     def _fault(self, place: Place, fault: steps.Fault) -> None:
+        check_faults.fault(self.problems, place, fault, self.suspended)
         if fault.disk is not None:
             self._size_of((*place, "disk"), fault.disk)
-        if self.is_drive:
-            self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
-        check_faults.step(self.problems, place, fault, self.suspended)
+            if self.is_drive:
+                self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add

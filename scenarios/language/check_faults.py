@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
+import msgspec
+
 from scenarios.language import steps
 from scenarios.language.check_head import NAME
 from scenarios.language.problems import Place, Problems, nearest
@@ -12,28 +14,35 @@ from scenarios.language.scalars import spell_size
 
 MOST_FAULTS = 1000
 MOST_RATE_BYTES = 1 << 40
-# What a fault step says instead of something that is wrong with a storage.
-_OTHER_ACTS = ("mend", "wait", "resume")
+KINDS = ("disk", "stop", "monitor", "wait", "resume")
+# Less than what any wait for the machine takes.
+LONGEST_STOP_NS = 20_000_000_000
 _UNCOUNTED = ("discard", "flush")
+_STORAGE = {field.name: field.default for field in msgspec.structs.fields(steps.StorageFault)}
 
 
-def step(problems: Problems, place: Place, fault: steps.Fault, suspended: Iterable[str]) -> None:
-    """`suspended`: all the names that this spec suspends requests under."""
-    acts = [name for name in _OTHER_ACTS if getattr(fault, name)]
-    wrong = _effects(fault)
-    if len(acts) + bool(wrong) > 1:
-        problems.add(place, f"expected exactly one effect, got {' and '.join([*acts, *wrong])}")
-    elif not acts:
+def fault(problems: Problems, place: Place, fault: steps.Fault, suspended: Iterable[str]) -> None:
+    """Everything but whether there is such a disk. `suspended`: all the names of this spec's suspensions."""
+    if fault.mend and fault.disk is None:
+        problems.add(place, "the storage of a disk is to be mended: which one is missing")
+        return
+    given = [name for name in KINDS if getattr(fault, name) is not None]
+    if len(given) != 1:
+        got = " and ".join(given) or "none"
+        problems.add(place, f"expected exactly one of {', '.join(KINDS)}, got {got}")
+    if fault.mend:
+        _all_left_out(problems, place, fault, _STORAGE, "mend")
+    elif fault.disk is not None:
         storage(problems, place, fault)
+    elif any(getattr(fault, name) != default for name, default in _STORAGE.items()):
+        problems.add(place, "requests fail at a disk: which one is missing")
+    if fault.stop is not None and not 0 < fault.stop <= LONGEST_STOP_NS:
+        longest = f"{LONGEST_STOP_NS // 10**9}s"
+        problems.add((*place, "stop"), f"expected a time of up to {longest}, got {fault.stop / 1e9:g}s")
     for name in ("wait", "resume"):
         tag = getattr(fault, name)
         if tag is not None and tag not in suspended:
             problems.add((*place, name), f'nothing suspends a request as "{tag}", {nearest(tag, suspended)}')
-    needs_disk = not (fault.wait or fault.resume)
-    if needs_disk and fault.disk is None:
-        problems.add(place, '"disk" is missing: the one whose storage it is')
-    if not needs_disk and fault.disk is not None:
-        problems.add((*place, "disk"), f"not wanted: the name says which request to {acts[0]} for")
 
 
 def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None:
@@ -81,9 +90,8 @@ def _rate(problems: Problems, place: Place, fault: steps.StorageFault, rate: int
 def _all_left_out(
     problems: Problems, place: Place, fault: steps.StorageFault, names: Iterable[str], why: str
 ) -> None:
-    plain = steps.StorageFault()
     for name in names:
-        if getattr(fault, name) != getattr(plain, name):
+        if getattr(fault, name) != _STORAGE[name]:
             problems.add((*place, name), f"does not go with {why}")
 
 

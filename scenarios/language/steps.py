@@ -116,16 +116,21 @@ class StorageFault(Part, kw_only=True, frozen=True):
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):
-    """Something becomes wrong with the storage of one disk, instead of what was wrong before (a scratch
-    image has Fleece.fault); or with `mend`, nothing is wrong any more.
+    """One thing that goes wrong around the machine, or is well again.
 
-    `wait`: until a request is suspended under that name. `resume`: the same, and then it goes on.
+    `disk`: something becomes wrong with the storage of that disk, instead of what was wrong before (a scratch
+    image has Fleece.fault); with `mend`, nothing is wrong any more. `wait`: until a request is suspended
+    under that name. `resume`: the same, and then it goes on. `stop`: the machine's process is stopped for
+    that long and then goes on (SIGSTOP, SIGCONT). `monitor`: the client of the QMP monitor is gone without a
+    word, and another one takes over.
     """
 
     disk: str | None = None
     mend: bool = False
     wait: str | None = None
     resume: str | None = None
+    stop: int | None = None
+    monitor: Literal["vanish"] | None = None
 
 
 # ---------------------------------------------------------------- points in time and their clients

@@ -78,7 +78,7 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
     except NotAsExpectedError as error:
         x.unexpected(Where(verb="clean-up"), error.wanted, error.got)
     except DeadlinePassed as error:
-        x.missed(Where(verb="clean-up"), error)
+        await x.missed(Where(verb="clean-up"), error)
     except MachineGone:
         await x.gone(Where(verb="clean-up"))
 

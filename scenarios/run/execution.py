@@ -26,6 +26,7 @@ from scenarios.run.history import (
     Missed,
     QmpEvent,
     QmpExchange,
+    Stacks,
     ToolRun,
     Unexpected,
 )
@@ -289,18 +290,16 @@ class Execution:
             )
         )
 
-    def missed(self, where: Where, error: DeadlinePassed) -> None:
+    async def missed(self, where: Where, error: DeadlinePassed) -> None:
         self.stopped = True
-        now = self.history.tick()
-        self.history.records.append(
-            Missed(
-                begin=now,
-                end=now,
-                step=where.path,
-                waited_for=error.waited_for,
-                timeout_ns=error.timeout_ns,
-            )
-        )
+        note_missed(self.history, error, where.path)
+        await self._note_stacks(where)
+
+    async def _note_stacks(self, where: Where) -> None:
+        text = await self.session.stacks()
+        if text:
+            now = self.history.tick()
+            self.history.records.append(Stacks(begin=now, end=now, step=where.path, text=text))
 
     async def gone(self, where: Where) -> None:
         """The machine ended while something was waiting for it."""
@@ -310,10 +309,11 @@ class Execution:
         try:
             status, stderr = await self.session.wait_end(END_NS)
         except DeadlinePassed as error:
-            self.missed(where, error)
+            await self.missed(where, error)
             await self.session.kill()
             status, stderr = await self.session.wait_end(END_NS)
         self.ended(where, False, status, stderr)
+        await self._note_stacks(where)
 
     def ended(self, where: Where, expected: bool, status: int | None, stderr: str) -> None:
         """Record the machine's end; what was in it is no more."""
@@ -334,6 +334,17 @@ class Execution:
         self.drives_on.clear()
         self.throttled.clear()
         self.server_is_ours = False
+
+
+def note_missed(history: History, error: DeadlinePassed, step: str = "") -> None:
+    """Record a deadline that passed."""
+    now = history.tick()
+    waited_for, timeout_ns = error.waited_for, error.timeout_ns
+    history.records.append(
+        Missed(begin=now, end=now, step=step, waited_for=waited_for, timeout_ns=timeout_ns)
+    )
+    if error.stacks:
+        history.records.append(Stacks(begin=now, end=now, step=step, text=error.stacks))
 
 
 def words_of(error: Exception) -> str:

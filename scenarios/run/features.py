@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scenarios.language.steps import Scenario, Step, StorageFault
+from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
@@ -172,14 +173,6 @@ def _fault_needs(fault: StorageFault) -> list[str]:
     return wanted
 
 
-def walk(steps: Iterable[Step]) -> Iterable[Step]:
-    """All steps, those inside `together` after it."""
-    for step in steps:
-        yield step
-        for lane in step.together or ():
-            yield from walk([lane] if isinstance(lane, Step) else lane)
-
-
 def _needs_of(step: Step, method: str | None) -> list[str]:
     if step.hmp is not None:
         return ["hmp"]
@@ -196,7 +189,7 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return _fault_needs(step.fault)
+        return _fault_needs(step.fault) if step.fault.disk is not None else []
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

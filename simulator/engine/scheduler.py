@@ -82,6 +82,14 @@ class Scheduler:
         """Whether any task could run now, besides the one that asks."""
         return bool(self._ready)
 
+    def take_ready(self, owner: object) -> list[Task]:
+        """Take the tasks of one owner out of the line."""
+        ready = self._ready
+        taken = [task for task in ready if task.scheduler is owner]
+        for task in taken:
+            ready.remove(task)
+        return taken
+
     def turns(self, most: int) -> Awaitable[None]:
         """``await scheduler.turns(n)``: let the others run, until none of them is ready or it has been the
         asker's turn n times."""

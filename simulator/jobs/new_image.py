@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from simulator.block.graph import Graph
     from simulator.block.node import Node
 
+# In the order in which "Formatting" shows them, with the defaults that it shows.
+_QCOW2_SHOWN = (
+    ("cluster_size", "65536"), ("extended_l2", "off"), ("preallocation", ""), ("compression_type", "zlib"),
+    ("size", ""), ("compat", ""), ("backing_file", ""), ("backing_fmt", ""), ("lazy_refcounts", "off"),
+    ("refcount_bits", "16"),
+)  # fmt: skip
 # Formats that an image can be made in by name, and whether its header can name a backing file.
 _FORMATS = {"raw": False, "qcow2": True}
 
@@ -50,6 +56,10 @@ async def create_image(
         if backing.filename == filename:
             raise QmpError("Error: Trying to create an image with the same filename as the backing file")
         described = {"backing-file": backing.filename, "backing-fmt": backing.driver.format_name}
+    options = {"size": str(size_bytes)}
+    if backing is not None:
+        options |= {"backing_file": backing.filename, "backing_fmt": backing.driver.format_name}
+    graph.printed.append(formatting(filename, image_format, options) + "\n")
     filename = path_of(filename)
     whole_size = size_bytes if image_format == "raw" else 0
     await create(graph, "file", {"filename": filename, "size": whole_size})
@@ -57,6 +67,19 @@ async def create_image(
         return
     file_options = {"driver": "file", "filename": filename}
     await create(graph, image_format, {"file": file_options, "size": size_bytes, **described})
+
+
+def formatting(filename: str, image_format: str, options: dict[str, str]) -> str:
+    """What is printed on standard output for an image that is made. A cluster size is plain bytes."""
+    shown = [f"Formatting '{filename}', fmt={image_format}"]
+    if image_format == "raw":
+        # The size first, the others as they were given.
+        names = sorted(options, key=lambda name: name != "size")
+        shown += [f"{name}={options[name]}" for name in names]
+    else:
+        values = ((name, options.get(name, default)) for name, default in _QCOW2_SHOWN)
+        shown += [f"{name}={value}" for name, value in values if value]
+    return " ".join(shown)
 
 
 def describe_image(graph: Graph, filename: str, image_format: str | None, like: Node) -> dict[str, Any]:

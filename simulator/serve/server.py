@@ -6,6 +6,7 @@ import os
 import selectors
 import socket
 import time
+from functools import partial
 
 from simulator.monitor.human_session import HumanSession
 from simulator.serve.network import Listener
@@ -55,14 +56,14 @@ class Channel:
         self.unsent += [memoryview(piece) for piece in output if piece]
         return bool(self.unsent)
 
-    def send_early(self) -> None:
+    def send_early(self, least_bytes: int = _LARGE_BYTES) -> None:
         """A reply is there while other requests are still worked on. A large one is sent at once: the
         client can read it meanwhile, and its bytes are still in the processor's cache. Errors are for the
         round's end."""
         if self.ended:
             return
         self.fetch()
-        if sum(map(len, self.unsent)) >= _LARGE_BYTES:
+        if sum(map(len, self.unsent)) >= least_bytes:
             try:
                 count = os.writev(self.write_fd, self.unsent[:_BUFFERS])
             except OSError:
@@ -183,6 +184,9 @@ class Server:
         self._channels.append(channel)
         if channel.is_nbd:
             channel.endpoint.on_output = channel.send_early
+        elif isinstance(channel.endpoint, HumanSession):
+            # The end of the line is shown before what the command prints on standard output.
+            channel.endpoint.on_line = partial(channel.send_early, 1)
         self._send(channel)
 
     # -- bytes

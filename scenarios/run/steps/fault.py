@@ -1,4 +1,4 @@
-"""`fault`: something becomes wrong with a disk's storage, a suspended request goes on, or all is well."""
+"""`fault`: something around the machine goes wrong, or is well again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ async def run(x: Execution, fault: Fault, where: Where) -> None:
         await take_out(x, where, fault.disk)
         if not fault.mend:
             await _put_in(x, where, fault.disk, fault)
+    elif fault.stop is not None:
+        await x.session.pause(fault.stop)
+    else:
+        await x.session.change_monitor()
 
 
 async def _put_in(x: Execution, where: Where, disk: str, fault: Fault) -> None:

@@ -139,6 +139,22 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             'step 1 (fault): error: expected an errno such as EIO or ENOSPC, got "EFULL"',
         ),
         (
+            "fault: {}",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, wait, resume, got none",
+        ),
+        (
+            "fault: {disk: vda, stop: 1s}",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, wait, resume, got disk and stop",
+        ),
+        (
+            "fault: {monitor: vanish, on: read}",
+            "step 1 (fault): requests fail at a disk: which one is missing",
+        ),
+        (
+            "fault: {stop: 60s}",
+            "step 1 (fault): stop: expected a time of up to 20s, got 60s",
+        ),
+        (
             "fault: {disk: vda, on: flush, skip: 1}",
             "step 1 (fault): skip: a flush cannot be counted, only read, write and write-zeroes",
         ),
@@ -148,7 +164,7 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ),
         (
             "fault: {disk: vda, mend: true, error: EIO}",
-            "step 1 (fault): expected exactly one effect, got mend and error",
+            "step 1 (fault): error: does not go with mend",
         ),
         (
             "fault: {disk: vda, rate: 1M, error: EIO}",
@@ -159,7 +175,10 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             "fleece: {id: a, disks: [vda], fault: {rate: 1M, on: read}}",
             "step 1 (fleece): fault.on: does not go with rate: it is for all requests",
         ),
-        ("fault: {mend: true}", 'step 1 (fault): "disk" is missing: the one whose storage it is'),
+        (
+            "fault: {mend: true}",
+            "step 1 (fault): the storage of a disk is to be mended: which one is missing",
+        ),
         (
             "fault: {disk: vda, suspend: held}",
             "step 1 (fault): suspend: no step lets this request go on: expected fault: {resume: held}",

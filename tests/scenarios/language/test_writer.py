@@ -110,6 +110,13 @@ fault_members = {
     "skip": st.integers(0, 9),
     "times": st.integers(1, 9),
 }
+faults = (
+    built(steps.Fault, disk=disk_names, **fault_members)
+    | built(steps.Fault, disk=disk_names, mend=st.just(True))
+    | built(steps.Fault, disk=disk_names, rate=st.integers(1, 1 << 40))
+    | built(steps.Fault, stop=st.integers(1, 2 * 10**10))
+    | st.just(steps.Fault(monitor="vanish"))
+)
 plain_steps = one_member(
     steps.Step,
     {},
@@ -118,9 +125,7 @@ plain_steps = one_member(
         "read": reads,
         "copy": copies,
         "map": maps,
-        "fault": built(steps.Fault, disk=disk_names, **fault_members)
-        | built(steps.Fault, disk=disk_names, mend=st.just(True))
-        | built(steps.Fault, disk=disk_names, rate=st.integers(1, 1 << 40)),
+        "fault": faults,
         "sleep": built(steps.Sleep, ns=st.integers(0, 10**13)),
         "qmp": qmps,
         "hmp": built(steps.Hmp, line=words, prints=optional_words),

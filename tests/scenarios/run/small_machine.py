@@ -354,6 +354,12 @@ class SmallSession(Session):
         if self.status is None:
             self.status = -9
 
+    async def pause(self, ns):
+        await self.sleep(ns)
+
+    async def change_monitor(self):
+        pass
+
     async def wait_end(self, timeout_ns):
         return self.status, "its last words"
 
