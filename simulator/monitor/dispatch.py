@@ -24,6 +24,7 @@ _FAMILIES = (
     "backup",
     "bitmaps",
     "create",
+    "devices",
     "exports",
     "human",
     "jobs",

@@ -83,7 +83,8 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
         }
         if device is not None:
             info["qdev"] = backend.device_id
-            info["io-status"] = "ok"
+            if backend.keeps_io_status:
+                info["io-status"] = "ok"
         if backend.node is not None:
             top = describe.skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
