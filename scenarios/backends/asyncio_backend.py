@@ -12,6 +12,7 @@ from typing import Any
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
 from scenarios.backends.processes import deadline
+from scenarios.backends.rooms import can_mount
 from scenarios.backends.run_directory import RunDirectory
 from scenarios.language.steps import Disk, Scenario
 
@@ -49,12 +50,15 @@ class AsyncioBackend(Backend):
         return self.features | self._found, self._introspection
 
     async def _look(self, session: Session) -> None:
-        """What no schema tells: a device's drive can be set while it runs since QEMU 6.2."""
+        """What no schema tells: whether this program may mount, and whether a device's drive can be set while
+        it runs (since QEMU 6.2)."""
+        if can_mount(session.directory):
+            self._found |= {"mounts"}
         layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
         with contextlib.suppress(QmpRefused):
             await session.qmp("blockdev-add", layer)
             await session.put_on_top(_PROBE, f"{_PROBE}-layer")
-            self._found = frozenset({"moves"})
+            self._found |= {"moves"}
         await session.qmp("quit")
         await session.wait_end(_ORDERLY_END_NS)
 

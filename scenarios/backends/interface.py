@@ -143,8 +143,8 @@ class Session(ABC):
     @abstractmethod
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
-        drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
-        "real" (not the simulator)."""
+        drives), "mounts" (file systems of little room), "moves" (`put_on_top` works while it runs),
+        "processes" (external programs can reach it), "real" (not the simulator)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""

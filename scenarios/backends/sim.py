@@ -23,6 +23,7 @@ from scenarios.backends.interface import (
     SetupError,
     Transport,
 )
+from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
 from scenarios.backends.sim_monitor import SimMonitor
 from scenarios.backends.sim_tools import run_tool
@@ -67,6 +68,8 @@ class SimSession(Session):
     # -- life
     async def prepare(self) -> None:
         """Make the images and start the machine. Raises SetupError."""
+        for room, size in rooms_of(self._scenario).items():
+            self.host.mount(f"{_DIRECTORY}/{room}", size)
         for name, disk in self._scenario.disks.items():
             self._create_image(name, disk)
         self._known_files = set(self.host.files())
@@ -173,13 +176,6 @@ class SimSession(Session):
             await self._next_event(what, until_ns)
 
     # -- data
-    async def ensure_nbd_server(self) -> None:
-        if not self.nbd_server_running:
-            await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
-
-    async def repair_guest(self) -> None:
-        """The guest's device needs no NBD server."""
-
     async def _connect(self) -> InProcessTransport:
         await self.while_it_runs()
         try:
@@ -371,7 +367,7 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "moves", "processes", "simulator"))
+        return frozenset(("hmp", "machine", "mounts", "moves", "processes", "simulator"))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries

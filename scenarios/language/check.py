@@ -17,6 +17,7 @@ from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.scalars import spell_size
 
 LARGEST_REQUEST_BYTES = 32 << 20
+LEAST_ROOM_BYTES, MOST_ROOM_BYTES = 4096, 256 << 20
 
 
 class Point(NamedTuple):
@@ -170,6 +171,12 @@ class Checker:
             )
         if fleece.id in self.alive and not fleece.error:
             add((*place, "id"), f'"{fleece.id}" is alive already; end it first or take another id')
+        if fleece.room is not None and not LEAST_ROOM_BYTES <= fleece.room <= MOST_ROOM_BYTES:
+            add(
+                (*place, "room"),
+                f"expected a size from {spell_size(LEAST_ROOM_BYTES)} to {spell_size(MOST_ROOM_BYTES)}, got "
+                f"{spell_size(fleece.room)}: it is a file system in memory",
+            )
         if not fleece.disks:
             add((*place, "disks"), "expected at least one disk")
         for index, disk in enumerate(fleece.disks):

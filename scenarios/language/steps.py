@@ -142,7 +142,8 @@ class Fleece(Part, kw_only=True, frozen=True):
     `bitmap` names a dirty bitmap on every one of the disks: the export then offers
     qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image, and `fault` what
     happens to its storage once it has been made. `on_cbw_error` says who suffers when an old cluster cannot
-    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost.
+    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost. `room`: its
+    scratch images lie on a file system of their own, on which all files together take no more bytes.
     `error` expects the set-up to be refused with an error containing that text; the runner undoes what
     it had done before and the scenario goes on.
     """
@@ -152,9 +153,15 @@ class Fleece(Part, kw_only=True, frozen=True):
     bitmap: str | None = None
     target: Format | None = None
     target_cluster: int | None = None
+    room: int | None = None
     fault: StorageFault | None = None
     on_cbw_error: Literal["break-guest-write", "break-snapshot"] | None = None
     error: str | None = None
+
+    @property
+    def room_name(self) -> str:
+        """The directory of that file system, in the machine's own."""
+        return f"{self.id}-{self.room}.room"
 
 
 class Read(Part, kw_only=True, frozen=True):

@@ -28,6 +28,7 @@ SESSION_FEATURES = {
     "hmp": "a human monitor",
     "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",
+    "mounts": "the runner may mount file systems, as root may",
     "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
@@ -184,6 +185,7 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
         fleece = step.fleece
         wanted = _fault_needs(fleece.fault) if fleece.fault is not None else []
         wanted += _BITMAP_NEEDS if fleece.bitmap is not None else ()
+        wanted += ("mounts",) if fleece.room is not None else ()
         if fleece.on_cbw_error is not None and method:
             command = "blockdev-backup" if method == "overlay" else "blockdev-add"
             wanted.append(f"argument:{command}.on-cbw-error")

@@ -22,6 +22,8 @@ async def create_scratch(x: Execution, where: Where, part: Part, image_format: s
     is added by the caller, on the part's `storage`."""
     size = x.disk(part.disk).size
     filename, file_node = f"{part.stem}.scratch", f"{part.stem}-file"
+    if fleece.room is not None:
+        filename = f"{fleece.room_name}/{filename}"
     path = str(x.session.directory / filename)
     part.files.append(filename)
     raw = image_format == "raw"

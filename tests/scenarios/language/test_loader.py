@@ -192,6 +192,10 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             'step 1 (fault): resume: nothing suspends a request as "held", there are none',
         ),
         (
+            "fleece: {id: a, disks: [vda], room: 1G}",
+            "step 1 (fleece): room: expected a size from 4k to 256M, got 1G: it is a file system in memory",
+        ),
+        (
             "fleece: {id: a, disks: [vda], fault: {skip: -1}}",
             "step 1 (fleece): fault.skip: expected a number from 0 to 1000, got -1",
         ),

@@ -144,6 +144,7 @@ begins = built(
     steps.Fleece,
     id=st.just("t"),
     disks=st.just(["vda", "vdb"]),
+    room=st.none() | st.integers(4096, 256 << 20),
     fault=st.none() | built(steps.StorageFault, **fault_members),
     on_cbw_error=st.sampled_from([None, "break-snapshot"]),
 )
