@@ -5,21 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
+from scenarios.backends.nbdkit import PROGRAM
 from scenarios.backends.processes import deadline
 from scenarios.backends.rooms import can_mount
 from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.storage import FEATURE
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
 _ORDERLY_END_NS = 10_000_000_000
 _PROBE = "probe"
 _PROBE_BYTES = 65536
+
+
+def _of_this_host() -> frozenset[str]:
+    return frozenset({FEATURE} if shutil.which(PROGRAM) else ())
 
 
 class AsyncioBackend(Backend):
@@ -47,7 +54,7 @@ class AsyncioBackend(Backend):
             self.run(Scenario(name="probe", disks={_PROBE: disk}), 0, self._look)
             self._is_probed = True
         assert self._introspection is not None
-        return self.features | self._found, self._introspection
+        return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
         """What no schema tells: whether this program may mount, and whether a device's drive can be set while

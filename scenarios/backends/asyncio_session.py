@@ -26,11 +26,13 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, list_exports, raw
+from scenarios.backends.nbdkit import Nbdkit
 from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.rooms import make_room, rooms_of
+from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Fault, Scenario
 from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
@@ -61,6 +63,7 @@ class AsyncioSession(Session):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
+        self._storage: list[Nbdkit] = []
         self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
         self._child: Process
@@ -143,6 +146,7 @@ class AsyncioSession(Session):
         finally:
             if hasattr(self, "_child"):
                 await self._child.kill_and_wait()
+            await self._end_storage()
             await self._launch.close()
             for reader in self._readers:
                 reader.close()
@@ -152,6 +156,7 @@ class AsyncioSession(Session):
             raise AssertionError("restart of a machine that still runs")
         await self.forget_guests()
         await self._link.close()
+        await self._end_storage()
         Path(self.nbd_path).unlink(missing_ok=True)
         if self._second_monitor is not None:
             self._second_monitor.unlink(missing_ok=True)
@@ -325,6 +330,19 @@ class AsyncioSession(Session):
 
     def image_path(self, disk: str) -> Path:
         return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
+
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path, described = self.image_path(disk), self._scenario.disks[disk]
+        os.truncate(path, served_bytes(described.format, described.size, path.stat().st_size))
+        server = Nbdkit(self._launch.place, path, fault)
+        self._storage.append(server)
+        await server.start()
+        return server
+
+    async def _end_storage(self) -> None:
+        servers, self._storage = self._storage, []
+        for server in servers:
+            await server.close()
 
     # -- time and concurrency
 

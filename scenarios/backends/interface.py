@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from scenarios.language.steps import Scenario
+from scenarios.backends.storage import StorageServer
+from scenarios.language.steps import Fault, Scenario
 
 Extent = tuple[int, int, int]  # offset, length, flags as NBD_REPLY_TYPE_BLOCK_STATUS carries them
 
@@ -144,7 +145,8 @@ class Session(ABC):
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
         drives), "mounts" (file systems of little room), "moves" (`put_on_top` works while it runs),
-        "processes" (external programs can reach it), "real" (not the simulator)."""
+        "processes" (external programs can reach it), "real" (not the simulator), "storage-server"
+        (`serve_storage` works)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
@@ -225,6 +227,11 @@ class Session(ABC):
     def remove_file(self, name: str) -> None:
         """Delete a file in `directory`, if it is there."""
         (self.directory / name).unlink(missing_ok=True)
+
+    @abstractmethod
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        """Put the image file of `disk` behind an NBD server with that fault, which ends with the machine at
+        the latest. The file is made long enough for all that the image may ever hold."""
 
     # -- time, concurrency, life and death
     @abstractmethod

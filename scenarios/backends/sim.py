@@ -26,11 +26,12 @@ from scenarios.backends.interface import (
 from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
 from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
-from scenarios.language.steps import Disk, Scenario
+from scenarios.backends.storage import FEATURE, StorageServer
+from scenarios.language.steps import Disk, Fault, Scenario
 from scenarios.language.walk import walk
 from simulator import image_tool, versions
-from simulator.block.backend import BlockBackend
 from simulator.block.host import HostProcess
 from simulator.block.memory_host import MemoryHost
 from simulator.engine.chance import Chance
@@ -64,6 +65,7 @@ class SimSession(Session):
         self._holds_requests = any(map(holds_requests, walk(scenario.steps)))
         self._known_files: set[str] = set()
         self._status: int | None = None
+        self._storage: list[SimStorage] = []
 
     # -- life
     async def prepare(self) -> None:
@@ -196,15 +198,7 @@ class SimSession(Session):
         return await nbd_client.list_exports(await self._connect())
 
     def guest(self, disk: str) -> Guest:
-        def find() -> BlockBackend:
-            self.check_alive()
-            device = self.machine.devices.find(f"{disk}-device")
-            backend = device.backend if device is not None else self.machine.graph.backends.get(disk)
-            if backend is None:
-                raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
-            return backend
-
-        return SimGuest(find, self.as_machine)
+        return SimGuest(self, disk)
 
     async def put_on_top(self, disk: str, node_name: str) -> None:
         path = f"/machine/peripheral/{disk}-device"
@@ -220,6 +214,13 @@ class SimSession(Session):
     def remove_file(self, name: str) -> None:
         if self.host.exists(f"{_DIRECTORY}/{name}"):
             self.host.unlink(f"{_DIRECTORY}/{name}")
+
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path = f"{_DIRECTORY}/storage-{len(self._storage) + 1}"
+        described = self._scenario.disks[disk]
+        server = SimStorage(self.scheduler, self.host, path, self.image_path(disk), described, fault)
+        self._storage.append(server)
+        return server
 
     # -- time and concurrency
     def new_future(self, what: str) -> Future:
@@ -264,6 +265,8 @@ class SimSession(Session):
 
     # -- the end
     async def restart(self) -> None:
+        for server in self._storage:
+            await server.close()
         await self._start()
 
     async def kill(self) -> None:
@@ -367,7 +370,7 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "mounts", "moves", "processes", "simulator"))
+        return frozenset(("hmp", "machine", "mounts", "moves", "processes", "simulator", FEATURE))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries

@@ -17,25 +17,31 @@ MOST_RATE_BYTES = 1 << 40
 KINDS = ("disk", "stop", "monitor", "wait", "resume")
 # Less than what any wait for the machine takes.
 LONGEST_STOP_NS = 20_000_000_000
+# What a server can say over NBD and every QEMU takes as it is.
+OVER_NBD = ("EIO", "EINVAL", "ENOMEM", "ENOSPC", "EPERM")
+_MILLISECOND_NS = 1_000_000
+_LONGEST_DELAY_NS = 10_000_000_000
 _UNCOUNTED = ("discard", "flush")
-_STORAGE = {field.name: field.default for field in msgspec.structs.fields(steps.StorageFault)}
+# Members of requests that fail.
+_COUNTED = {
+    field.name: field.default
+    for field in msgspec.structs.fields(steps.StorageFault)
+    if field.name not in steps.FAULT_EFFECTS
+}
 
 
 def fault(problems: Problems, place: Place, fault: steps.Fault, suspended: Iterable[str]) -> None:
     """Everything but whether there is such a disk. `suspended`: all the names of this spec's suspensions."""
-    if fault.mend and fault.disk is None:
-        problems.add(place, "the storage of a disk is to be mended: which one is missing")
-        return
     given = [name for name in KINDS if getattr(fault, name) is not None]
     if len(given) != 1:
         got = " and ".join(given) or "none"
         problems.add(place, f"expected exactly one of {', '.join(KINDS)}, got {got}")
-    if fault.mend:
-        _all_left_out(problems, place, fault, _STORAGE, "mend")
-    elif fault.disk is not None:
-        storage(problems, place, fault)
-    elif any(getattr(fault, name) != default for name, default in _STORAGE.items()):
+    if fault.disk is not None:
+        _disk(problems, place, fault)
+    elif any(getattr(fault, name) != default for name, default in _COUNTED.items()):
         problems.add(place, "requests fail at a disk: which one is missing")
+    elif fault.effects or fault.over is not None:
+        problems.add(place, f"{(fault.effects or ['over'])[0]} is of a disk: which one is missing")
     if fault.stop is not None and not 0 < fault.stop <= LONGEST_STOP_NS:
         longest = f"{LONGEST_STOP_NS // 10**9}s"
         problems.add((*place, "stop"), f"expected a time of up to {longest}, got {fault.stop / 1e9:g}s")
@@ -45,54 +51,61 @@ def fault(problems: Problems, place: Place, fault: steps.Fault, suspended: Itera
             problems.add((*place, name), f'nothing suspends a request as "{tag}", {nearest(tag, suspended)}')
 
 
-def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None:
-    effects = _effects(fault)
-    if len(effects) > 1:
-        problems.add(place, f"expected exactly one effect, got {' and '.join(effects)}")
-    if fault.error is not None and fault.error not in errno.errorcode.values():
-        problems.add((*place, "error"), f'expected an errno such as EIO or ENOSPC, got "{fault.error}"')
+def _disk(problems: Problems, place: Place, fault: steps.Fault) -> None:
+    """A fault of a disk's storage: one effect, and nothing that does not go with it."""
+    add = problems.add
+    storage(problems, place, fault)
+    if fault.over is None:
+        return
+    if fault.counts and fault.error not in OVER_NBD:
+        add((*place, "error"), f'over NBD expected {", ".join(OVER_NBD)}, got "{fault.error}"')
+    if fault.mend:
+        add((*place, "over"), "storage is mended whatever the fault was: leave this out")
     if fault.suspend is not None:
-        _suspension(problems, place, fault, fault.suspend)
-        return
-    if fault.rate is not None:
-        _rate(problems, place, fault, fault.rate)
-        return
-    for name, least in (("times", 1), ("skip", 0)):
-        count = getattr(fault, name)
-        if not least <= count <= MOST_FAULTS:
-            problems.add((*place, name), f"expected a number from {least} to {MOST_FAULTS}, got {count}")
+        add((*place, "over"), "it is QEMU itself that suspends a request: leave this out")
+
+
+def storage(problems: Problems, place: Place, fault: steps.StorageFault) -> None:
+    add = problems.add
+    if len(fault.effects) > 1:
+        add(place, f"expected one of {', '.join(steps.FAULT_EFFECTS)}, got {' and '.join(fault.effects)}")
+    elif fault.counts:
+        _counted(problems, place, fault)
+    else:
+        [effect] = fault.effects
+        for name, default in _COUNTED.items():
+            if getattr(fault, name) != default and (name, effect) != ("on", "suspend"):
+                add((*place, name), f"belongs to requests that fail, and this fault is {effect}")
+    if fault.suspend is not None:
+        _suspension(problems, place, fault.on, fault.suspend)
+    if fault.rate is not None and not 1 <= fault.rate <= MOST_RATE_BYTES:
+        most = spell_size(MOST_RATE_BYTES)
+        add((*place, "rate"), f"expected 1 to {most} bytes a second, got {fault.rate}")
+    delay = getattr(fault, "delay", None)
+    if delay is not None and (delay % _MILLISECOND_NS or not 0 < delay <= _LONGEST_DELAY_NS):
+        add((*place, "delay"), f"expected whole milliseconds, from 1ms to 10s, got {delay} ns")
+
+
+def _counted(problems: Problems, place: Place, fault: steps.StorageFault) -> None:
+    add = problems.add
+    if fault.error not in errno.errorcode.values():
+        add((*place, "error"), f'expected an errno such as EIO or ENOSPC, got "{fault.error}"')
+    if not 1 <= fault.times <= MOST_FAULTS:
+        add((*place, "times"), f"expected a number from 1 to {MOST_FAULTS}, got {fault.times}")
+    if not 0 <= fault.skip <= MOST_FAULTS:
+        add((*place, "skip"), f"expected a number from 0 to {MOST_FAULTS}, got {fault.skip}")
     if fault.skip and fault.on in _UNCOUNTED:
-        problems.add((*place, "skip"), f"a {fault.on} cannot be counted, only read, write and write-zeroes")
+        add((*place, "skip"), f"a {fault.on} cannot be counted, only read, write and write-zeroes")
 
 
-def _effects(fault: steps.StorageFault) -> list[str]:
-    return [name for name in ("error", "suspend", "rate") if getattr(fault, name) is not None]
-
-
-def _suspension(problems: Problems, place: Place, fault: steps.StorageFault, tag: str) -> None:
+def _suspension(problems: Problems, place: Place, on: str, tag: str) -> None:
     if not NAME.fullmatch(tag):
         problems.add(
             (*place, "suspend"),
             f'expected a name of up to 20 letters, digits, - . _ after a letter, got "{tag}"',
         )
-    if fault.on in _UNCOUNTED:
-        problems.add((*place, "on"), f"a {fault.on} cannot be suspended, only read, write and write-zeroes")
-    _all_left_out(problems, place, fault, ("times", "skip"), "suspend: it is the next request that stops")
-
-
-def _rate(problems: Problems, place: Place, fault: steps.StorageFault, rate: int) -> None:
-    if not 1 <= rate <= MOST_RATE_BYTES:
-        most = spell_size(MOST_RATE_BYTES)
-        problems.add((*place, "rate"), f"expected 1 to {most} bytes a second, got {rate}")
-    _all_left_out(problems, place, fault, ("on", "times", "skip"), "rate: it is for all requests")
-
-
-def _all_left_out(
-    problems: Problems, place: Place, fault: steps.StorageFault, names: Iterable[str], why: str
-) -> None:
-    for name in names:
-        if getattr(fault, name) != _STORAGE[name]:
-            problems.add((*place, name), f"does not go with {why}")
+    if on in _UNCOUNTED:
+        problems.add((*place, "on"), f"a {on} cannot be suspended, only read, write and write-zeroes")
 
 
 def suspensions(problems: Problems, todo: Iterable[tuple[Place, steps.Step]]) -> list[str]:

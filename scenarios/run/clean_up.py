@@ -84,6 +84,9 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
 
 
 async def _end_points(x: Execution) -> None:
+    for server in x.storage.values():
+        # Before anything that waits for requests in flight.
+        await _guarded(x, server.heal)
     for point in reversed(list(x.points.values())):
         if point.alive and not x.hung:
             await _guarded(x, partial(end_point, x, point, "cancel", Where()))

@@ -16,6 +16,7 @@ from scenarios.backends.interface import (
     Session,
     Transport,
 )
+from scenarios.backends.storage import StorageServer
 from scenarios.language.steps import Disk, Fault, Scenario
 from scenarios.run.features import Features
 from scenarios.run.history import (
@@ -79,6 +80,7 @@ class Execution:
         self.faults: dict[str, Fault] = {}  # what is wrong with disks' storage
         self.breakpoints: dict[str, Breakpoint] = {}  # by the name that requests are suspended under
         self.drives_on: set[str] = set()  # nodes that have a drive for qemu-io
+        self.storage: dict[str, StorageServer] = {}  # of those disks, whose is behind a server
         self.stalled: list[Transport] = []  # clients that stay connected and do nothing
         self.throttled: set[str] = set()  # nodes that have a throttle group
         self.eras = Eras(scenario)
@@ -333,6 +335,7 @@ class Execution:
         self.breakpoints.clear()
         self.drives_on.clear()
         self.throttled.clear()
+        self.storage.clear()
         self.server_is_ours = False
 
 

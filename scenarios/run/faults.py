@@ -41,9 +41,8 @@ async def remove(x: Execution, where: Where, node: str) -> None:
 
 def _options(node: str, storage: str, fault: StorageFault, event: str) -> dict[str, Any]:
     options: dict[str, Any] = {"driver": "blkdebug", "node-name": node, "image": storage}
-    if fault.errno_name is not None:
-        number = getattr(errno, fault.errno_name)
-        rule: dict[str, Any] = {"event": event, "iotype": fault.on, "errno": number}
+    if fault.counts:
+        rule: dict[str, Any] = {"event": event, "iotype": fault.on, "errno": getattr(errno, fault.error)}
         if fault.skip:
             rule["state"] = fault.skip + 1
             options["set-state"] = [

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from scenarios.language.steps import Scenario, Step, StorageFault
+from scenarios.language.steps import Fault, Scenario, Step, StorageFault
 from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
@@ -33,6 +33,7 @@ SESSION_FEATURES = {
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
     "simulator": "it is the simulator",
+    "storage-server": "a disk's storage can be put behind an NBD server that is at fault (nbdkit)",
 }
 _PATTERNS = {
     "command": re.compile(r"[A-Za-z0-9_-]+"),
@@ -61,6 +62,7 @@ METHOD_NEEDS = {
 }
 _FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
 _RATE_NEEDS = ("driver:throttle", "command:blockdev-reopen")
+_SERVED_FAULT_NEEDS = ("storage-server", "driver:nbd", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -166,12 +168,12 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
 
 
 def _fault_needs(fault: StorageFault) -> list[str]:
+    """Of a fault that is put below an image."""
+    if isinstance(fault, Fault) and fault.is_served:
+        return list(_SERVED_FAULT_NEEDS)
     if fault.rate is not None:
         return list(_RATE_NEEDS)
-    wanted = list(_FAULT_NEEDS)
-    if fault.suspend is not None:
-        wanted.append("hmp")
-    return wanted
+    return [*_FAULT_NEEDS, *(["hmp"] if fault.suspend is not None else [])]
 
 
 def _needs_of(step: Step, method: str | None) -> list[str]:
@@ -191,7 +193,8 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return _fault_needs(step.fault) if step.fault.disk is not None else []
+        is_put_in = step.fault.disk is not None and not step.fault.mend
+        return _fault_needs(step.fault) if is_put_in else []
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

@@ -31,6 +31,7 @@ class BlockBackend(Parent):
         "name",
         "on_eject",
         "on_resize",
+        "opens_read_only",
         "perm",
         "quiesce_count",
         "root",
@@ -48,6 +49,7 @@ class BlockBackend(Parent):
         self.root: Edge | None = None
         self.in_flight = 0
         self.keeps_io_status = True
+        self.opens_read_only = True  # how a medium is opened that does not say so
         self.quiesce_count = 0
         self.on_resize: Callable[[], None] | None = None
         self.on_eject: list[Callable[[], None]] = []  # told before it lets go of its node

@@ -19,7 +19,10 @@ DEVICE_TYPES = {
     "virtio-blk": ("virtio-backend", "virtio-blk-device", "PCI"),
     "scsi-hd": ("", "scsi-hd", "SCSI"),
     "ide-hd": ("", "ide-hd", "IDE"),
+    "scsi-cd": ("", "scsi-cd", "SCSI"),
+    "ide-cd": ("", "ide-cd", "IDE"),
 }
+_WITH_TRAY = ("scsi-cd", "ide-cd")
 _ALIASES = {"virtio-blk": "virtio-blk-pci"}
 
 
@@ -34,6 +37,7 @@ class GuestDevice:
         below = DEVICE_TYPES[type_name][0]
         self.backend_path = f"{path}/{below}" if below else path
         self.backend = backend
+        self.tray_open: bool | None = False if type_name in _WITH_TRAY else None  # None: it has no tray
         self.drive_id = backend.name  # of the drive that goes with it, "" for none
 
     def is_backend_path(self, path: str) -> bool:
@@ -81,10 +85,10 @@ class GuestDevices:
         if type_name not in DEVICE_TYPES:
             raise QmpError(f"'{type_name}' is not a valid device model name")
         type_name = _ALIASES.get(type_name, type_name)
-        if drive is None:
+        if drive is None and type_name not in _WITH_TRAY:
             raise QmpError("No drive specified" if type_name == "ide-hd" else "drive property not set")
         backend = self._backend_for(type_name, drive)
-        if backend.node is None:
+        if backend.node is None and type_name not in _WITH_TRAY:
             raise QmpError("Device needs media, but drive is empty")
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend)
@@ -112,7 +116,9 @@ class GuestDevices:
         self._anonymous += 1
         return f"/machine/peripheral-anon/device[{self._anonymous - 1}]"
 
-    def _backend_for(self, type_name: str, drive: str) -> BlockBackend:
+    def _backend_for(self, type_name: str, drive: str | None) -> BlockBackend:
+        if drive is None:
+            return BlockBackend(self._graph, "", 0, permissions.ALL)
         backend = self._graph.backends.get(drive)
         if backend is None:
             node = self._graph.nodes.get(drive)
@@ -130,7 +136,9 @@ class GuestDevices:
         # Every one of these devices can tell its guest of a new size.
         shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.RESIZE
         node = device.backend.node
-        if node is not None and not node.read_only:
+        if device.tray_open is not None:
+            pass
+        elif node is not None and not node.read_only:
             perm |= permissions.WRITE
         elif device.type_name == "ide-hd":
             raise QmpError("Block node is read-only")

@@ -29,6 +29,7 @@ _FAMILIES = (
     "human",
     "jobs",
     "machine",
+    "media",
     "nodes",
     "objects",
     "qom",

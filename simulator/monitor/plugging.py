@@ -60,6 +60,7 @@ class Slots:
         self.board = "pc"
         self._others: dict[str, Plugged] = {}  # no disks
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
+        self._bus: dict[str, str] = {}  # the name of each device's
         self._in_slot: dict[str, int] = {}  # PCI devices on the board's own bus
 
     # -- coming
@@ -77,7 +78,7 @@ class Slots:
         if not is_disk and not machine.knows_device(driver):
             raise QmpError(f"'{driver}' is not a valid device model name")
         kind = machine.devices.bus_of(driver) if is_disk else self._kind_of(driver)
-        self._find_bus(driver, kind, given.get("bus"), is_hot)
+        bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
         self._check_id(identifier)
         _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
         asked = _asked_slot(driver, given)
@@ -89,6 +90,7 @@ class Slots:
         else:
             path = machine.devices.path_of(device_id)
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
+        self._bus[path] = bus
         if slot is not None:
             self._in_slot[path] = slot
 
@@ -135,7 +137,8 @@ class Slots:
                 found[other.device_id] = found[f"{other.device_id}.0"] = "", True
         return found
 
-    def _find_bus(self, driver: str, kind: str, asked: Any, is_hot: bool) -> None:
+    def _find_bus(self, driver: str, kind: str, asked: Any, is_hot: bool) -> str:
+        """Its name, "" where it is not looked at. Raises QmpError."""
         buses = self.buses()
         if asked is not None:
             if asked not in buses and self.board in _BUSES:
@@ -147,9 +150,10 @@ class Slots:
         elif kind:
             name, takes_hot = self._default_bus(driver, kind, buses)
         else:
-            return
+            return ""
         if is_hot and not takes_hot:
             raise QmpError(f"Bus '{name}' does not support hotplugging")
+        return name
 
     def _default_bus(self, driver: str, kind: str, buses: dict[str, tuple[str, bool]]) -> tuple[str, bool]:
         if kind == "SCSI":
@@ -175,7 +179,7 @@ class Slots:
         if device.path in self._leaving:
             raise QmpError(f"Device {device.device_id} is already in the process of unplug")
         if not self._may_leave(device):
-            raise QmpError("Bus 'ide.0' does not support hotplugging")
+            raise QmpError(f"Bus '{self._bus.get(device.path, 'ide.0')}' does not support hotplugging")
         if device.is_pci:
             self._leaving.append(device.path)
             return
@@ -228,6 +232,7 @@ class Slots:
             await machine.devices.unplug(device.disk)
         self._others.pop(device.path, None)
         self._in_slot.pop(device.path, None)
+        self._bus.pop(device.path, None)
         if device.is_pci and device.type_name.startswith("virtio-"):
             machine.outbox.emit("DEVICE_DELETED", {"path": f"{device.path}/virtio-backend"})
         told = {"path": device.path}

@@ -163,21 +163,41 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             "step 1 (fault): times: expected a number from 1 to 1000, got 0",
         ),
         (
-            "fault: {disk: vda, mend: true, error: EIO}",
-            "step 1 (fault): error: does not go with mend",
+            "fault: {disk: vda, delay: 1s, pause: true}",
+            "step 1 (fault): expected one of suspend, delay, pause, rate, lost, mend, got delay and pause",
         ),
         (
-            "fault: {disk: vda, rate: 1M, error: EIO}",
-            "step 1 (fault): expected exactly one effect, got error and rate",
+            "fault: {disk: vda, delay: 1us}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 1000 ns",
+        ),
+        (
+            "fault: {disk: vda, delay: 11s}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 11000000000 ns",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, delay: 0s}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 0 ns",
+        ),
+        (
+            "fault: {disk: vda, pause: true, skip: 1}",
+            "step 1 (fault): skip: belongs to requests that fail, and this fault is pause",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, mend: true}",
+            "step 1 (fault): over: storage is mended whatever the fault was: leave this out",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, error: EFBIG}",
+            'step 1 (fault): error: over NBD expected EIO, EINVAL, ENOMEM, ENOSPC, EPERM, got "EFBIG"',
+        ),
+        (
+            "fault: {disk: vda, mend: true, error: ENOSPC}",
+            "step 1 (fault): error: belongs to requests that fail, and this fault is mend",
         ),
         ("fault: {disk: vda, rate: 0}", "step 1 (fault): rate: expected 1 to 1T bytes a second, got 0"),
         (
             "fleece: {id: a, disks: [vda], fault: {rate: 1M, on: read}}",
-            "step 1 (fleece): fault.on: does not go with rate: it is for all requests",
-        ),
-        (
-            "fault: {mend: true}",
-            "step 1 (fault): the storage of a disk is to be mended: which one is missing",
+            "step 1 (fleece): fault.on: belongs to requests that fail, and this fault is rate",
         ),
         (
             "fault: {disk: vda, suspend: held}",
@@ -355,8 +375,12 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
     ("step", "problem"),
     [
         (
-            "fault: {disk: vda, error: EIO, suspend: held}",
-            "step 1 (fault): expected exactly one effect, got error and suspend",
+            "fault: {disk: vda, over: nbd, suspend: held}",
+            "step 1 (fault): over: it is QEMU itself that suspends a request: leave this out",
+        ),
+        (
+            "fault: {disk: vda, pause: true, suspend: held}",
+            "step 1 (fault): expected one of suspend, delay, pause, rate, lost, mend, got suspend and pause",
         ),
         (
             "fault: {disk: vda, on: flush, suspend: held}",
@@ -364,7 +388,7 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
         ),
         (
             "fault: {disk: vda, suspend: held, skip: 1}",
-            "step 1 (fault): skip: does not go with suspend: it is the next request that stops",
+            "step 1 (fault): skip: belongs to requests that fail, and this fault is suspend",
         ),
         (
             "fault: {disk: vda, suspend: a b}",
@@ -391,6 +415,9 @@ def test_a_wrong_suspension_is_named(step: str, problem: str) -> None:
         ["guest: {disk: vdb, read: {at: 1M, length: 512}, error: EINVAL}"],
         ["fault: {disk: vda, suspend: held}", "fault: {wait: held}", "fault: {resume: held}"],
         ["fleece: {id: a, disks: [vda], fault: {suspend: held}}", "crash:"],
+        ["fault: {disk: vda, delay: 20ms}", "fault: {disk: vda, mend: true}"],
+        ["fault: {disk: vda, over: nbd, rate: 1M}", "fault: {disk: vda, over: nbd, lost: true}"],
+        ["fault: {disk: vda, over: nbd, error: ENOSPC, skip: 3}", "fault: {disk: vda, pause: true}"],
         ["fault: {disk: vda, on: flush}", "guest: {disk: vda, flush: true, error: EIO}"],
     ],
 )

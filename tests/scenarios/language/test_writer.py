@@ -110,10 +110,19 @@ fault_members = {
     "skip": st.integers(0, 9),
     "times": st.integers(1, 9),
 }
+storage_effects = st.sampled_from(
+    [
+        {"delay": 20_000_000},
+        {"pause": True},
+        {"over": "nbd", "rate": 1 << 20},
+        {"rate": 1 << 16},
+        {"over": "nbd", "lost": True},
+        {"mend": True},
+    ]
+)
 faults = (
-    built(steps.Fault, disk=disk_names, **fault_members)
-    | built(steps.Fault, disk=disk_names, mend=st.just(True))
-    | built(steps.Fault, disk=disk_names, rate=st.integers(1, 1 << 40))
+    built(steps.Fault, disk=disk_names, over=st.sampled_from([None, "nbd"]), **fault_members)
+    | st.builds(lambda members, disk: steps.Fault(disk=disk, **members), storage_effects, disk_names)
     | built(steps.Fault, stop=st.integers(1, 2 * 10**10))
     | st.just(steps.Fault(monitor="vanish"))
 )

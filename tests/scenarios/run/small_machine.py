@@ -330,6 +330,9 @@ class SmallSession(Session):
     async def put_on_top(self, disk, node_name):
         await self.qmp("qom-set", {"path": disk, "property": "drive", "value": node_name})
 
+    async def serve_storage(self, disk, fault):
+        raise AssertionError(f"the small machine has no storage server for {disk}")
+
     async def tool(self, argv, timeout_ns=0):
         return 0, b"", ""
 

@@ -106,6 +106,8 @@ def test_what_steps_and_methods_imply():
         "driver:blkdebug",
         "argument:blockdev-backup.on-cbw-error",
     } <= set(wanted)
+    served = Scenario(name="x", steps=[Step(fault=Fault(disk="vda", pause=True))])
+    assert {"storage-server", "driver:nbd", "command:blockdev-reopen"} <= set(needs(served, None))
     assert "argument:blockdev-add.on-cbw-error" in needs(scenario, "snapshot-access")
     assert "linux" in needs(Scenario(name="x", guest="linux"), None)
     assert all(known(word) for word in wanted)
