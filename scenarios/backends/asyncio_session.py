@@ -20,16 +20,16 @@ from scenarios.backends.interface import (
     MachineGone,
     NbdClient,
     QmpRefused,
-    Session,
     SetupError,
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.nbd_client import connect, list_exports, raw
+from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
 from scenarios.backends.nbdkit import Nbdkit
-from scenarios.backends.processes import Process, Sink, deadline
+from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.rooms import make_room, rooms_of
+from scenarios.backends.shared_session import SharedSession
 from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
 from scenarios.language.steps import Fault, Scenario
@@ -43,9 +43,12 @@ _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
-class AsyncioSession(Session):
+class AsyncioSession(SharedSession):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
-    reached."""
+    reached.
+
+    With a `host` there is no machine of its own: see shared_session.py.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class AsyncioSession(Session):
         scenario: Scenario,
         features: frozenset[str],
         start_ns: int = START_NS,
+        host: AsyncioSession | None = None,
     ) -> None:
         self.directory = launch.place.machine
         self.introspection: list[Any] = []
@@ -66,8 +70,7 @@ class AsyncioSession(Session):
         self._storage: list[Nbdkit] = []
         self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
-        self._child: Process
-        self._link: QmpLink
+        super().__init__(host)
         # The monitor that other clients than the first may connect to, for scenarios where some do.
         changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
         self._second_monitor = launch.place.path / "monitor.sock" if changes else None
@@ -85,10 +88,6 @@ class AsyncioSession(Session):
 
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
-
-    @abstractmethod
-    async def forget_guests(self) -> None:
-        """Close what reaches the guests; they are made anew when next asked for."""
 
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
@@ -120,8 +119,8 @@ class AsyncioSession(Session):
         self._child, control = await self._launch.start_machine(
             self._program, self.command_line, self.stdout_sink()
         )
-        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        self._link = QmpLink(self._child.name, self._on_event)
+        self._child.ended.add_done_callback(lambda _: self.wake())
+        self._link = QmpLink(self._child.name, self.take_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
                 await self._link.connect(await control())
@@ -138,16 +137,17 @@ class AsyncioSession(Session):
             ) from error
 
     async def close(self) -> None:
-        """Whatever state the machine is in: nothing of it is left afterwards."""
+        """Whatever state the machine is in: nothing of it is left afterwards, unless it is another's."""
         try:
             await self.forget_guests()
-            if hasattr(self, "_link"):
+            if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
-            if hasattr(self, "_child"):
+            if hasattr(self, "_child") and self._host is None:
                 await self._child.kill_and_wait()
             await self._end_storage()
-            await self._launch.close()
+            if self._host is None:
+                await self._launch.close()
             for reader in self._readers:
                 reader.close()
 
@@ -184,7 +184,7 @@ class AsyncioSession(Session):
             async with deadline("commands in flight to return", EXCHANGE_NS):
                 await self._idle.wait()
             await self._link.close()
-            self._link = QmpLink(self._child.name, self._on_event)
+            self._link = QmpLink(self._child.name, self.take_event)
             async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
                 await self._link.connect(await connected_socket(str(self._second_monitor)))
         except (LinkLost, OSError) as error:
@@ -268,11 +268,11 @@ class AsyncioSession(Session):
     def printed(self) -> list[str]:
         return []
 
-    def _on_event(self, event: dict[str, Any]) -> None:
+    def take_event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
-        self._wake_event_waiters()
+        self.wake()
 
-    def _wake_event_waiters(self) -> None:
+    def wake(self) -> None:
         for waiter in self._event_waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -298,9 +298,11 @@ class AsyncioSession(Session):
 
     # -- data
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
-            client = await connect(await connect_unix(self.nbd_path), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS + hesitate_ns):
+            transport = await connect_unix(self.nbd_path)
+            await hesitate(transport, self.sleep, hesitate_ns)
+            client = await connect(transport, export, contexts)
         return TimedNbdClient(client, export, EXCHANGE_NS)
 
     async def nbd_transport(self) -> Transport:

@@ -42,11 +42,12 @@ class _Recorder(EventListener):
 
 class QmpLink:
     """A QMP session after capabilities negotiation. `on_event` gets every event before any later reply is
-    seen."""
+    seen; it may be set anew."""
 
     def __init__(self, name: str, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self.on_event = on_event
         self._client = QMPClient(name)
-        self._client.register_listener(_Recorder(on_event))
+        self._client.register_listener(_Recorder(lambda event: self.on_event(event)))
 
     async def connect(self, connected: socket.socket) -> None:
         """Take the socket over, read the greeting, negotiate. Raises LinkLost."""

@@ -13,6 +13,7 @@ from typing import Any, cast
 from scenarios.backends import nbd_client
 from scenarios.backends.interface import (
     Backend,
+    Body,
     DeadlinePassed,
     Guest,
     MachineGone,
@@ -185,8 +186,10 @@ class SimSession(Session):
         except ConnectionRefusedError:
             raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        return await nbd_client.connect(await self._connect(), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        transport = await self._connect()
+        await nbd_client.hesitate(transport, self.sleep, hesitate_ns)
+        return await nbd_client.connect(transport, export, contexts)
 
     async def nbd_raw(self, payload: bytes) -> bytes:
         return await nbd_client.raw(await self._connect(), payload)
@@ -208,12 +211,12 @@ class SimSession(Session):
         return await run_tool(self, list(argv), timeout_ns)
 
     def read_file(self, name: str) -> bytes:
-        content: bytes = self.host.read_all(f"{_DIRECTORY}/{name}")
-        return content
+        return bytes(self.host.read_all(f"{_DIRECTORY}/{name}"))
 
     def remove_file(self, name: str) -> None:
-        if self.host.exists(f"{_DIRECTORY}/{name}"):
-            self.host.unlink(f"{_DIRECTORY}/{name}")
+        path = f"{_DIRECTORY}/{name}"
+        if self.host.exists(path):
+            self.host.unlink(path)
 
     async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
         path = f"{_DIRECTORY}/storage-{len(self._storage) + 1}"
@@ -222,7 +225,6 @@ class SimSession(Session):
         self._storage.append(server)
         return server
 
-    # -- time and concurrency
     def new_future(self, what: str) -> Future:
         return Future(what)
 
@@ -375,9 +377,7 @@ class SimBackend(Backend):
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
 
-    def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         session = SimSession(self._version, scenario, self.features, seed)
 
         async def whole() -> None:

@@ -241,7 +241,7 @@ class Event(Part, kw_only=True, frozen=True):
     within: int = 10_000_000_000
 
 
-Stall = Literal["greeting", "flags", "option", "request", "replies"]
+Stall = Literal["greeting", "flags", "option", "idle", "request", "replies"]
 
 
 class Nbd(Part, kw_only=True, frozen=True):
@@ -251,10 +251,12 @@ class Nbd(Part, kw_only=True, frozen=True):
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.
     `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
     `stall`: the client goes so far and no further, and stays connected until the scenario ends: it reads the
-    greeting, answers its flags, sends half an option, half a request, or asks for much and reads no reply.
+    greeting, answers its flags, sends half an option, opens the export and asks for nothing, sends half a
+    request, or asks for much and reads no reply. `hesitate`: it goes on so long after the greeting.
     """
 
     export: str = ""
+    hesitate: int = 0
     read: GuestRead | None = None
     write: Write | None = None
     zero: Zero | None = None

@@ -192,9 +192,11 @@ class Execution:
         return status, out, err
 
     @asynccontextmanager
-    async def nbd(self, export: str, contexts: tuple[str, ...] = ()) -> AsyncIterator[NbdClient]:
+    async def nbd(
+        self, export: str, contexts: tuple[str, ...] = (), hesitate_ns: int = 0
+    ) -> AsyncIterator[NbdClient]:
         """An NBD session that is closed whatever happens. Raises NbdFailed."""
-        client = await self.session.nbd(export, contexts)
+        client = await self.session.nbd(export, contexts, hesitate_ns)
         try:
             yield client
         except BaseException:
@@ -248,7 +250,8 @@ class Execution:
             self.started_nodes = frozenset(each.get("node-name", "") for each in nodes)
         else:
             parts = ("", "-file", "-top")
-            self.started_nodes = frozenset(name + part for name in self.scenario.disks for part in parts)
+            own = frozenset(name + part for name in self.scenario.disks for part in parts)
+            self.started_nodes = own | self.session.other_nodes
 
     @property
     def has_guest(self) -> bool:

@@ -139,6 +139,14 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             'step 1 (fault): error: expected an errno such as EIO or ENOSPC, got "EFULL"',
         ),
         (
+            "nbd: {export: e, read: {at: 0, length: 1}, hesitate: 60s}",
+            "step 1 (nbd): hesitate: expected a time of up to 20s",
+        ),
+        (
+            "nbd: {exports: [], hesitate: 1s}",
+            "step 1 (nbd): hesitate: expected a client that opens an export",
+        ),
+        (
             "fault: {}",
             "step 1 (fault): expected exactly one of disk, stop, monitor, wait, resume, got none",
         ),

@@ -65,7 +65,7 @@ nbds = one_member(
         "zero": zeroes,
         "flush": st.just(True),
         "garbage": st.binary(max_size=5).map(bytes.hex),
-        "stall": st.sampled_from(["greeting", "flags", "option", "request", "replies"]),
+        "stall": st.sampled_from(["greeting", "flags", "option", "idle", "request", "replies"]),
         "exports": st.lists(words, max_size=2),
         "info": st.dictionaries(words, st.booleans() | st.integers(0, 2**63) | words, max_size=3),
     },

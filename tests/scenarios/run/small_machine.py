@@ -310,7 +310,7 @@ class SmallSession(Session):
             await give_way()
         raise DeadlinePassed(what, timeout_ns)
 
-    async def nbd(self, export, contexts=()):
+    async def nbd(self, export, contexts=(), hesitate_ns=0):
         await give_way()
         self.alive()
         return SmallClient(self, export)
@@ -386,7 +386,7 @@ class SmallBackend(Backend):
     def probe(self):
         return SmallSession.features, introspection()
 
-    def run(self, scenario, seed, body):
+    def run(self, scenario, seed, body, fresh=True):
         loop = Loop()
         self.session = SmallSession(loop, scenario, self.fault)
         loop.run(body(self.session))
