@@ -22,6 +22,7 @@ from scenarios.backends.interface import (
 from scenarios.backends.launcher import Launch, Launcher
 from scenarios.backends.nbdkit import PROGRAM
 from scenarios.backends.processes import deadline
+from scenarios.backends.rooms import can_mount
 from scenarios.backends.run_directory import RunDirectory
 from scenarios.backends.shared_machine import Kind, SharedMachine, can_share
 from scenarios.backends.storage import FEATURE
@@ -79,12 +80,15 @@ class AsyncioBackend(Backend):
         return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
-        """What no schema tells: a device's drive can be set while it runs since QEMU 6.2."""
+        """What no schema tells: whether this program may mount, and whether a device's drive can be set while
+        it runs (since QEMU 6.2)."""
+        if can_mount(session.directory):
+            self._found |= {"mounts"}
         layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
         with contextlib.suppress(QmpRefused):
             await session.qmp("blockdev-add", layer)
             await session.put_on_top(_PROBE, f"{_PROBE}-layer")
-            self._found = frozenset({"moves"})
+            self._found |= {"moves"}
         await session.qmp("quit")
         await session.wait_end(_ORDERLY_END_NS)
 

@@ -28,6 +28,7 @@ from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
 from scenarios.backends.nbdkit import Nbdkit
 from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.rooms import make_room, rooms_of
 from scenarios.backends.shared_session import SharedSession
 from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
@@ -95,7 +96,9 @@ class AsyncioSession(SharedSession):
     # -- life and death
 
     async def prepare(self) -> None:
-        """Make the disks' images. Raises SetupError."""
+        """Make the disks' images, and room for others. Raises SetupError."""
+        for name, size in rooms_of(self._scenario).items():
+            make_room(self.directory / name, size)
         for name, disk in self._scenario.disks.items():
             await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
 
@@ -262,6 +265,9 @@ class AsyncioSession(SharedSession):
             self.nbd_server_running = command == "nbd_server_start"
         return answer
 
+    def printed(self) -> list[str]:
+        return []
+
     def take_event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
         self.wake()
@@ -371,13 +377,15 @@ class AsyncioSession(SharedSession):
         """Files and sockets in the directory, and processes that outlived the machine. A socket is not among
         them after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran
         at the end: QEMU 7.2 quits without removing that one."""
-        images = {self.image_path(disk).name for disk in self._scenario.disks}
+        ours = {self.image_path(disk).name for disk in self._scenario.disks}
+        rooms = rooms_of(self._scenario)
         left: list[tuple[str, str, str]] = []
-        for path in sorted(self.directory.iterdir()):
+        folders = [self.directory, *(self.directory / room for room in rooms)]
+        for path in sorted(path for folder in folders for path in folder.iterdir()):
             if path.is_socket():
                 if not self._killed and not (self.nbd_server_running and str(path) == self.nbd_path):
                     left.append(("file", path.name, "socket"))
-            elif path.name not in images:
+            elif path.name not in ours and path.name not in rooms:
                 left.append(("file", path.name, f"{path.stat().st_size} bytes"))
         left += [("process", str(pid), name) for pid, name in self._child.survivors]
         return left

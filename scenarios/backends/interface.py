@@ -144,8 +144,9 @@ class Session(ABC):
     @abstractmethod
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
-        drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
-        "real" (not the simulator), "storage-server" (`serve_storage` works)."""
+        drives), "mounts" (file systems of little room), "moves" (`put_on_top` works while it runs),
+        "processes" (external programs can reach it), "real" (not the simulator), "storage-server"
+        (`serve_storage` works)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
@@ -164,6 +165,11 @@ class Session(ABC):
         self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
     ) -> dict[str, Any]:
         """The first event, from the past or to come, that `matches`; DeadlinePassed names `what`."""
+
+    @abstractmethod
+    def printed(self) -> list[str]:
+        """What blkdebug has told so far on the machine's standard output: lines from "blkdebug: " on. Only of
+        a machine with "hmp", which nobody else can ask it for."""
 
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on

@@ -69,6 +69,8 @@ class QemuSession(AsyncioSession):
             self.other_nodes = frozenset(f"{name}-parked" for name in unused)
         # What the machine prints goes to the session that started it.
         self._reports: QemuIoReports = host._reports if isinstance(host, QemuSession) else QemuIoReports()
+        # Of a machine that others have used: what it told those.
+        self._told_before = len(self._reports.of_blkdebug)
         self._has_qdev_option: bool | None = None
         self._top: dict[str, str] = {}
 
@@ -110,6 +112,9 @@ class QemuSession(AsyncioSession):
 
     def stdout_sink(self) -> Sink:
         return self._reports.feed
+
+    def printed(self) -> list[str]:
+        return self._reports.of_blkdebug[self._told_before :]
 
     def make_guest(self, disk: str) -> Guest:
         return QemuIoGuest(self, self._reports, lambda: self._target(disk))

@@ -54,11 +54,13 @@ def can_share(scenario: Scenario) -> bool:
 
 
 def _needs_more(step: Step) -> bool:
-    """Another monitor, or counters that begin at nought."""
+    """Another monitor, counters that begin at nought, or a file system that was mounted before it started."""
     if step.qmp is not None:
         return step.qmp.execute == COUNTERS
     if step.hmp is not None:
         return step.hmp.line.split()[:2] == ["info", "blockstats"]
+    if step.fleece is not None:
+        return step.fleece.room is not None
     return step.fault is not None and step.fault.monitor is not None
 
 

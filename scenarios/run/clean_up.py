@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, get_args
 
 from scenarios.backends.interface import DeadlinePassed, MachineGone, NbdFailed, QmpRefused
+from scenarios.run import breakpoints
 from scenarios.run.content import Run, join, runs_of
-from scenarios.run.execution import Execution, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 from scenarios.run.history import FinalImage, Residue, ResidueKind
 from scenarios.run.methods.shared import stop_server
 from scenarios.run.steps.end import end_point
@@ -51,6 +52,8 @@ async def clean_up(x: Execution) -> None:
     for transport in x.stalled:
         transport.close()
     if not x.going:
+        await _guarded(x, lambda: breakpoints.let_go(x, where))
+    if not x.going and not x.hung:
         await _guarded(x, lambda: _end_points(x))
     if not x.going and not x.hung:
         await _guarded(x, lambda: _observe(x, leaves))
@@ -77,6 +80,8 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
         x.unexpected(Where(verb="clean-up"), "everything to be taken away", words_of(error))
     except NbdFailed as error:
         x.unexpected(Where(verb="clean-up"), "everything to be taken away", words_of(error))
+    except NotAsExpectedError as error:
+        x.unexpected(Where(verb="clean-up"), error.wanted, error.got)
     except DeadlinePassed as error:
         await x.missed(Where(verb="clean-up"), error)
     except MachineGone:

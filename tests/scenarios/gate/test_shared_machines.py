@@ -86,6 +86,17 @@ def test_the_library_in_a_random_order(name: str) -> None:
 # ---------------------------------------------------------------- leaks
 
 
+def test_what_the_machine_told_others_is_not_taken_for_ones_own() -> None:
+    """A request that was suspended under that name, in a scenario before."""
+    suspends = "name: x\ndisks: {vda: {size: 1M}}\nsteps:\n  - fault: {disk: vda, suspend: held}\n"
+    write = "{guest: {write: {at: 0, length: 4k}}}"
+    first = f"{suspends}  - together: [{write}, {{fault: {{resume: held}}}}]\n"
+    then = f"{suspends}  - together: [[{{sleep: 300ms}}, {write}], {{fault: {{resume: held}}}}]\n"
+    for text in (first, then, first):
+        assert verdict(work.run_shared(case(text))) == ("holds", [], "")
+    assert len(backend_of("qemu").company or ()) == 2
+
+
 def test_what_is_left_is_found_and_nobody_else_gets_that_machine() -> None:
     result = work.run_shared(case(LEAVES_A_NODE))
     assert [finding.judge for finding in result.findings] == ["nothing_left"]
@@ -243,6 +254,8 @@ def test_an_interrupted_gate_leaves_nothing(tmp_path: Path, sent: signal.Signals
         ("", "[fault: {monitor: vanish}]", False),
         ("", "[qmp: {execute: query-blockstats}]", False),
         ("", "[hmp: {line: info  blockstats}]", False),
+        ("methods: [overlay]", "[fleece: {id: a}]", True),
+        ("methods: [overlay]", "[fleece: {id: a, room: 1M}]", False),
     ],
 )
 def test_who_may_share(head: str, steps: str, may: bool) -> None:

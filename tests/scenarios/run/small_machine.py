@@ -299,6 +299,9 @@ class SmallSession(Session):
     async def hmp(self, line):
         raise QmpRefused("CommandNotFound", "no")
 
+    def printed(self):
+        return []
+
     async def wait_event(self, matches, what, timeout_ns):
         for _ in range(100):
             for each in self.events:
