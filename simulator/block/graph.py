@@ -57,6 +57,7 @@ class Graph:
         self.backends: dict[str, BlockBackend] = {}  # named drives
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
+        self.objects: dict[str, Any] = {}  # of object-add, by id
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self._chance = chance
