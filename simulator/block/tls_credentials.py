@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NO_SESSIONS = "this simulated machine has no sockets, and so no TLS; the program `goldenfleece emulator` has"
 _ONLY_X509 = "sessions are simulated for tls-creds-x509 only"
 _NO_HEADER = "Base64 unexpected header error."
+_NO_DER = "ASN1 parser: Error in TAG."
 _NO_BASE64 = "Base64 decoding error."
 # Kind of file, name for a server, for a client, whether it must be there (for each). "" is none.
 _X509_FILES = (
@@ -153,8 +154,10 @@ class Maker:
         text = self._read(path)
         try:
             found = x509.certificates(text)
+        except x509.NotDer:
+            raise QmpError(f"Unable to import {kind} certificate {path}: {_NO_DER}") from None
         except x509.Malformed:
-            raise QmpError(f"Unable to import {kind} certificate {path}: {_NO_BASE64}") from None
+            found = []
         if not found:
             raise QmpError(f"Unable to import {kind} certificate {path}: {_NO_HEADER}")
         return found[0]

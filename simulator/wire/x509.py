@@ -38,6 +38,10 @@ class Malformed(ValueError):
     """No certificate that can be read."""
 
 
+class NotDer(Malformed):
+    """It is base64, of something else than a certificate."""
+
+
 class Certificate:
     """`not_before_s`, `not_after_s`: seconds since 1970. None where there is no such extension: `is_ca`,
     `usage` (bits that are set, in order, and whether the extension is critical), `purposes` (likewise)."""
@@ -51,7 +55,7 @@ class Certificate:
         try:
             self._read(der)
         except (IndexError, UnicodeDecodeError, ValueError) as error:
-            raise Malformed(f"expected a certificate in DER, {error}") from None
+            raise NotDer(f"expected a certificate in DER, {error}") from None
 
     def _read(self, der: bytes) -> None:
         (_, whole), *_ = _elements(der)
