@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from simulator.block.errors import QmpError
 from simulator.block.tls import SERVER, TlsContext, TlsError, TlsSession
-from simulator.wire.x509 import Certificate
+from simulator.wire.x509 import Certificate, Malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _REASONS = {
     23: "The certificate has been revoked",
     68: "The certificate uses an insecure algorithm",
 }
-_WRONG_NAMES = (62, 64)
 _VERSIONS = {
     "VERS-TLS1.2": ssl.TLSVersion.TLSv1_2,
     "VERS-TLS1.3": ssl.TLSVersion.TLSv1_3,
@@ -114,13 +113,10 @@ class Session(TlsSession):
         self._settings, self._hostname, self._authorize = context.settings, hostname, authorize
         self._is_server = context.settings.endpoint == SERVER
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        if not self._is_server:
-            context.ssl.check_hostname = bool(hostname) and context.settings.verify_peer
         self._ssl = context.ssl.wrap_bio(
             self._incoming,
             self._outgoing,
             server_side=self._is_server,
-            server_hostname=hostname or None if not self._is_server else None,
         )
         self._waiting: list[Payload] = []
         self._failed = False
@@ -155,7 +151,7 @@ class Session(TlsSession):
             return
         except ssl.SSLCertVerificationError as error:
             self._failed = True
-            raise TlsError(self._said_of(error.verify_code)) from None
+            raise TlsError(_REASONS.get(error.verify_code, "The certificate is not trusted")) from None
         except ssl.SSLError as error:
             self._failed = True
             words = error.reason or str(error)
@@ -167,11 +163,6 @@ class Session(TlsSession):
         waiting, self._waiting = self._waiting, []
         self.send(waiting)
 
-    def _said_of(self, code: int) -> str:
-        if code in _WRONG_NAMES:
-            return f"Certificate does not match the hostname {self._hostname}"
-        return _REASONS.get(code, "The certificate is not trusted")
-
     def _accept_peer(self) -> None:
         """What is looked at when the handshake is over. Raises TlsError."""
         if not self._settings.verify_peer:
@@ -179,10 +170,18 @@ class Session(TlsSession):
         encoded = self._ssl.getpeercert(binary_form=True)
         if encoded is None:
             raise TlsError("Verify failed: No certificate was found.")
+        try:
+            certificate = Certificate(encoded)
+        except Malformed as error:
+            raise TlsError(f"Cannot import certificate: {error}") from None
         if self._authorize is not None:
-            self._authorize(Certificate(encoded).subject)
-        if not self._is_server and not self._hostname:
+            self._authorize(certificate.subject)
+        if self._is_server:
+            return
+        if not self._hostname:
             raise TlsError("No hostname for certificate validation")
+        if not certificate.is_for(self._hostname):
+            raise TlsError(f"Certificate does not match the hostname {self._hostname}")
 
     # -- ours
     def send(self, plaintext: Sequence[Payload]) -> None:

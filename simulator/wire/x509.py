@@ -1,11 +1,12 @@
 """Certificates as far as QEMU looks at them itself: PEM and DER to plain values (RFC 5280, RFC 7468).
 
-Names are written as RFC 4514 has them, which is how GnuTLS tells them to QEMU's authorisation.
+Names are written as GnuTLS tells them to QEMU's authorisation: as RFC 4514 has them, but first part first.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
+from ipaddress import ip_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ _ATTRIBUTES = {
     "1.2.840.113549.1.9.1": "EMAIL",
 }
 _KEY_ID, _KEY_USAGE, _BASIC = "2.5.29.14", "2.5.29.15", "2.5.29.19"
-_AUTHORITY_KEY_ID, _PURPOSES = "2.5.29.35", "2.5.29.37"
+_AUTHORITY_KEY_ID, _PURPOSES, _OTHER_NAMES = "2.5.29.35", "2.5.29.37", "2.5.29.17"
+_DNS_NAME, _IP_ADDRESS = 0x82, 0x87
 ANY_PURPOSE, FOR_SERVERS, FOR_CLIENTS = "2.5.29.37.0", "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 MAY_SIGN_DATA, MAY_SIGN_CERTIFICATES = 0, 5  # bits of the key usage
 
@@ -52,6 +54,8 @@ class Certificate:
         self.usage: tuple[list[int], bool] | None = None
         self.purposes: tuple[list[str], bool] | None = None
         self.key_id = self.authority_key_id = b""
+        self.host_names: list[str] = []  # DNS names, or the common name if there are none
+        self.addresses: list[bytes] = []
         try:
             self._read(der)
         except (IndexError, UnicodeDecodeError, ValueError) as error:
@@ -64,11 +68,13 @@ class Certificate:
         (_, issuer), (_, validity), (_, subject) = fields[2:5]
         self.issuer, self.subject = _name(issuer), _name(subject)
         self.not_before_s, self.not_after_s = (_seconds(tag, text) for tag, text in _elements(validity))
+        common_names = [name[3:] for name in self.subject.split(",") if name.startswith("CN=")]
         for tag, outer in fields[6:]:
             if tag == 0xA3:
                 for _, listed in _elements(outer):
                     for _, extension in _elements(listed):
                         self._take_extension(list(_elements(extension)))
+        self.host_names = self.host_names or common_names[-1:]
 
     def _take_extension(self, parts: list[tuple[int, bytes]]) -> None:
         kind = _oid(parts[0][1])
@@ -82,10 +88,30 @@ class Certificate:
             self.usage = numbers, critical
         elif kind == _PURPOSES:
             self.purposes = [_oid(each) for _, each in _elements(_inside(value))], critical
+        elif kind == _OTHER_NAMES:
+            for tag, name in _elements(_inside(value)):
+                if tag == _DNS_NAME:
+                    self.host_names.append(name.decode("ascii"))
+                elif tag == _IP_ADDRESS:
+                    self.addresses.append(name)
         elif kind == _KEY_ID:
             self.key_id = _inside(value)
         elif kind == _AUTHORITY_KEY_ID:
             self.authority_key_id = b"".join(each for tag, each in _elements(_inside(value)) if tag == 0x80)
+
+    def is_for(self, host: str) -> bool:
+        """`host` is a DNS name, or an address as text. A name's first part may be * (RFC 6125)."""
+        try:
+            if ip_address(host).packed in self.addresses:
+                return True
+        except ValueError:
+            pass
+        wanted = host.lower().rstrip(".").split(".")
+        for name in self.host_names:
+            parts = name.lower().rstrip(".").split(".")
+            if parts == wanted or (parts[0] == "*" and len(parts) > 2 and parts[1:] == wanted[1:]):
+                return True
+        return False
 
     def may_have_signed(self, other: Certificate) -> bool:
         """By names and key identifiers; signatures are not computed."""
@@ -174,7 +200,6 @@ def _days(year: int, month: int, day: int) -> int:
 
 
 def _name(encoded: bytes) -> str:
-    """The last part comes first (RFC 4514, 2.1)."""
     parts = []
     for _, together in _elements(encoded):
         pairs = []
@@ -184,7 +209,7 @@ def _name(encoded: bytes) -> str:
             oid = _oid(kind)
             pairs.append(f"{_ATTRIBUTES.get(oid, oid)}={_escaped(text)}")
         parts.append("+".join(pairs))
-    return ",".join(reversed(parts))
+    return ",".join(parts)
 
 
 def _escaped(text: str) -> str:
