@@ -69,8 +69,13 @@ class NbdServer:
         self._accept()
         return connection
 
+    @property
+    def has_room(self) -> bool:
+        """Otherwise clients wait in the queue of whoever listens."""
+        return not self.max_connections or len(self.connections) < self.max_connections
+
     def _accept(self) -> None:
-        while self.backlog and (not self.max_connections or len(self.connections) < self.max_connections):
+        while self.backlog and self.has_room:
             connection = self.backlog.popleft()
             if not connection.closed:
                 self.connections.append(connection)

@@ -346,31 +346,40 @@ def real_server(words: str, place: Path) -> Iterator[None]:
 @pytest.mark.parametrize("server", [QEMU_NBD, NBDKIT, PLAIN], ids=["qemu-nbd", "nbdkit", "plain"])
 def test_storage(credentials: Path, tmp_path: Path, server: str) -> None:
     """Driver nbd with every pair of credentials and names."""
-    answers = []
-    for is_real in (True, False):
-        place = tmp_path / ("real" if is_real else "simulated")
-        place.mkdir()
-        (place / "i").write_bytes(bytes(SIZE // 2) + b"\x11" * (SIZE // 2))
-        said: dict[str, Any] = {}
-        with start(SYSTEM, is_real, place) as running:
-            running.negotiate()
-            for name in ("good", "anonymous", "stranger", "past", "distrustful"):
-                given = {"qom-type": "tls-creds-x509", "dir": f"{credentials}/{name}", "sanity-check": False}
-                assert running.qmp("object-add", {**given, "id": name}) == {}
-            for own in ("good", "past") if server != PLAIN else ("good",):
-                words = server.format(place=place, dir=f"{credentials}/{own}")
-                with real_server(words, place):
-                    said |= {f"{own} {key}": value for key, value in open_all(running, place).items()}
-        answers.append(
-            {
-                key: {
-                    what: settled(json.dumps(answer, sort_keys=True), place) for what, answer in found.items()
-                }
-                for key, found in said.items()
-            }
-        )
-    assert answers[1] == answers[0]
-    assert (answers[0]["good good localhost"]["blockdev-add"] == "{}") == (server != PLAIN)
+    for own in ("good", "past") if server != PLAIN else ("good",):
+        words = server.format(place="{place}", dir=f"{credentials}/{own}")
+        wanted = at_real_client(credentials, tmp_path / f"real-{own}", words)
+        assert at_client(credentials, tmp_path / f"simulated-{own}", words, is_real=False) == wanted
+        is_let_in = server != PLAIN and own == "good"
+        assert (wanted["good localhost"]["blockdev-add"] == "{}") == is_let_in
+
+
+def at_real_client(credentials: Path, place: Path, server: str) -> dict[str, Any]:
+    """QEMU sometimes waits for ever for a handshake that is over: the main loop's thread may complete it just
+    before the connecting thread begins to wait for that (nbd/client.c:646, 7.2). Then once more."""
+    for attempt in range(4):
+        try:
+            return at_client(credentials, place / str(attempt), server, is_real=True)
+        except AssertionError as error:
+            if "for the reply to blockdev-add" not in str(error):
+                raise
+    raise AssertionError("QEMU's blockdev-add never returned, in four attempts")
+
+
+def at_client(credentials: Path, place: Path, server: str, is_real: bool) -> dict[str, Any]:
+    place.mkdir(parents=True)
+    (place / "i").write_bytes(bytes(SIZE // 2) + b"\x11" * (SIZE // 2))
+    with start(SYSTEM, is_real, place) as running:
+        running.negotiate()
+        for name in ("good", "anonymous", "stranger", "past", "distrustful"):
+            given = {"qom-type": "tls-creds-x509", "dir": f"{credentials}/{name}", "sanity-check": False}
+            assert running.qmp("object-add", {**given, "id": name}) == {}
+        with real_server(server.format(place=place), place):
+            said = open_all(running, place)
+    return {
+        key: {what: settled(json.dumps(answer, sort_keys=True), place) for what, answer in found.items()}
+        for key, found in said.items()
+    }
 
 
 def open_all(running: Running, place: Path) -> dict[str, Any]:
