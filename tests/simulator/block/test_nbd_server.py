@@ -221,12 +221,16 @@ class Reversing(TlsSession):
 
     def __init__(self):
         self._said = []
+        self._heard = b""
 
     def receive(self, ciphertext):
         if not self.established:
-            if not ciphertext.startswith(b"hello"):
+            self._heard += ciphertext
+            if not self._heard.startswith(b"hello"[: len(self._heard)]):
                 raise TlsError("no hello")
-            self.established, ciphertext = True, ciphertext[5:]
+            if len(self._heard) < 5:
+                return b""
+            self.established, ciphertext = True, self._heard[5:]
             self._said.append(b"welcome")
         return bytes(255 - byte for byte in ciphertext)
 
