@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_CLUSTER_BYTES = 1 << 16
-MAX_BUFFER_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 128 << 20
 _MAX_TRANSFER_BYTES = (1 << 31) - 1
 
@@ -80,6 +79,7 @@ class BlockCopyState:
         self.skip_unallocated = False
         self.progress: Progress | None = None
         self._write_flags = SERIALISING if self.is_fleecing else 0
+        self._buffer_bytes = target.node.graph.rules.copy_bytes
         self._cluster_at_a_time = False
         self._chunks = RangesInFlight("a copy in flight")
         self._calls: list[BlockCopyCall] = []
@@ -239,7 +239,7 @@ class BlockCopyState:
         if self._cluster_at_a_time:
             return self.cluster_bytes
         most = _MAX_TRANSFER_BYTES - _MAX_TRANSFER_BYTES % self.cluster_bytes
-        return min(max(self.cluster_bytes, MAX_BUFFER_BYTES), most)
+        return min(max(self.cluster_bytes, self._buffer_bytes), most)
 
     async def _prepare(self, chunk: _Chunk) -> bool:
         """Shrink a chunk to one kind of content; False if it need not be copied, and is ended."""

@@ -211,7 +211,7 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
-        if isinstance(edge.parent, Node):
+        if isinstance(edge.parent, Node) and self.rules.moved_edge_is_newest:
             # It becomes the newest of its parent's children (bdrv_child_cb_attach).
             edge.parent.children[edge.name] = edge.parent.children.pop(edge.name)
         if edge.blocker is not None:

@@ -96,7 +96,7 @@ async def _stop_probing(graph: Graph, node: Node, file: Node) -> None:
     """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
     (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
     if any(edge.parent is not node for edge in file.parents):
-        for _ in range(2):
+        for _ in range(graph.rules.probing_drains):
             async with graph.drained(file):
                 pass
 

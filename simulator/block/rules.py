@@ -4,7 +4,40 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.versions.version import Version
+
+
+class Members:
+    """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
+
+    `active`, `children`, `limits`, `file_specific`: of a node. `missing_key`: a node's
+    encryption_key_missing. `bitmap_status`: of a bitmap, and `drive_bitmaps`: a drive has its node's bitmaps,
+    too. `zone_append`: a node's counters of such requests. `device_accounts`: a device counts refused
+    and failed requests.
+    """
+
+    __slots__ = (
+        "active",
+        "bitmap_status",
+        "children",
+        "device_accounts",
+        "drive_bitmaps",
+        "file_specific",
+        "limits",
+        "missing_key",
+        "zone_append",
+    )
+
+    def __init__(self, **shown: bool) -> None:
+        for name in self.__slots__:
+            setattr(self, name, shown.pop(name, name == "device_accounts"))
+        assert not shown, shown
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> bool: ...
 
 
 class BlockRules:
@@ -12,15 +45,37 @@ class BlockRules:
 
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout. `forgets_bounded_copies`: a
     request for a point in time that begins in what has been copied and goes beyond its end is answered from
-    the source.
+    the source. `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest. `copy_bytes`: what
+    a backup copies at a time; 0: a cluster.
     """
 
-    __slots__ = ("cbw_timeout_bits", "forgets_bounded_copies")
+    __slots__ = (
+        "cbw_timeout_bits",
+        "copy_bytes",
+        "forgets_bounded_copies",
+        "members",
+        "moved_edge_is_newest",
+        "probing_drains",
+    )
 
-    def __init__(self, cbw_timeout_bits: int = 64, forgets_bounded_copies: bool = False) -> None:
-        self.cbw_timeout_bits = cbw_timeout_bits
-        self.forgets_bounded_copies = forgets_bounded_copies
+    def __init__(self, **given: Any) -> None:
+        self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
+        self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.probing_drains: int = given.pop("probing_drains", 2)
+        self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
+        self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
+        self.members: Members = given.pop("members", None) or Members()
+        assert not given, given
 
 
 def rules_of(version: Version) -> BlockRules:
-    return BlockRules(version.block.cbw_timeout_bits, version.block.forgets_bounded_copies)
+    block, queries = version.block, version.queries
+    return BlockRules(
+        cbw_timeout_bits=block.cbw_timeout_bits,
+        forgets_bounded_copies=block.forgets_bounded_copies,
+        probing_drains=block.probing_drains,
+        moved_edge_is_newest=block.moved_edge_is_newest,
+        copy_bytes=block.backup_step_bytes,
+        members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
+    )

@@ -47,4 +47,7 @@ async def run_transaction(
 
 def _check_completion_mode(jobs: Jobs, action: Action, completion_mode: str) -> None:
     if completion_mode != "individual" and not action.supports_grouped:
-        raise QmpError(jobs.rules.completion_mode_text.format(action=action.kind, mode=completion_mode))
+        raise QmpError(
+            f"Action '{action.kind}' does not support Transaction property "
+            f"completion-mode = {completion_mode}"
+        )

@@ -6,7 +6,7 @@ from its base, each with its source, and name the module here.
 
 from __future__ import annotations
 
-from simulator.versions import rfc_2013, v7_2
+from simulator.versions import rfc_2013, v5_2, v7_2, v10_0, v11_1
 from simulator.versions.version import BINARIES, RECORDED_DIRECTORY, Version
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from simulator.versions.version import Fact
 
-_MODULES: dict[str, Any] = {module.NAME: module for module in (v7_2, rfc_2013)}
+_MODULES: dict[str, Any] = {module.NAME: module for module in (v5_2, v7_2, v10_0, v11_1, rfc_2013)}
 _loaded: dict[str, Version] = {}
 
 
@@ -35,7 +35,7 @@ def load(name: str) -> Version:
         if name not in _MODULES:
             raise UnknownVersion(f"unknown version {name!r}; known are {', '.join(_MODULES)}")
         module = _MODULES[name]
-        version = Version(name, _facts(module), module.RECORDED, module.SCHEMA_EDITS)
+        version = Version(name, _facts(module), module.RECORDED, module.SCHEMA_EDITS, _reworded(module))
         _loaded[name] = version
     return version
 
@@ -50,6 +50,13 @@ def _facts(module: Any) -> dict[str, Fact]:
         if name not in facts:
             raise KeyError(f"{module.NAME}: {name} is no fact of {module.BASE}")
     return {**facts, **own}
+
+
+def _reworded(module: Any) -> tuple[tuple[str, str, str], ...]:
+    """The module's own first, so that what a base says otherwise can be said otherwise again."""
+    if module.BASE is None:
+        return tuple(module.REWORDED)
+    return (*module.REWORDED, *_reworded(_MODULES[module.BASE]))
 
 
 __all__ = ["BINARIES", "RECORDED_DIRECTORY", "UnknownVersion", "Version", "load", "names"]
