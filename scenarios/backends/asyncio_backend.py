@@ -68,6 +68,8 @@ class AsyncioBackend(Backend):
         self, place: RunDirectory, scenario: Scenario, body: Callable[[Session], Coroutine[Any, Any, None]]
     ) -> None:
         session = self.make_session(place, scenario)
+        if self.has_second_monitor:
+            session.add_second_monitor()
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()

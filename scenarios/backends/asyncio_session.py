@@ -15,6 +15,7 @@ from scenarios.backends.interface import (
     DeadlinePassed,
     Guest,
     MachineGone,
+    MonitorWire,
     NbdClient,
     QmpRefused,
     Session,
@@ -25,6 +26,8 @@ from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, list_exports, raw
 from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.second_monitor import NAME as SECOND_MONITOR
+from scenarios.backends.second_monitor import SocketMonitor
 from scenarios.backends.timed_nbd import TimedNbdClient
 from scenarios.language.steps import Scenario
 
@@ -56,6 +59,7 @@ class AsyncioSession(Session):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
+        self._second: SocketMonitor | None = None
         self._killed = False
         self._began_ns = time.monotonic_ns()
         self._child: Process
@@ -69,6 +73,10 @@ class AsyncioSession(Session):
         `control`."""
 
     @abstractmethod
+    def monitor_arguments(self, name: str, socket: str) -> list[str]:
+        """Options that make a QMP monitor on a `socket` chardev called `name`."""
+
+    @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
 
     @abstractmethod
@@ -78,6 +86,22 @@ class AsyncioSession(Session):
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
         return None
+
+    def add_second_monitor(self) -> None:
+        """Before it starts: the machine is to have one."""
+        self._second = SocketMonitor(self._launch.place.path / "second.sock")
+
+    async def second_monitor(self) -> MonitorWire:
+        if self._second is None:
+            return await super().second_monitor()
+        await self._second.connect()
+        return self._second
+
+    def _all_arguments(self, control: str) -> list[str]:
+        arguments = self.command_line(control)
+        if self._second is not None:
+            arguments += self.monitor_arguments(SECOND_MONITOR, self._second.option)
+        return arguments
 
     # -- life and death
 
@@ -89,7 +113,7 @@ class AsyncioSession(Session):
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
         self._child, control = await self._launch.start_machine(
-            self._program, self.command_line, self.stdout_sink()
+            self._program, self._all_arguments, self.stdout_sink()
         )
         self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
         self._link = QmpLink(self._child.name, self._on_event)
@@ -112,6 +136,8 @@ class AsyncioSession(Session):
         """Whatever state the machine is in: nothing of it is left afterwards."""
         try:
             await self.forget_guests()
+            if self._second is not None:
+                self._second.close()
             if hasattr(self, "_link"):
                 await self._link.close()
         finally:

@@ -6,6 +6,7 @@ them all.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from scenarios.backends.interface import (
     DeadlinePassed,
     Guest,
     MachineGone,
+    MonitorWire,
     NbdClient,
     NbdFailed,
     QmpRefused,
@@ -25,6 +27,7 @@ from scenarios.backends.interface import (
     SetupError,
     Transport,
 )
+from scenarios.backends.second_monitor import InProcessMonitor
 from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest
 from scenarios.backends.sim_tools import run_tool
 from scenarios.language.steps import Disk, Scenario
@@ -37,6 +40,7 @@ from simulator.engine.domain import Domain
 from simulator.engine.scheduler import Scheduler, Stuck
 from simulator.engine.task import Future
 from simulator.machine import Machine
+from simulator.monitor.session import Session as QmpSession
 
 PREFIX = "sim"
 FORM = "sim:VERSION"
@@ -50,7 +54,12 @@ class SimSession(Session):
     """One simulated machine, its files and its clients."""
 
     def __init__(
-        self, version: versions.Version, scenario: Scenario, features: frozenset[str], seed: int
+        self,
+        version: versions.Version,
+        scenario: Scenario,
+        features: frozenset[str],
+        seed: int,
+        has_second_monitor: bool = False,
     ) -> None:
         self.directory = Path(_DIRECTORY)
         self.nbd_path = f"{_DIRECTORY}/nbd.sock"
@@ -64,6 +73,8 @@ class SimSession(Session):
         self._pending: list[Future] = []
         self._known_files: set[str] = set()
         self._status: int | None = None
+        self._has_second_monitor = has_second_monitor
+        self._second: QmpSession | None = None
 
     # -- life
     async def prepare(self) -> None:
@@ -97,6 +108,7 @@ class SimSession(Session):
             await self._add_disk(machine, name, disk)
         self._monitor = machine.connect_monitor()
         self._monitor.on_output = self._on_output
+        self._second = machine.connect_monitor() if self._has_second_monitor else None
         self._on_output()
         await self.qmp("qmp_capabilities")
 
@@ -104,13 +116,13 @@ class SimSession(Session):
         if self._scenario.attach == "drive":
             await machine.add_drive(
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
-                f"file.driver=file,file.filename={self.image_path(name)},file.node-name={name}-file"
+                f"file.driver=file,file.filename={name}.{disk.format},file.node-name={name}-file"
             )
             machine.devices.add("virtio-blk-pci", f"{name}-device", name)
             return
         protocol = {
             "driver": "file",
-            "filename": self.image_path(name),
+            "filename": f"{name}.{disk.format}",
             "node-name": f"{name}-file",
             "discard": "unmap",
         }
@@ -172,6 +184,17 @@ class SimSession(Session):
     async def hmp(self, line: str) -> str:
         text: str = await self.qmp("human-monitor-command", {"command-line": line})
         return text
+
+    async def second_monitor(self) -> MonitorWire:
+        if self._second is None:
+            return await super().second_monitor()
+        return InProcessMonitor(self, self._second)
+
+    async def next_output(self, arrived: Future, until_ns: int) -> None:
+        """Until `arrived` is done, something happens in the machine, or that time has come."""
+        self._wait_for_events.append(arrived)
+        with contextlib.suppress(DeadlinePassed):
+            await self.within(arrived, "output of the machine", until_ns - self.scheduler.now_ns)
 
     async def wait_event(
         self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
@@ -351,7 +374,7 @@ class SimBackend(Backend):
     def run(
         self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
     ) -> None:
-        session = SimSession(self._version, scenario, self.features, seed)
+        session = SimSession(self._version, scenario, self.features, seed, self.has_second_monitor)
 
         async def whole() -> None:
             await session.prepare()

@@ -51,7 +51,7 @@ class StorageDaemonSession(AsyncioSession):
         self._connecting = asyncio.Lock()
 
     def command_line(self, control: str) -> list[str]:
-        arguments = ["--chardev", f"socket,id=qmp,{control}"]
+        arguments: list[str] = []
         for name, disk in self._scenario.disks.items():
             arguments += blockdev_arguments(name, disk, "--blockdev")
         if self._has_guests():
@@ -59,7 +59,10 @@ class StorageDaemonSession(AsyncioSession):
             for name in self._scenario.disks:
                 arguments += ["--blockdev", json.dumps(top_options(name, name))]
                 arguments += ["--export", json.dumps(guest_export(name))]
-        return [*arguments, "--monitor", "chardev=qmp"]
+        return [*arguments, *self.monitor_arguments("qmp", control)]
+
+    def monitor_arguments(self, name: str, socket: str) -> list[str]:
+        return ["--chardev", f"socket,id={name},{socket}", "--monitor", f"chardev={name}"]
 
     def _has_guests(self) -> bool:
         return self._scenario.attach == "device" and bool(self._scenario.disks)
