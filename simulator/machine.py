@@ -257,6 +257,9 @@ def _job_rules(version: Version) -> JobRules:
         commit_newest_first=not version.block.transaction_commits_in_order,
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,
+        reword=version.reword,
+        checks_groups_first=version.block.transaction_checks_groups_first,
+        pause_wakes=version.jobs.pause_wakes,
         aborts_together=version.jobs.failed_group_aborts_together,
     )
 

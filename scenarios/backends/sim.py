@@ -366,7 +366,8 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "moves", "processes", "simulator"))
+        moves = {"moves"} if self._version.block.drive_moves else set()
+        return frozenset(("hmp", "machine", "processes", "simulator", *moves))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries

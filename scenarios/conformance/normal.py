@@ -1,10 +1,14 @@
-"""What no two runs share is given the same name in both: times, directories, node names that QEMU made up."""
+"""What no two runs share has one name in all: times, directories, node names that QEMU made up, and
+what the host's file system makes of a file."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+# How many blocks a file takes is the file system's matter, and two hosts' differ.
+_BLOCKS = "actual-size"
+_BLOCKS_IN_WORDS = re.compile(r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)")
 _MADE_UP = re.compile(r"#block[0-9]+")
 
 
@@ -29,12 +33,17 @@ class Normaliser:
         if isinstance(value, list):
             return [self.value(each) for each in value]
         if isinstance(value, dict):
-            return {self._text(key): self.value(each) for key, each in value.items()}
+            return {self._text(key): self._member(key, each) for key, each in value.items()}
         return value
+
+    def _member(self, key: str, value: Any) -> Any:
+        return "HOST" if key == _BLOCKS and type(value) is int else self.value(value)
 
     def _text(self, text: str) -> str:
         if "#block" in text:
             text = _MADE_UP.sub(self._made_up, text)
+        if "disk size: " in text:
+            text = _BLOCKS_IN_WORDS.sub("HOST", text)
         return text.replace(self._directory, "DIRECTORY")
 
     def _made_up(self, found: re.Match[str]) -> str:

@@ -72,4 +72,15 @@ def main(argv: list[str]) -> int:
         print(f"{written[0].parent}: {len(written)} files, {size_bytes} bytes, from {kind} {package}")
         for line in recording["argument_types"]["unreached"]:
             print(f"  a size or a plain number? {line}", file=sys.stderr)
+        if kind == "system" and options.directory is None:
+            _tell_profile(version_of(recording))
     return 0
+
+
+def _tell_profile(version: str) -> None:
+    """What can be used now, and what of it nobody has looked at."""
+    untold = simulator.versions.untold(version)
+    print(f"sim:{version} and goldenfleece emulator DIR --qemu {version} answer as it does")
+    for name in untold:
+        fact = simulator.versions.load(version).facts[name]
+        print(f"  could not be told: {name} is {fact[1]!r}, {fact[2]}")

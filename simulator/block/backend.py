@@ -56,6 +56,9 @@ class BlockBackend(Parent):
         label = self.name or self.device_id
         return f"block device '{label}'" if label else "an unnamed block device"
 
+    def short_description(self) -> str:
+        return self.name or self.device_id or "a block device"
+
     def device_name(self) -> str:
         return self.name
 

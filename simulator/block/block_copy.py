@@ -59,13 +59,16 @@ class BlockCopyState:
     QmpError if the target's cluster size is an impossible one.
     """
 
-    def __init__(self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None) -> None:
+    def __init__(
+        self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None, owner: Node | None = None
+    ) -> None:
+        """`owner`: whose bitmap says what is to be copied; the source's if left out."""
         self.source, self.target = source, target
         graph = source.node.graph
         self._scheduler = graph.scheduler
         self.cluster_bytes = _cluster_bytes(target.node)
         self.size_bytes = source.node.size_bytes
-        self.copy_bitmap = DirtyBitmap(source.node, None, self.cluster_bytes)
+        self.copy_bitmap = DirtyBitmap(owner or source.node, None, self.cluster_bytes)
         self.copy_bitmap.enabled = False
         if bitmap is None:
             self.copy_bitmap.set(0, self.size_bytes)

@@ -122,16 +122,18 @@ def skip_implicit_filters(node: Node) -> Node:
 _COUNTED = ("rd", "wr", "unmap")
 
 
-def node_stats(node: Node | None, of_drive: bool, members: Members) -> dict[str, Any]:
-    """BlockStats of a node; `of_drive`: as query-blockstats shows it for a drive."""
+def node_stats(
+    node: Node | None, of_drive: bool, members: Members, is_device: bool = False
+) -> dict[str, Any]:
+    """BlockStats of a node; `of_drive`: as query-blockstats shows it for a drive, perhaps a device's."""
     stats: dict[str, Any] = {
         "wr_highest_offset": 0,
         "flush_operations": 0,
         "flush_total_time_ns": 0,
         "failed_flush_operations": 0,
         "invalid_flush_operations": 0,
-        "account_invalid": of_drive and members.device_accounts,
-        "account_failed": of_drive and members.device_accounts,
+        "account_invalid": of_drive and (members.device_accounts or not is_device),
+        "account_failed": of_drive and (members.device_accounts or not is_device),
         "timed_stats": [],
     }
     for kind in (*_COUNTED, "zone_append") if members.zone_append else _COUNTED:
@@ -210,7 +212,7 @@ class GraphPicture:
                     "child": self._number(edge.node),
                     "name": edge.name,
                     "perm": _names(edge.perm),
-                    "shared-perm": _names(edge.shared),
+                    "shared-perm": _shared_names(edge),
                 }
             )
 
@@ -223,6 +225,11 @@ class GraphPicture:
 
     def reply(self) -> dict[str, Any]:
         return {"nodes": self._nodes[::-1], "edges": self._edges[::-1]}
+
+
+def _shared_names(edge: Edge) -> list[str]:
+    names = _names(edge.shared)
+    return ["graph-mod", *names] if edge.node.graph.rules.members.graph_mod else names
 
 
 def _names(perm: int) -> list[str]:

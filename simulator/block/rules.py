@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 class Members:
     """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
 
-    `active`, `children`, `limits`, `file_specific`: of a node. `missing_key`: a node's
-    encryption_key_missing. `bitmap_status`: of a bitmap, and `drive_bitmaps`: a drive has its node's bitmaps,
-    too. `zone_append`: a node's counters of such requests. `device_accounts`: a device counts refused
-    and failed requests.
+    `active`, `children`, `limits`, `file_specific`: of a node. `graph_mod`: a permission that all share.
+    `missing_key`: a node's encryption_key_missing. `bitmap_status`: of a bitmap, and `drive_bitmaps`: a drive
+    has its node's bitmaps, too. `zone_append`: a node's counters of such requests. `device_accounts`: a
+    device counts refused and failed requests, as a drive does.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class Members:
         "device_accounts",
         "drive_bitmaps",
         "file_specific",
+        "graph_mod",
         "limits",
         "missing_key",
         "zone_append",
@@ -48,11 +49,18 @@ class BlockRules:
     the source. `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest. `copy_bytes`: what
     a backup copies at a time; 0: a cluster.
+    `conflict_names_both`: a permission conflict is told with both users. `copy_bitmap_on_filter`: what is
+    still to copy is a bitmap of the filter, not of the source. `creating_yields`: making a qcow2 image gives
+    way before it begins. `filter_always_reads`: copy-before-write reads its source for any user.
     """
 
     __slots__ = (
         "cbw_timeout_bits",
+        "conflict_names_both",
+        "copy_bitmap_on_filter",
         "copy_bytes",
+        "creating_yields",
+        "filter_always_reads",
         "forgets_bounded_copies",
         "members",
         "moved_edge_is_newest",
@@ -64,6 +72,10 @@ class BlockRules:
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
+        self.conflict_names_both: bool = given.pop("conflict_names_both", True)
+        self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
+        self.creating_yields: bool = given.pop("creating_yields", False)
+        self.filter_always_reads: bool = given.pop("filter_always_reads", False)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.members: Members = given.pop("members", None) or Members()
         assert not given, given
@@ -76,6 +88,10 @@ def rules_of(version: Version) -> BlockRules:
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
+        conflict_names_both=block.conflict_names_both,
+        copy_bitmap_on_filter=block.copy_bitmap_on_filter,
+        creating_yields=block.creating_yields,
+        filter_always_reads=block.filter_always_reads,
         copy_bytes=block.backup_step_bytes,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

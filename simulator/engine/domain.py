@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from simulator.engine.chance import Chance
     from simulator.engine.scheduler import Scheduler, Timer
-    from simulator.engine.task import Task
+    from simulator.engine.task import HostTurn, Task
 
 # Ended tasks are forgotten when this many have come since the last look.
 _SWEEP = 256
@@ -36,6 +36,10 @@ class Domain:
     @property
     def chance(self) -> Chance | None:
         return self._shared.chance
+
+    @property
+    def host_turn(self) -> HostTurn:
+        return self._shared.host_turn
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         return self._keep(self._shared.spawn(coroutine, name))

@@ -69,13 +69,14 @@ class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
-    concludes; otherwise the failed one concludes first.
+    concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     """
 
-    __slots__ = ("failed_group_aborts_together", "verbs")
+    __slots__ = ("failed_group_aborts_together", "pause_wakes", "verbs")
 
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
+    pause_wakes: bool
 
 
 class Block(Group):
@@ -84,6 +85,12 @@ class Block(Group):
 
     backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
     daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
+    copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
+    creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
+    filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
+    transaction_checks_groups_first: before any action begins; only backups have groups.
+    conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
@@ -94,11 +101,17 @@ class Block(Group):
     __slots__ = (
         "backup_step_bytes",
         "cbw_timeout_bits",
+        "conflict_names_both",
+        "copy_bitmap_on_filter",
+        "creating_yields",
         "daemon_closes_nodes",
+        "drive_moves",
+        "filter_always_reads",
         "forgets_bounded_copies",
         "moved_edge_is_newest",
         "probing_drains",
         "resize_names_blocker",
+        "transaction_checks_groups_first",
         "transaction_commits_in_order",
     )
 
@@ -108,6 +121,12 @@ class Block(Group):
     moved_edge_is_newest: bool
     probing_drains: int
     daemon_closes_nodes: bool
+    conflict_names_both: bool
+    drive_moves: bool
+    copy_bitmap_on_filter: bool
+    creating_yields: bool
+    filter_always_reads: bool
+    transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
 
@@ -116,12 +135,24 @@ class Exports(Group):
     """server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
+    adding_drains, deleting_drains: how often the node is drained then, as jobs on it see.
+    deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     multi_conn_unless_one_connection: no export announces it when the server was started with
     max-connections=1.
     """
 
-    __slots__ = ("multi_conn_unless_one_connection", "server_stop_newest_first", "writable_multi_conn")
+    __slots__ = (
+        "adding_drains",
+        "deleted_by_the_reply",
+        "deleting_drains",
+        "multi_conn_unless_one_connection",
+        "server_stop_newest_first",
+        "writable_multi_conn",
+    )
 
+    adding_drains: int
+    deleting_drains: int
+    deleted_by_the_reply: bool
     server_stop_newest_first: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
@@ -140,6 +171,7 @@ class Queries(Group):
         "shows_device_accounts",
         "shows_drive_bitmaps",
         "shows_file_specific",
+        "shows_graph_mod",
         "shows_limits",
         "shows_missing_key",
         "shows_zone_append",

@@ -28,7 +28,9 @@ class Rewording:
         for pattern, own in self._compiled:
             found = pattern.fullmatch(text)
             if found is not None:
-                return own.format(**found.groupdict())
+                # What is left of a text that only lost its beginning may be worded otherwise, too.
+                said = own.format(**found.groupdict())
+                return said if said == text else self(said)
         return text
 
 

@@ -101,7 +101,7 @@ async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
         return [describe.node_stats(node, False, members) for node in machine.graph.nodes.values()]
     replies = []
     for backend, device in _drives(machine):
-        info = describe.node_stats(backend.node, True, members)
+        info = describe.node_stats(backend.node, True, members, device is not None)
         info["device"] = backend.name
         if device is not None:
             info["qdev"] = backend.device_id

@@ -21,11 +21,21 @@ def _device(machine: Machine, path: str) -> GuestDevice:
     return device
 
 
+def _backend_type(device: GuestDevice) -> str:
+    """The device on its own bus that a virtio-*-pci device has its properties from."""
+    return device.type_name.replace("-pci", "-device")
+
+
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     device = _device(machine, arguments["path"])
     name = arguments["property"]
     if name != "drive":
         raise QmpError(f"Property '{device.type_name}.{name}' not found")
+    if not machine.version.block.drive_moves:
+        raise QmpError(
+            f"Attempt to set property 'drive' on anonymous device (type '{_backend_type(device)}') "
+            "after it was realized"
+        )
     value = arguments["value"]
     if not isinstance(value, str):
         raise QmpError("Invalid parameter type for 'drive', expected: string")

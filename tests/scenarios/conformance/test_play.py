@@ -1,4 +1,4 @@
-"""What a player takes down, on the simulator, whose backends need nothing else; what is wrong with sessions."""
+"""What a player takes down, on the simulator, as its backends need nothing else; sessions that are wrong."""
 
 from __future__ import annotations
 
