@@ -5,20 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
+from scenarios.backends.nbdkit import PROGRAM
 from scenarios.backends.processes import deadline
 from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.storage import FEATURE
+from scenarios.backends.watched_monitor import SocketMonitor
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
 _ORDERLY_END_NS = 10_000_000_000
 _PROBE = "probe"
 _PROBE_BYTES = 65536
+
+
+def _of_this_host() -> frozenset[str]:
+    return frozenset({FEATURE} if shutil.which(PROGRAM) else ())
 
 
 class AsyncioBackend(Backend):
@@ -46,7 +54,7 @@ class AsyncioBackend(Backend):
             self.run(Scenario(name="probe", disks={_PROBE: disk}), 0, self._look)
             self._is_probed = True
         assert self._introspection is not None
-        return self.features | self._found, self._introspection
+        return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
         """What no schema tells: a device's drive can be set while it runs since QEMU 6.2."""
@@ -68,8 +76,8 @@ class AsyncioBackend(Backend):
         self, place: RunDirectory, scenario: Scenario, body: Callable[[Session], Coroutine[Any, Any, None]]
     ) -> None:
         session = self.make_session(place, scenario)
-        if self.has_second_monitor:
-            session.add_second_monitor()
+        if self.has_watched_monitor:
+            session.watched = SocketMonitor(place.path / "watched.sock")
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()
@@ -78,6 +86,9 @@ class AsyncioBackend(Backend):
                     self._introspection = await self._introspect(session)
                 session.introspection = self._introspection
                 await body(session)
+        except DeadlinePassed as error:
+            error.stacks = await session.stacks()
+            raise
         finally:
             await session.close()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scenarios.backends.asyncio_transport import connect_unix
+from scenarios.backends import stacks
+from scenarios.backends.asyncio_transport import connect_unix, connected_socket
 from scenarios.backends.images import ImageReader, create_image, read_back
 from scenarios.backends.interface import (
     DeadlinePassed,
@@ -23,13 +26,15 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.nbd_client import connect, list_exports, raw
+from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
+from scenarios.backends.nbdkit import Nbdkit
 from scenarios.backends.processes import Process, Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
-from scenarios.backends.second_monitor import NAME as SECOND_MONITOR
-from scenarios.backends.second_monitor import SocketMonitor
+from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Scenario
+from scenarios.backends.watched_monitor import SocketMonitor
+from scenarios.language.steps import Fault, Scenario
+from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
 
@@ -59,11 +64,19 @@ class AsyncioSession(Session):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
-        self._second: SocketMonitor | None = None
-        self._killed = False
+        self.watched: SocketMonitor | None = None
+        self._storage: list[Nbdkit] = []
+        self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
         self._child: Process
         self._link: QmpLink
+        # The monitor that other clients than the first may connect to, for scenarios where some do.
+        changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
+        self._second_monitor = launch.place.path / "monitor.sock" if changes else None
+        self._in_flight = 0
+        self._idle, self._may_ask = asyncio.Event(), asyncio.Event()
+        self._idle.set()
+        self._may_ask.set()
 
     # -- what differs between machines
 
@@ -71,10 +84,6 @@ class AsyncioSession(Session):
     def command_line(self, control: str) -> list[str]:
         """Arguments after the program's name; its QMP monitor talks over a `socket` chardev with the option
         `control`."""
-
-    @abstractmethod
-    def monitor_arguments(self, name: str, socket: str) -> list[str]:
-        """Options that make a QMP monitor on a `socket` chardev called `name`."""
 
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
@@ -87,21 +96,8 @@ class AsyncioSession(Session):
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
         return None
 
-    def add_second_monitor(self) -> None:
-        """Before it starts: the machine is to have one."""
-        self._second = SocketMonitor(self._launch.place.path / "second.sock")
-
-    async def second_monitor(self) -> MonitorWire:
-        if self._second is None:
-            return await super().second_monitor()
-        await self._second.connect()
-        return self._second
-
-    def _all_arguments(self, control: str) -> list[str]:
-        arguments = self.command_line(control)
-        if self._second is not None:
-            arguments += self.monitor_arguments(SECOND_MONITOR, self._second.option)
-        return arguments
+    async def watched_monitor(self) -> MonitorWire:
+        return await (self.watched.connected() if self.watched else super().watched_monitor())
 
     # -- life and death
 
@@ -110,10 +106,24 @@ class AsyncioSession(Session):
         for name, disk in self._scenario.disks.items():
             await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
 
+    def monitors(self, option: str, control: str) -> list[str]:
+        """The chardevs of all control connections, each with what makes it a monitor; `option` goes before a
+        chardev."""
+        chardevs = {"qmp": f"socket,id=qmp,{control}"}
+        if self._second_monitor is not None:
+            chardevs["qmp2"] = f"socket,id=qmp2,path={self._second_monitor},server=on,wait=off"
+        if self.watched is not None:
+            chardevs["watched"] = f"socket,id=watched,{self.watched.option}"
+        return [word for name, each in chardevs.items() for word in (option, each, *self.monitor_of(name))]
+
+    @abstractmethod
+    def monitor_of(self, chardev: str) -> list[str]:
+        """The option that makes a chardev a QMP monitor."""
+
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
         self._child, control = await self._launch.start_machine(
-            self._program, self._all_arguments, self.stdout_sink()
+            self._program, self.command_line, self.stdout_sink()
         )
         self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
         self._link = QmpLink(self._child.name, self._on_event)
@@ -136,13 +146,14 @@ class AsyncioSession(Session):
         """Whatever state the machine is in: nothing of it is left afterwards."""
         try:
             await self.forget_guests()
-            if self._second is not None:
-                self._second.close()
+            if self.watched is not None:
+                self.watched.close()
             if hasattr(self, "_link"):
                 await self._link.close()
         finally:
             if hasattr(self, "_child"):
                 await self._child.kill_and_wait()
+            await self._end_storage()
             await self._launch.close()
             for reader in self._readers:
                 reader.close()
@@ -152,15 +163,41 @@ class AsyncioSession(Session):
             raise AssertionError("restart of a machine that still runs")
         await self.forget_guests()
         await self._link.close()
+        await self._end_storage()
         Path(self.nbd_path).unlink(missing_ok=True)
+        if self._second_monitor is not None:
+            self._second_monitor.unlink(missing_ok=True)
         self.nbd_server_running = False
-        self._killed = False
+        self._killed = self._stacks_told = False
         await self.start()
 
     async def kill(self) -> None:
         self._killed = True
         await self._child.kill_and_wait()
         await self._link.drain()
+
+    async def pause(self, ns: int) -> None:
+        self._child.signal(signal.SIGSTOP)
+        try:
+            await self.sleep(ns)
+        finally:
+            self._child.signal(signal.SIGCONT)
+
+    async def change_monitor(self) -> None:
+        if self._second_monitor is None:
+            raise AssertionError("the scenario has no step that changes the monitor")
+        self._may_ask.clear()
+        try:
+            async with deadline("commands in flight to return", EXCHANGE_NS):
+                await self._idle.wait()
+            await self._link.close()
+            self._link = QmpLink(self._child.name, self._on_event)
+            async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
+                await self._link.connect(await connected_socket(str(self._second_monitor)))
+        except (LinkLost, OSError) as error:
+            raise await self._gone(str(error)) from error
+        finally:
+            self._may_ask.set()
 
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         async with deadline(f"{self._child.name} to end", timeout_ns):
@@ -170,6 +207,17 @@ class AsyncioSession(Session):
 
     def ended(self) -> bool:
         return self._child.status is not None
+
+    async def stacks(self) -> str:
+        """Told once; lanes whose deadlines pass together get it from the first of them."""
+        if self._stacks_told:
+            return ""
+        self._stacks_told = True
+        program = self._launch.on_host(self._program)
+        if not self.ended():
+            return await stacks.of_running(os.path.basename(self._program), self.directory, program)
+        core = stacks.take_core(self.directory, self._launch.place.path)
+        return await stacks.of_core(core, *program) if core and program else ""
 
     async def _await_end_or_kill(self) -> None:
         try:
@@ -199,11 +247,18 @@ class AsyncioSession(Session):
     # -- commands
 
     async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        await self._may_ask.wait()
+        self._in_flight += 1
+        self._idle.clear()
         try:
             async with deadline(f"reply to {command}", EXCHANGE_NS):
                 returned = await self._link.execute(command, arguments)
         except LinkLost as error:
             raise await self._gone(str(error)) from error
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
         if command in ("nbd-server-start", "nbd-server-stop"):
             self.nbd_server_running = command == "nbd-server-start"
         return returned
@@ -247,9 +302,11 @@ class AsyncioSession(Session):
 
     # -- data
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
-            client = await connect(await connect_unix(self.nbd_path), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS + hesitate_ns):
+            transport = await connect_unix(self.nbd_path)
+            await hesitate(transport, self.sleep, hesitate_ns)
+            client = await connect(transport, export, contexts)
         return TimedNbdClient(client, export, EXCHANGE_NS)
 
     async def nbd_transport(self) -> Transport:
@@ -279,6 +336,19 @@ class AsyncioSession(Session):
 
     def image_path(self, disk: str) -> Path:
         return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
+
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path, described = self.image_path(disk), self._scenario.disks[disk]
+        os.truncate(path, served_bytes(described.format, described.size, path.stat().st_size))
+        server = Nbdkit(self._launch.place, path, fault)
+        self._storage.append(server)
+        await server.start()
+        return server
+
+    async def _end_storage(self) -> None:
+        servers, self._storage = self._storage, []
+        for server in servers:
+            await server.close()
 
     # -- time and concurrency
 

@@ -94,8 +94,17 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 async def connect_unix(path: str) -> AsyncioTransport:
-    """Raises NbdFailed with the errno of connect(2), such as "ENOENT" or "ECONNREFUSED". Waits, under the
-    caller's deadline, while the server's queue of connections is full (QEMU 5.2's holds only one)."""
+    """As `connected_socket`. Raises NbdFailed with the errno of connect(2), such as "ENOENT"."""
+    try:
+        return AsyncioTransport(await connected_socket(path))
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "EIO")
+        raise NbdFailed(name, f"connect to {path}: {error.strerror}") from error
+
+
+async def connected_socket(path: str) -> socket.socket:
+    """A non-blocking socket. Raises OSError. Waits, under the caller's deadline, while the server's queue of
+    connections is full (QEMU 5.2's holds only one)."""
     connecting = socket.socket(
         socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
@@ -104,14 +113,9 @@ async def connect_unix(path: str) -> AsyncioTransport:
             # Not asyncio's sock_connect: it takes the EAGAIN of a full queue, unix(7), for "in progress".
             try:
                 connecting.connect(path)
-                break
+                return connecting
             except BlockingIOError:
                 await asyncio.sleep(_FULL_QUEUE_S)
-    except OSError as error:
-        connecting.close()
-        name = errno.errorcode.get(error.errno or 0, "EIO")
-        raise NbdFailed(name, f"connect to {path}: {error.strerror}") from error
     except BaseException:
         connecting.close()
         raise
-    return AsyncioTransport(connecting)

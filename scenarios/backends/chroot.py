@@ -60,7 +60,7 @@ class ChrootLauncher(Launcher):
 
     def open(self, place: RunDirectory) -> Launch:
         tools_of = f"{PREFIX}:{self._suite} {self._root.about.package}"
-        return HostLaunch(place, tools_of, self.find, self.prefix(place.path))
+        return HostLaunch(place, tools_of, self.find, self.prefix(place.path), self._root.path)
 
     def prefix(self, place: Path) -> list[str]:
         """The command that what is to be started is appended to; `place` is a run directory's path."""

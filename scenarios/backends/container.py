@@ -13,12 +13,14 @@ import asyncio
 import contextlib
 import os
 import shlex
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from scenarios.backends import stacks
 from scenarios.backends.chroot import split_program
 from scenarios.backends.interface import Backend, SetupError
 from scenarios.backends.launcher import Launch, Launcher, Started
@@ -26,6 +28,7 @@ from scenarios.backends.processes import Process, Sink, Stream
 from scenarios.backends.qemu import QemuBackend
 from scenarios.backends.run_directory import RunDirectory, owner
 from scenarios.backends.storage_daemon import StorageDaemonBackend
+from scenarios.matrix import roots
 from scenarios.matrix.engine import OWNER_LABEL, Engine, engine, image
 
 PREFIX = "container"
@@ -34,10 +37,10 @@ FORM = "container:IMAGE[+storage-daemon]"
 # $1: the folder of its pipes and scripts.
 _SERVE = """
 exec 3<"$1/commands"
-while read -r verb number <&3; do
+while read -r verb number name <&3; do
     case $verb in
     run) sh "$1/$number.sh" 3<&- & ;;
-    kill) read -r pid <"$1/$number.pid" && kill -KILL "-$pid" ;;
+    kill) read -r pid <"$1/$number.pid" && kill "-$name" "-$pid" ;;
     esac
 done
 """
@@ -45,6 +48,7 @@ done
 # One program: where its output goes, what it left running in its process group, and how it ended.
 _JOB = """
 cd {machine} || exit
+{cores}
 exec 9>{job}.status
 setsid {command} </dev/null >{job}.out 2>{job}.err 9>&- &
 pid=$!
@@ -79,10 +83,11 @@ class ContainerProgram(Process):
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self.streams.append(Stream(descriptor, sink, at_end))
 
-    def kill(self) -> None:
+    def signal(self, number: signal.Signals) -> None:
         if self.status is None:
-            Path(f"{self._job}.kill").touch()
-            self._launch.tell(f"kill {self._job.name}")
+            if number == signal.SIGKILL:
+                Path(f"{self._job}.kill").touch()
+            self._launch.tell(f"kill {self._job.name} {number.name.removeprefix('SIG')}")
 
     def abandon(self) -> None:
         """Its container is gone."""
@@ -106,11 +111,12 @@ class ContainerProgram(Process):
 
 
 class ContainerLaunch(Launch):
-    """The container is started with the first program."""
+    """The container is started with the first program. `root`: the root file system that the image was made
+    from, where this host has it."""
 
-    def __init__(self, place: RunDirectory, where: Engine, image_name: str) -> None:
+    def __init__(self, place: RunDirectory, where: Engine, image_name: str, root: Path | None) -> None:
         super().__init__(place, f"{PREFIX}:{image_name}")
-        self._engine, self._image = where, image_name
+        self._engine, self._image, self._root = where, image_name, root
         self._folder = place.path / "container"
         self._folder.mkdir()
         os.mkfifo(self._folder / "commands")
@@ -155,10 +161,14 @@ class ContainerLaunch(Launch):
         self._count += 1
         job = self._folder / str(self._count)
         words = {"machine": shlex.quote(str(self.place.machine)), "job": shlex.quote(str(job))}
+        words["cores"] = "ulimit -c unlimited" if stacks.core_prefix() else ""
         Path(f"{job}.sh").write_text(_JOB.format(command=shlex.join(argv), **words))
         process = ContainerProgram(name, job, self, on_stdout)
         self.tell(f"run {job.name}")
         return process
+
+    def on_host(self, program: str) -> tuple[Path, Path] | None:
+        return None if self._root is None else (self._root / "usr/bin" / program, self._root)
 
     def tell(self, line: str) -> None:
         os.write(self._commands, line.encode() + b"\n")
@@ -263,13 +273,14 @@ class ContainerLauncher(Launcher):
     def __init__(self, name: str) -> None:
         self._engine = engine()
         self._image = image(self._engine, name)
+        self._root = roots.require(name).path if roots.is_suite(name) else None
 
     def find(self, name: str) -> str:
         """The image's own search path has it, or its shell will say that it has not."""
         return name
 
     def open(self, place: RunDirectory) -> Launch:
-        return ContainerLaunch(place, self._engine, self._image)
+        return ContainerLaunch(place, self._engine, self._image, self._root)
 
 
 def open_backend(name: str, argument: str) -> Backend:

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from scenarios.language.steps import Scenario
+from scenarios.backends.storage import StorageServer
+from scenarios.language.steps import Fault, Scenario
 
 Extent = tuple[int, int, int]  # offset, length, flags as NBD_REPLY_TYPE_BLOCK_STATUS carries them
 
@@ -33,6 +34,7 @@ class DeadlinePassed(Exception):
     def __init__(self, waited_for: str, timeout_ns: int) -> None:
         super().__init__(f"{waited_for}: nothing after {timeout_ns / 1e9:g} s")
         self.waited_for, self.timeout_ns = waited_for, timeout_ns
+        self.stacks = ""  # what the machine was doing, where the machine is gone before anybody can ask it
 
 
 class QmpRefused(Exception):
@@ -158,7 +160,7 @@ class Session(ABC):
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
         drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
-        "real" (not the simulator)."""
+        "real" (not the simulator), "storage-server" (`serve_storage` works)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
@@ -172,10 +174,10 @@ class Session(ABC):
     @abstractmethod
     async def hmp(self, line: str) -> str: ...
 
-    async def second_monitor(self) -> MonitorWire:
-        """A monitor on which nothing has been said, where the backend `has_second_monitor`. Raises
+    async def watched_monitor(self) -> MonitorWire:
+        """A monitor on which nothing has been said, where the backend `has_watched_monitor`. Raises
         SetupError, DeadlinePassed."""
-        raise SetupError("this backend has no second monitor: sessions cannot be played on it")
+        raise SetupError("this backend has no watched monitor: sessions cannot be played on it")
 
     @abstractmethod
     async def wait_event(
@@ -202,8 +204,9 @@ class Session(ABC):
         return None
 
     @abstractmethod
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies). Raises NbdFailed."""
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies), `hesitate_ns` after the
+        server's greeting. Raises NbdFailed."""
 
     @abstractmethod
     async def nbd_raw(self, payload: bytes) -> bytes:
@@ -240,6 +243,11 @@ class Session(ABC):
         """Delete a file in `directory`, if it is there."""
         (self.directory / name).unlink(missing_ok=True)
 
+    @abstractmethod
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        """Put the image file of `disk` behind an NBD server with that fault, which ends with the machine at
+        the latest. The file is made long enough for all that the image may ever hold."""
+
     # -- time, concurrency, life and death
     @abstractmethod
     async def sleep(self, ns: int) -> None: ...
@@ -260,11 +268,25 @@ class Session(ABC):
         """SIGKILL, and wait until it is gone."""
 
     @abstractmethod
+    async def pause(self, ns: int) -> None:
+        """Stop its process for that long, as SIGSTOP and SIGCONT do; does nothing to one that has ended."""
+
+    @abstractmethod
+    async def change_monitor(self) -> None:
+        """Break the control connection off without a word, between two commands, and go on through another
+        one: what the machine says in between is lost. Raises MachineGone, DeadlinePassed."""
+
+    @abstractmethod
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         """Wait for the machine to end by itself: exit status (negative: signal) and its standard error."""
 
     @abstractmethod
     def ended(self) -> bool: ...
+
+    async def stacks(self) -> str:
+        """What the machine's threads are doing, or were when it died: a debugger's words. "" where nobody can
+        tell."""
+        return ""
 
     @abstractmethod
     async def left_behind(self) -> list[tuple[str, str, str]]:
@@ -282,7 +304,7 @@ class Backend(ABC):
     "qemu:/usr/bin/qemu-system-x86_64"."""
 
     name: str
-    has_second_monitor: bool = False  # to be set before `run`, see Session.second_monitor
+    has_watched_monitor: bool = False  # to be set before `run`, see Session.watched_monitor
     version: str = ""  # of QEMU, "major.minor" as query-version says; known once `probe` was called
 
     @abstractmethod

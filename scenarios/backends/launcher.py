@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from scenarios.backends import stacks
 from scenarios.backends.interface import DeadlinePassed, SetupError
 from scenarios.backends.processes import Child, Process, Sink, deadline, find_program
 from scenarios.backends.run_directory import RunDirectory
@@ -47,6 +48,11 @@ class Launch(ABC):
     @abstractmethod
     async def start_own_tool(self, argv: Sequence[str], on_stdout: Sink) -> Process:
         """argv[0] is one of QEMU_TOOLS. Raises SetupError."""
+
+    def on_host(self, program: str) -> tuple[Path, Path] | None:
+        """The file of a program that `start_machine` takes, and the root directory that it sees, as this host
+        has them; None where it has not."""
+        return None
 
     async def run_tool(self, argv: Sequence[str], timeout_ns: int) -> tuple[int, bytes, str]:
         """Run any program, by its name: status (negative: signal), standard output, the end of standard
@@ -87,13 +93,22 @@ class Launcher(ABC):
 
 
 class HostLaunch(Launch):
-    """Child processes. `prefix` is the command that each is an argument of; `find` as in Launcher."""
+    """Child processes. `prefix` is the command that each is an argument of, `root` the root directory they
+    see; `find` as in Launcher."""
 
     def __init__(
-        self, place: RunDirectory, tools_of: str, find: Callable[[str], str], prefix: Sequence[str] = ()
+        self,
+        place: RunDirectory,
+        tools_of: str,
+        find: Callable[[str], str],
+        prefix: Sequence[str] = (),
+        root: Path = Path("/"),
     ) -> None:
         super().__init__(place, tools_of)
-        self._find, self._prefix = find, prefix
+        self._find, self._prefix, self._root = find, prefix, root
+
+    def on_host(self, program: str) -> tuple[Path, Path] | None:
+        return self._root / program.removeprefix("/"), self._root
 
     async def start_machine(
         self, program: str, arguments: Callable[[str], list[str]], on_stdout: Sink | None
@@ -116,6 +131,7 @@ class HostLaunch(Launch):
         except SetupError:
             ours.close()
             raise
+        stacks.allow_core(child.pid)
 
         async def control() -> socket.socket:
             return ours

@@ -171,8 +171,11 @@ class Process(ABC):
         return self.status
 
     @abstractmethod
+    def signal(self, number: signal.Signals) -> None:
+        """To all of it; does nothing once it has ended."""
+
     def kill(self) -> None:
-        """SIGKILL to all of it; does nothing once it has ended."""
+        self.signal(signal.SIGKILL)
 
     async def kill_and_wait(self) -> int:
         self.kill()
@@ -246,11 +249,11 @@ class Child(Process):
         place.adopt(child)
         return child
 
-    def kill(self) -> None:
-        """SIGKILL to its whole process group. Until we have reaped it the group's id is not used again."""
+    def signal(self, number: signal.Signals) -> None:
+        """To its whole process group. Until we have reaped it the group's id is not used again."""
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, number)
 
     def destroy(self) -> None:
         """The same without a loop: the last resort of the run directory."""

@@ -61,10 +61,10 @@ class QemuSession(AsyncioSession):
         arguments = self.machine_arguments()
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
-        return [*arguments, *self.monitor_arguments("qmp", control)]
+        return [*arguments, *self.monitors("-chardev", control)]
 
-    def monitor_arguments(self, name: str, socket: str) -> list[str]:
-        return ["-chardev", f"socket,id={name},{socket}", "-mon", f"chardev={name},mode=control"]
+    def monitor_of(self, chardev: str) -> list[str]:
+        return ["-mon", f"chardev={chardev},mode=control"]
 
     def machine_arguments(self) -> list[str]:
         """What there is besides disks and the monitor."""

@@ -1,17 +1,11 @@
-"""`sim:VERSION`: the simulator in this process, in virtual time, with files in memory and no sockets.
-
-The runner's coroutines, the clients and the machine share one scheduler, so a seed is an interleaving of
-them all.
-"""
+"""`sim:VERSION`: the simulator in this process, in virtual time, with files in memory and no sockets. The
+runner's coroutines, clients and the machine share one scheduler, so a seed is an interleaving of them all."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, cast
-
-import msgspec
 
 from scenarios.backends import nbd_client
 from scenarios.backends.interface import (
@@ -19,7 +13,6 @@ from scenarios.backends.interface import (
     DeadlinePassed,
     Guest,
     MachineGone,
-    MonitorWire,
     NbdClient,
     NbdFailed,
     QmpRefused,
@@ -27,12 +20,14 @@ from scenarios.backends.interface import (
     SetupError,
     Transport,
 )
-from scenarios.backends.second_monitor import InProcessMonitor
-from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest
+from scenarios.backends.sim_clients import InProcessTransport, SimGuest
+from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
-from scenarios.language.steps import Disk, Scenario
+from scenarios.backends.storage import FEATURE, StorageServer
+from scenarios.language.steps import Disk, Fault, Scenario
+from scenarios.language.walk import walk
 from simulator import image_tool, versions
-from simulator.block.backend import BlockBackend
 from simulator.block.host import HostProcess
 from simulator.block.memory_host import MemoryHost
 from simulator.engine.chance import Chance
@@ -40,26 +35,18 @@ from simulator.engine.domain import Domain
 from simulator.engine.scheduler import Scheduler, Stuck
 from simulator.engine.task import Future
 from simulator.machine import Machine
-from simulator.monitor.session import Session as QmpSession
 
 PREFIX = "sim"
 FORM = "sim:VERSION"
 
 _DIRECTORY = "/run"
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class SimSession(Session):
     """One simulated machine, its files and its clients."""
 
     def __init__(
-        self,
-        version: versions.Version,
-        scenario: Scenario,
-        features: frozenset[str],
-        seed: int,
-        has_second_monitor: bool = False,
+        self, version: versions.Version, scenario: Scenario, features: frozenset[str], seed: int
     ) -> None:
         self.directory = Path(_DIRECTORY)
         self.nbd_path = f"{_DIRECTORY}/nbd.sock"
@@ -68,13 +55,13 @@ class SimSession(Session):
         self.host = MemoryHost(cwd=_DIRECTORY)
         self.host.make_directories(_DIRECTORY)
         self._version, self._scenario, self._features, self._seed = version, scenario, features, seed
-        self._events: list[dict[str, Any]] = []
+        self._qmp = SimMonitor(self)
         self._wait_for_events: list[Future] = []
-        self._pending: list[Future] = []
+        self._stopped: Future | None = None  # done when the machine goes on
+        self._is_paused_somewhere = any(step.fault and step.fault.stop for step in walk(scenario.steps))
         self._known_files: set[str] = set()
         self._status: int | None = None
-        self._has_second_monitor = has_second_monitor
-        self._second: QmpSession | None = None
+        self._storage: list[SimStorage] = []
 
     # -- life
     async def prepare(self) -> None:
@@ -106,10 +93,7 @@ class SimSession(Session):
         machine.outbox.on_event = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)
-        self._monitor = machine.connect_monitor()
-        self._monitor.on_output = self._on_output
-        self._second = machine.connect_monitor() if self._has_second_monitor else None
-        self._on_output()
+        self._qmp.connect(machine)
         await self.qmp("qmp_capabilities")
 
     async def _add_disk(self, machine: Machine, name: str, disk: Disk) -> None:
@@ -120,13 +104,8 @@ class SimSession(Session):
             )
             machine.devices.add("virtio-blk-pci", f"{name}-device", name)
             return
-        protocol = {
-            "driver": "file",
-            "filename": f"{name}.{disk.format}",
-            "node-name": f"{name}-file",
-            "discard": "unmap",
-        }
-        await machine.add_node(protocol)
+        file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
+        await machine.add_node({**file, "discard": "unmap"})
         await machine.add_node(
             {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}
         )
@@ -141,7 +120,7 @@ class SimSession(Session):
     @property
     def events(self) -> list[dict[str, Any]]:  # type: ignore[override]
         self.machine.flush_events()
-        return self._events
+        return self._qmp.events
 
     def _on_event(self) -> None:
         waiting, self._wait_for_events = self._wait_for_events, []
@@ -155,24 +134,8 @@ class SimSession(Session):
         self._wait_for_events.append(came)
         await self.within(came, what, until_ns - self.scheduler.now_ns)
 
-    def _on_output(self) -> None:
-        for line in self._monitor.take().splitlines():
-            message = _decode(line)
-            if "event" in message:
-                self._events.append(message)
-            elif "QMP" not in message:
-                self._pending.pop(0).set_result(message)
-
     async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        if self.machine.gone:
-            raise MachineGone(self._ending())
-        request: dict[str, Any] = {"execute": command}
-        if arguments:
-            request["arguments"] = arguments
-        reply = self.new_future(f"the reply to {command}")
-        self._pending.append(reply)
-        self._monitor.receive(_encode(request))
-        message = await self.within(reply, f"the reply to {command}", EXCHANGE_NS)
+        message = await self._qmp.execute(command, arguments)
         if "error" in message:
             raise QmpRefused(message["error"]["class"], message["error"]["desc"])
         if command == "nbd-server-start":
@@ -185,17 +148,6 @@ class SimSession(Session):
         text: str = await self.qmp("human-monitor-command", {"command-line": line})
         return text
 
-    async def second_monitor(self) -> MonitorWire:
-        if self._second is None:
-            return await super().second_monitor()
-        return InProcessMonitor(self, self._second)
-
-    async def next_output(self, arrived: Future, until_ns: int) -> None:
-        """Until `arrived` is done, something happens in the machine, or that time has come."""
-        self._wait_for_events.append(arrived)
-        with contextlib.suppress(DeadlinePassed):
-            await self.within(arrived, "output of the machine", until_ns - self.scheduler.now_ns)
-
     async def wait_event(
         self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
     ) -> dict[str, Any]:
@@ -207,8 +159,7 @@ class SimSession(Session):
                 if matches(event):
                     return event
             seen = len(events)
-            if self.machine.gone:
-                raise MachineGone(self._ending())
+            self.check_alive()
             await self._next_event(what, until_ns)
 
     # -- data
@@ -219,37 +170,29 @@ class SimSession(Session):
     async def repair_guest(self) -> None:
         """The guest's device needs no NBD server."""
 
-    def _connect(self) -> InProcessTransport:
-        if self.machine.gone:
-            raise MachineGone(self._ending())
+    async def _connect(self) -> InProcessTransport:
+        await self.while_it_runs()
         try:
             return InProcessTransport(self, self.machine.connect_nbd())
         except ConnectionRefusedError:
             raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        return await nbd_client.connect(self._connect(), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        transport = await self._connect()
+        await nbd_client.hesitate(transport, self.sleep, hesitate_ns)
+        return await nbd_client.connect(transport, export, contexts)
 
     async def nbd_raw(self, payload: bytes) -> bytes:
-        return await nbd_client.raw(self._connect(), payload)
+        return await nbd_client.raw(await self._connect(), payload)
 
     async def nbd_transport(self) -> Transport:
-        return self._connect()
+        return await self._connect()
 
     async def nbd_exports(self) -> list[str]:
-        return await nbd_client.list_exports(self._connect())
+        return await nbd_client.list_exports(await self._connect())
 
     def guest(self, disk: str) -> Guest:
-        def find() -> BlockBackend:
-            if self.machine.gone:
-                raise MachineGone(self._ending())
-            device = self.machine.devices.find(f"{disk}-device")
-            backend = device.backend if device is not None else self.machine.graph.backends.get(disk)
-            if backend is None:
-                raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
-            return backend
-
-        return SimGuest(find)
+        return SimGuest(self, disk)
 
     async def put_on_top(self, disk: str, node_name: str) -> None:
         path = f"/machine/peripheral/{disk}-device"
@@ -259,14 +202,20 @@ class SimSession(Session):
         return await run_tool(self, list(argv), timeout_ns)
 
     def read_file(self, name: str) -> bytes:
-        content: bytes = self.host.read_all(f"{_DIRECTORY}/{name}")
-        return content
+        return bytes(self.host.read_all(f"{_DIRECTORY}/{name}"))
 
     def remove_file(self, name: str) -> None:
-        if self.host.exists(f"{_DIRECTORY}/{name}"):
-            self.host.unlink(f"{_DIRECTORY}/{name}")
+        path = f"{_DIRECTORY}/{name}"
+        if self.host.exists(path):
+            self.host.unlink(path)
 
-    # -- time and concurrency
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path = f"{_DIRECTORY}/storage-{len(self._storage) + 1}"
+        described = self._scenario.disks[disk]
+        server = SimStorage(self.scheduler, self.host, path, self.image_path(disk), described, fault)
+        self._storage.append(server)
+        return server
+
     def new_future(self, what: str) -> Future:
         return Future(what)
 
@@ -309,7 +258,8 @@ class SimSession(Session):
 
     # -- the end
     async def restart(self) -> None:
-        self._pending.clear()
+        for server in self._storage:
+            await server.close()
         await self._start()
 
     async def kill(self) -> None:
@@ -321,11 +271,58 @@ class SimSession(Session):
         self.machine.kill()
         self._process.kill()
         self._status = status
-        pending, self._pending = self._pending, []
-        for reply in pending:
-            if not reply.done():
-                reply.set_exception(MachineGone(self._ending()))
+        self._qmp.lose(MachineGone(self._ending()))
         self._on_event()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped is not None
+
+    async def while_it_runs(self) -> None:
+        """Until it is not stopped. Raises MachineGone."""
+        while self._stopped is not None:
+            await self._stopped
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """Raises MachineGone."""
+        if self.machine.gone:
+            raise MachineGone(self._ending())
+
+    def into_machine(self, act: Callable[[], None]) -> None:
+        """What comes from outside: now, or when the machine goes on."""
+        if self._stopped is None:
+            act()
+        else:
+            self._domain.when_it_runs(act)
+
+    async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
+        """Run a guest's request so that it stops with the machine. Raises MachineGone and what it raises."""
+        if not self._is_paused_somewhere:
+            return await request
+        await self.while_it_runs()
+        returned = await self._domain.enter(request, "guest request")
+        if self._domain.dead:
+            raise MachineGone(self._ending())
+        return returned
+
+    async def pause(self, ns: int) -> None:
+        if self._stopped is not None or self.machine.gone:
+            await self.sleep(ns)
+            return
+        self._domain.stop()
+        self._stopped = goes_on = self.new_future("the stopped machine to go on")
+        await self.sleep(ns)
+        self._go_on(goes_on)
+
+    def _go_on(self, goes_on: Future) -> None:
+        if self._stopped is goes_on:
+            self._stopped = None
+            self._domain.go_on()
+            goes_on.set_result()
+
+    async def change_monitor(self) -> None:
+        await self._qmp.change()
 
     async def wait_end(self, timeout_ns: int) -> tuple[int | None, str]:
         until_ns = self.scheduler.now_ns + timeout_ns
@@ -367,15 +364,21 @@ class SimBackend(Backend):
     @property
     def features(self) -> frozenset[str]:
         moves = {"moves"} if self._version.block.drive_moves else set()
-        return frozenset(("hmp", "machine", "processes", "simulator", *moves))
+        return frozenset(("hmp", "machine", "processes", "simulator", FEATURE, *moves))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
 
+    def _session(self, scenario: Scenario, seed: int) -> SimSession:
+        from scenarios.backends.sim_watched import WatchedSimSession
+
+        kind = WatchedSimSession if self.has_watched_monitor else SimSession
+        return kind(self._version, scenario, self.features, seed)
+
     def run(
         self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
     ) -> None:
-        session = SimSession(self._version, scenario, self.features, seed, self.has_second_monitor)
+        session = self._session(scenario, seed)
 
         async def whole() -> None:
             await session.prepare()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from errno import errorcode
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scenarios.backends.interface import NbdFailed
+from scenarios.backends.interface import NbdFailed, SetupError
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
 from simulator.engine.task import Future
@@ -34,7 +34,7 @@ class InProcessTransport:
     async def send(self, payload: bytes | bytearray | memoryview, /) -> None:
         if self._connection.closed:
             raise BrokenPipeError("the server has closed the connection")
-        self._connection.receive(bytes(payload))
+        self._session.into_machine(partial(self._connection.receive, bytes(payload)))
 
     async def peek(self) -> bytes:
         self._peeked = await self.receive()
@@ -52,7 +52,7 @@ class InProcessTransport:
             await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
 
     def close(self) -> None:
-        self._connection.receive_eof()
+        self._session.into_machine(self._connection.receive_eof)
 
     def new_future(self) -> Future:
         return self._session.new_future("a reply of the NBD server")
@@ -63,12 +63,22 @@ class SimGuest:
 
     largest_request_bytes: int | None = None
 
-    def __init__(self, find_backend: Callable[[], BlockBackend]) -> None:
-        self._backend = find_backend
+    def __init__(self, session: SimSession, disk: str) -> None:
+        self._session, self._disk, self._run = session, disk, session.as_machine
+
+    def _backend(self) -> BlockBackend:
+        self._session.check_alive()
+        machine, disk = self._session.machine, self._disk
+        device = machine.devices.find(f"{disk}-device")
+        backend = device.backend if device is not None else machine.graph.backends.get(disk)
+        if backend is None:
+            raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
+        return backend
 
     async def read(self, offset: int, length: int) -> bytes | None:
         try:
-            return await self._backend().read(offset, length)
+            content: bytes = await self._run(self._backend().read(offset, length))
+            return content
         except OSError as error:
             raise _failed(error) from None
 
@@ -77,25 +87,25 @@ class SimGuest:
 
     async def write(self, offset: int, length: int, pattern: int) -> None:
         try:
-            await self._backend().write(offset, bytes((pattern,)) * length)
+            await self._run(self._backend().write(offset, bytes((pattern,)) * length))
         except OSError as error:
             raise _failed(error) from None
 
     async def zero(self, offset: int, length: int, unmap: bool) -> None:
         try:
-            await self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0)
+            await self._run(self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0))
         except OSError as error:
             raise _failed(error) from None
 
     async def discard(self, offset: int, length: int) -> None:
         try:
-            await self._backend().discard(offset, length)
+            await self._run(self._backend().discard(offset, length))
         except OSError as error:
             raise _failed(error) from None
 
     async def flush(self) -> None:
         try:
-            await self._backend().flush()
+            await self._run(self._backend().flush())
         except OSError as error:
             raise _failed(error) from None
 

@@ -106,6 +106,8 @@ class _Bridge:
 
     def pump(self) -> bool:
         """Whether anything moved. Waits at most a millisecond for it."""
+        if self._session.is_stopped:
+            return False
         moved = self._send_all()
         for key, _ in self._selector.select(0 if moved else _POLL_NS / 1e9):
             moved = True

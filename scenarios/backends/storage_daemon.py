@@ -59,10 +59,10 @@ class StorageDaemonSession(AsyncioSession):
             for name in self._scenario.disks:
                 arguments += ["--blockdev", json.dumps(top_options(name, name))]
                 arguments += ["--export", json.dumps(guest_export(name))]
-        return [*arguments, *self.monitor_arguments("qmp", control)]
+        return [*arguments, *self.monitors("--chardev", control)]
 
-    def monitor_arguments(self, name: str, socket: str) -> list[str]:
-        return ["--chardev", f"socket,id={name},{socket}", "--monitor", f"chardev={name}"]
+    def monitor_of(self, chardev: str) -> list[str]:
+        return ["--monitor", f"chardev={chardev}"]
 
     def _has_guests(self) -> bool:
         return self._scenario.attach == "device" and bool(self._scenario.disks)

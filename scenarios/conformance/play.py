@@ -45,7 +45,7 @@ def play(source: SessionSource, backend: Backend) -> list[list[Message]]:
             else:
                 observed.append(await player.step(step))
 
-    backend.has_second_monitor = True
+    backend.has_watched_monitor = True
     backend.run(source.scenario, 0, body)
     return observed
 
@@ -59,7 +59,7 @@ class _Player:
         self._bytes = b""
 
     async def greet(self, negotiate: bool) -> list[Message]:
-        self._wire = await self._session.second_monitor()
+        self._wire = await self._session.watched_monitor()
         messages = await self._until(lambda message: "QMP" in message)
         if negotiate:
             messages += await self._send(b'{"execute": "qmp_capabilities"}\r\n')

@@ -9,11 +9,15 @@ from typing import Any
 import msgspec
 
 from scenarios.language.scalars import spell_size
-from scenarios.run.history import Record
+from scenarios.run.history import Record, Stacks
 
 LONGEST_LINE = 160
+MOST_STACK_LINES = 400
+MOST_FRAMES = 6
+# A frame whose function has a name: "#0  0x0000561ae2dc762f in bdrv_disable_dirty_bitmap () from ...".
+_FRAME = re.compile(r"^#\d+ +(?:0x[0-9a-f]+ in )?([A-Za-z_][\w:~]*) \(", re.MULTILINE)
 _BYTES = frozenset(("offset", "length", "size"))
-_HIDDEN = frozenset(("begin", "end", "time_ns", "step"))
+_HIDDEN = frozenset(("begin", "end", "time_ns", "step", "text"))
 
 
 def describe(record: Record, longest: int = LONGEST_LINE) -> str:
@@ -22,6 +26,8 @@ def describe(record: Record, longest: int = LONGEST_LINE) -> str:
     kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(record).__name__).lower()
     where = f"step {record.step}: " if record.step else ""
     members = " ".join(_member(field, getattr(record, field.name)) for field in _shown(record))
+    if isinstance(record, Stacks):
+        members = " < ".join(_FRAME.findall(record.text)[:MOST_FRAMES])
     when = f"({record.begin}-{'' if record.end is None else record.end})"
     room = longest - len(where) - len(kind) - len(when)
     if len(members) > room:
@@ -30,8 +36,13 @@ def describe(record: Record, longest: int = LONGEST_LINE) -> str:
 
 
 def describe_all(records: Sequence[Record], at_most: int, longest: int = LONGEST_LINE) -> list[str]:
-    """One line a record, and one that counts what was left out."""
-    lines = [describe(record, longest) for record in records[:at_most]]
+    """One line a record, and one that counts what was left out. Where lines may be long, stacks are told in
+    full."""
+    lines: list[str] = []
+    for record in records[:at_most]:
+        lines.append(describe(record, longest))
+        if isinstance(record, Stacks) and longest > LONGEST_LINE:
+            lines += [f"    {line}" for line in record.text.splitlines()[:MOST_STACK_LINES]]
     if len(records) > at_most:
         lines.append(f"... and {len(records) - at_most} more")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scenarios.judges.verdict import Finding, Verdict
-from scenarios.run.history import History, MachineEnded, Missed, Record, Unexpected
+from scenarios.run.history import History, MachineEnded, Missed, Record, Stacks, Unexpected
 
 _NAME = "expectations"
 _LAST_WORDS = 2000
@@ -11,10 +11,12 @@ _LAST_WORDS = 2000
 
 def judge(history: History) -> Verdict:
     findings = []
-    for record in history.records:
+    records = history.records
+    for index, record in enumerate(records):
         words = _wrong(record)
         if words:
-            findings.append(Finding(words, [record]))
+            stacks = [each for each in records[index + 1 : index + 2] if type(each) is Stacks]
+            findings.append(Finding(words, [record, *stacks]))
     return Verdict(_NAME, "invalid" if findings else "valid", findings)
 
 

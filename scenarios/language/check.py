@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from scenarios.language import check_faults, check_head, steps
+from scenarios.language.check_faults import LONGEST_STOP_NS
 from scenarios.language.check_head import NAME, SECTOR_BYTES
 from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.scalars import spell_size
@@ -151,10 +152,11 @@ class Checker:
             self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
 
     def _fault(self, place: Place, fault: steps.Fault) -> None:
-        self._size_of((*place, "disk"), fault.disk)
-        if self.is_drive:
-            self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
-        check_faults.storage(self.problems, place, fault)
+        check_faults.fault(self.problems, place, fault)
+        if fault.disk is not None:
+            self._size_of((*place, "disk"), fault.disk)
+            if self.is_drive:
+                self.problems.add(place, "the storage of a drive cannot be changed (attach: drive)")
 
     def _fleece(self, place: Place, fleece: steps.Fleece) -> None:
         add = self.problems.add
@@ -253,6 +255,11 @@ class Checker:
             if name in ("read", "write", "zero", "discard"):
                 request = getattr(nbd, name)
                 self._range((*place, name), request.at, request.length, None)
+        if not 0 <= nbd.hesitate <= LONGEST_STOP_NS:
+            longest = f"{LONGEST_STOP_NS // 10**9}s"
+            self.problems.add((*place, "hesitate"), f"expected a time of up to {longest}")
+        elif nbd.hesitate and (nbd.garbage is not None or nbd.exports is not None):
+            self.problems.add((*place, "hesitate"), "expected a client that opens an export")
         if nbd.garbage is not None:
             try:
                 bytes.fromhex(nbd.garbage)

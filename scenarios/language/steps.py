@@ -104,9 +104,48 @@ class StorageFault(Part, kw_only=True, frozen=True):
 
 
 class Fault(StorageFault, kw_only=True, frozen=True):
-    """The next requests to the storage of one disk fail (not those to a scratch image: see Fleece.fault)."""
+    """One thing that goes wrong around the machine.
 
-    disk: str
+    `disk`: something is wrong with the storage of that disk (not with a scratch image: see Fleece.fault),
+    until another fault takes its place, `mend`, or the end. One effect: `delay`, `pause`, `rate`, `lost` or
+    `mend`, and left out, the next requests fail. `over: nbd`: the storage is put behind an NBD server, which
+    is at fault; left out, failing requests are the machine's own doing. Every read and write takes `delay`
+    longer; `rate` bytes a second move each way, after the first two seconds' worth at once; `pause`: nothing
+    is answered until it is mended; `lost`: the server is gone, connection and all.
+
+    `stop`: the machine's process is stopped for that long and then goes on (SIGSTOP, SIGCONT).
+    `monitor`: the client of the QMP monitor is gone without a word, and another one takes over.
+    """
+
+    disk: str | None = None
+    stop: int | None = None
+    monitor: Literal["vanish"] | None = None
+    over: Literal["nbd"] | None = None
+    delay: int | None = None
+    pause: bool = False
+    rate: int | None = None
+    lost: bool = False
+    mend: bool = False
+
+    @property
+    def effects(self) -> list[str]:
+        """Which of the effects that have a member of their own are asked for."""
+        given = {name: getattr(self, name) for name in FAULT_EFFECTS}
+        return [name for name, value in given.items() if value is not None and value is not False]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is requests of one kind that fail."""
+        return self.disk is not None and not self.effects
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it needs the storage to be behind a server."""
+        return self.over is not None or any(name in SERVED_EFFECTS for name in self.effects)
+
+
+FAULT_EFFECTS = ("delay", "pause", "rate", "lost", "mend")
+SERVED_EFFECTS = frozenset(("delay", "pause", "rate", "lost"))
 
 
 # ---------------------------------------------------------------- points in time and their clients
@@ -253,7 +292,7 @@ class Event(Part, kw_only=True, frozen=True):
     within: int = 10_000_000_000
 
 
-Stall = Literal["greeting", "flags", "option", "request", "replies"]
+Stall = Literal["greeting", "flags", "option", "idle", "request", "replies"]
 
 
 class Nbd(Part, kw_only=True, frozen=True):
@@ -263,10 +302,12 @@ class Nbd(Part, kw_only=True, frozen=True):
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.
     `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
     `stall`: the client goes so far and no further, and stays connected until the scenario ends: it reads the
-    greeting, answers its flags, sends half an option, half a request, or asks for much and reads no reply.
+    greeting, answers its flags, sends half an option, opens the export and asks for nothing, sends half a
+    request, or asks for much and reads no reply. `hesitate`: it goes on so long after the greeting.
     """
 
     export: str = ""
+    hesitate: int = 0
     read: GuestRead | None = None
     write: Write | None = None
     zero: Zero | None = None

@@ -73,12 +73,15 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
     except NbdFailed as error:
         x.unexpected(Where(verb="clean-up"), "everything to be taken away", words_of(error))
     except DeadlinePassed as error:
-        x.missed(Where(verb="clean-up"), error)
+        await x.missed(Where(verb="clean-up"), error)
     except MachineGone:
         await x.gone(Where(verb="clean-up"))
 
 
 async def _end_points(x: Execution) -> None:
+    for server in x.storage.values():
+        # Before anything that waits for requests in flight.
+        await _guarded(x, server.heal)
     for point in reversed(list(x.points.values())):
         if point.alive and not x.hung:
             await _guarded(x, partial(end_point, x, point, "cancel", Where()))

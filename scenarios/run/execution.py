@@ -16,6 +16,7 @@ from scenarios.backends.interface import (
     Session,
     Transport,
 )
+from scenarios.backends.storage import StorageServer
 from scenarios.language.steps import Disk, Scenario
 from scenarios.run.features import Features
 from scenarios.run.history import (
@@ -26,6 +27,7 @@ from scenarios.run.history import (
     Missed,
     QmpEvent,
     QmpExchange,
+    Stacks,
     ToolRun,
     Unexpected,
 )
@@ -73,6 +75,7 @@ class Execution:
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
         self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
+        self.storage: dict[str, StorageServer] = {}  # of those disks, whose is behind a server
         self.stalled: list[Transport] = []  # clients that stay connected and do nothing
         self.eras = Eras(scenario)
         self.gate = Gate(session)
@@ -183,9 +186,11 @@ class Execution:
         return status, out, err
 
     @asynccontextmanager
-    async def nbd(self, export: str, contexts: tuple[str, ...] = ()) -> AsyncIterator[NbdClient]:
+    async def nbd(
+        self, export: str, contexts: tuple[str, ...] = (), hesitate_ns: int = 0
+    ) -> AsyncIterator[NbdClient]:
         """An NBD session that is closed whatever happens. Raises NbdFailed."""
-        client = await self.session.nbd(export, contexts)
+        client = await self.session.nbd(export, contexts, hesitate_ns)
         try:
             yield client
         except BaseException:
@@ -283,18 +288,16 @@ class Execution:
             )
         )
 
-    def missed(self, where: Where, error: DeadlinePassed) -> None:
+    async def missed(self, where: Where, error: DeadlinePassed) -> None:
         self.stopped = True
-        now = self.history.tick()
-        self.history.records.append(
-            Missed(
-                begin=now,
-                end=now,
-                step=where.path,
-                waited_for=error.waited_for,
-                timeout_ns=error.timeout_ns,
-            )
-        )
+        note_missed(self.history, error, where.path)
+        await self._note_stacks(where)
+
+    async def _note_stacks(self, where: Where) -> None:
+        text = await self.session.stacks()
+        if text:
+            now = self.history.tick()
+            self.history.records.append(Stacks(begin=now, end=now, step=where.path, text=text))
 
     async def gone(self, where: Where) -> None:
         """The machine ended while something was waiting for it."""
@@ -304,10 +307,11 @@ class Execution:
         try:
             status, stderr = await self.session.wait_end(END_NS)
         except DeadlinePassed as error:
-            self.missed(where, error)
+            await self.missed(where, error)
             await self.session.kill()
             status, stderr = await self.session.wait_end(END_NS)
         self.ended(where, False, status, stderr)
+        await self._note_stacks(where)
 
     def ended(self, where: Where, expected: bool, status: int | None, stderr: str) -> None:
         """Record the machine's end; what was in it is no more."""
@@ -324,7 +328,19 @@ class Execution:
                     self.session.remove_file(part.files.pop())
         self.graph.clear()
         self.faults.clear()
+        self.storage.clear()
         self.server_is_ours = False
+
+
+def note_missed(history: History, error: DeadlinePassed, step: str = "") -> None:
+    """Record a deadline that passed."""
+    now = history.tick()
+    waited_for, timeout_ns = error.waited_for, error.timeout_ns
+    history.records.append(
+        Missed(begin=now, end=now, step=step, waited_for=waited_for, timeout_ns=timeout_ns)
+    )
+    if error.stacks:
+        history.records.append(Stacks(begin=now, end=now, step=step, text=error.stacks))
 
 
 def words_of(error: Exception) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scenarios.language.steps import Scenario, Step
+from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
@@ -31,6 +32,7 @@ SESSION_FEATURES = {
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
     "simulator": "it is the simulator",
+    "storage-server": "a disk's storage can be put behind an NBD server that is at fault (nbdkit)",
 }
 _PATTERNS = {
     "command": re.compile(r"[A-Za-z0-9_-]+"),
@@ -58,6 +60,7 @@ METHOD_NEEDS = {
     ),
 }
 _FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
+_SERVED_FAULT_NEEDS = ("storage-server", "driver:nbd", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -162,14 +165,6 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def walk(steps: Iterable[Step]) -> Iterable[Step]:
-    """All steps, those inside `together` after it."""
-    for step in steps:
-        yield step
-        for lane in step.together or ():
-            yield from walk([lane] if isinstance(lane, Step) else lane)
-
-
 def _needs_of(step: Step, method: str | None) -> list[str]:
     if step.hmp is not None:
         return ["hmp"]
@@ -186,7 +181,9 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return list(_FAULT_NEEDS)
+        if step.fault.disk is None or step.fault.mend:
+            return []
+        return list(_SERVED_FAULT_NEEDS if step.fault.is_served else _FAULT_NEEDS)
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

@@ -145,6 +145,13 @@ class MachineEnded(Record, kw_only=True):
     stderr: str = ""
 
 
+class Stacks(Record, kw_only=True):
+    """What the machine's threads were doing when it died or did not answer: a debugger's words, of several
+    lines."""
+
+    text: str
+
+
 class Missed(Record, kw_only=True):
     """A deadline passed: what was waited for, and how long."""
 

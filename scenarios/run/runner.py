@@ -22,9 +22,9 @@ from scenarios.judges import judge_all
 from scenarios.judges.verdict import Verdict
 from scenarios.language.steps import Scenario, Step
 from scenarios.run.clean_up import clean_up
-from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, note_missed, words_of
 from scenarios.run.features import SESSION_FEATURES, Features, needs
-from scenarios.run.history import History, Missed
+from scenarios.run.history import History
 from scenarios.run.steps import all_verbs
 from scenarios.run.substitute import UnknownNameError
 
@@ -114,10 +114,7 @@ def record(
     try:
         backend.run(scenario, seed, body)
     except DeadlinePassed as error:
-        now = history.tick()
-        history.records.append(
-            Missed(begin=now, end=now, waited_for=error.waited_for, timeout_ns=error.timeout_ns)
-        )
+        note_missed(history, error)
     return history
 
 
@@ -145,7 +142,7 @@ async def guarded(x: Execution, where: Where, act: object) -> None:
         if x.ends == ends or not where.racing:
             await x.gone(where)
     except DeadlinePassed as error:
-        x.missed(where, error)
+        await x.missed(where, error)
     except NotAsExpectedError as error:
         if x.ends == ends or not where.racing or where.verb in ("crash", "quit"):
             x.unexpected(where, error.wanted, error.got)

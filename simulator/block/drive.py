@@ -115,7 +115,8 @@ class Drives:
         identifier = given.get("id") or _made_up_id(interface, bus, unit, given.get("media") == "cdrom")
         _check(given, _DRIVE_ONLY)
         _check_values(given)
-        backend = await self._backend(identifier, node_options(graph, schema, given))
+        options = node_options(graph, schema, given)
+        backend = await self._backend(identifier, options, _is_read_only(given))
         if problem := self._name_conflict(identifier):
             await backend.remove()
             raise QmpError(problem)
@@ -130,9 +131,12 @@ class Drives:
             return f"Device name '{identifier}' conflicts with an existing node name"
         return ""
 
-    async def _backend(self, identifier: str, options: dict[str, Any] | None) -> BlockBackend:
+    async def _backend(
+        self, identifier: str, options: dict[str, Any] | None, is_read_only: bool
+    ) -> BlockBackend:
         graph = self._graph
         backend = BlockBackend(graph, identifier, 0, permissions.ALL)
+        backend.opens_read_only = is_read_only
         if options is not None:
             node = await graph.open(options)
             # Nothing more: a device that writes says so itself (blk_new_open, block/block-backend.c, 7.2).
@@ -217,13 +221,17 @@ def _made_up_id(interface: str, bus: int, unit: int, is_cd: bool) -> str:
     return f"{interface}{bus}{media}{unit}" if interface in _UNITS_PER_BUS else f"{interface}{media}{unit}"
 
 
+def _is_read_only(given: dict[str, str]) -> bool:
+    return given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE
+
+
 def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[str, Any] | None:
     """What blockdev-add would be told for a drive's node; None for a drive without a medium. Raises
     QmpError."""
     if not given.get("file") and "format" not in given and _OWN.issuperset(given):
         return None
     options = tree_options(graph, schema, given)
-    if given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE:
+    if _is_read_only(given):
         options["read-only"] = True
     else:
         options.setdefault("auto-read-only", True)

@@ -57,6 +57,7 @@ class Graph:
         self.backends: dict[str, BlockBackend] = {}  # named drives
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
+        self.printed: list[str] = []
         self.warnings: list[str] = []
         self._chance = chance
         self._serial = 0

@@ -7,11 +7,14 @@ from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, 
 
 from simulator.block.contents import Contents
 from simulator.block.extents import ExtentMap
-from simulator.block.host import Host, HostFile, os_error
+from simulator.block.host import Host, HostFile, HostStream, cannot_connect, os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from simulator.block.host import Receive
 
 _BLOCK_BYTES = 4096
 _DATA, _UNWRITTEN = 1, 2
@@ -36,7 +39,7 @@ class MemoryHost(Host):
     """A file system in memory, the same on every run.
 
     `capacity_bytes` bounds what all files together allocate (ENOSPC), `file_limit_bytes` the size of each
-    (EFBIG).
+    (EFBIG). `servers`: what listens on a unix socket of that path, and makes a connection when called.
     """
 
     def __init__(self, capacity_bytes: int | None = None, cwd: str = "/") -> None:
@@ -46,6 +49,7 @@ class MemoryHost(Host):
         self.cwd = cwd
         self._inodes: dict[str, _Inode] = {}
         self._directories: dict[str, None] = {"/": None}
+        self.servers: dict[str, Callable[[Receive], HostStream]] = {}
         if cwd != "/":
             self.make_directories(cwd)
 
@@ -146,6 +150,13 @@ class MemoryHost(Host):
             for name in everything
             if name.startswith(prefix) and len(name) > len(prefix) and "/" not in name[len(prefix) :]
         )
+
+    def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
+        if address["type"] != "unix":
+            return super().connect(address, receive)
+        if address["path"] not in self.servers:
+            raise cannot_connect(address, ENOENT)
+        return self.servers[address["path"]](receive)
 
     def set_mode(self, path: str, readable: bool = True, writable: bool = True) -> None:
         """Later opens without the right fail with EACCES."""

@@ -1,8 +1,11 @@
-"""The tasks of one machine on a scheduler that others share, so that the machine can be killed alone."""
+"""The tasks of one machine on a scheduler that others share, so that the machine can be killed or stopped
+alone."""
 
 from __future__ import annotations
 
-from simulator.engine.task import Future
+from functools import partial
+
+from simulator.engine.task import Future, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
     from simulator.engine.chance import Chance
     from simulator.engine.scheduler import Scheduler, Timer
-    from simulator.engine.task import HostTurn, Task
+    from simulator.engine.task import HostTurn
 
 # Ended tasks are forgotten when this many have come since the last look.
 _SWEEP = 256
@@ -20,14 +23,18 @@ _SWEEP = 256
 class Domain:
     """Looks like a scheduler of its own to the machine; time, order and chance are the shared one's."""
 
-    __slots__ = ("_shared", "_sweep_at", "_tasks", "_timers", "dead")
+    __slots__ = ("_held", "_shared", "_sweep_at", "_tasks", "_timers", "dead", "failed", "make_ready")
 
     def __init__(self, shared: Scheduler) -> None:
         self._shared = shared
         self._tasks: list[Task] = []
         self._timers: list[Timer] = []
         self._sweep_at = _SWEEP
+        self._held: list[Callable[[], None]] | None = None
         self.dead = False
+        # What tasks ask of their scheduler.
+        self.make_ready = shared.make_ready
+        self.failed = shared.failed
 
     @property
     def now_ns(self) -> int:
@@ -42,10 +49,14 @@ class Domain:
         return self._shared.host_turn
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
-        return self._keep(self._shared.spawn(coroutine, name))
+        task = Task(coroutine, name, self)  # type: ignore[arg-type]
+        self.make_ready(task)
+        return self._keep(task)
 
     def enter(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
-        return self._keep(self._shared.enter(coroutine, name))
+        task = Task(coroutine, name, self)  # type: ignore[arg-type]
+        task.step()
+        return self._keep(task)
 
     def has_ready(self) -> bool:
         return self._shared.has_ready()
@@ -79,6 +90,36 @@ class Domain:
         self._tasks = [task for task in self._tasks if not task.done()]
         self._timers = [timer for timer in self._timers if timer.callback is not None]
         self._sweep_at = 2 * max(len(self._tasks), len(self._timers)) + _SWEEP
+
+    def stop(self) -> None:
+        """Hold every task and every timer's callback where they are, as SIGSTOP does a process; time goes on.
+        What reaches into the machine from outside must come by `when_it_runs`."""
+        held: list[Callable[[], None]] = []
+        self._held = held
+
+        def hold(task: Task) -> None:
+            held.append(lambda: self._shared.make_ready(task))
+
+        self.make_ready = hold
+        for task in self._shared.take_ready(self):
+            hold(task)
+        for timer in self._timers:
+            if timer.callback is not None:
+                timer.callback = partial(self.when_it_runs, timer.callback)
+
+    def go_on(self) -> None:
+        """What became ready or due meanwhile comes in the order in which it did."""
+        held, self._held = self._held or [], None
+        self.make_ready = self._shared.make_ready
+        for each in held:
+            each()
+
+    def when_it_runs(self, callback: Callable[[], None]) -> None:
+        """Call it now, or, while the domain is stopped, in its order once it goes on."""
+        if self._held is None:
+            callback()
+        else:
+            self._held.append(callback)
 
     def kill(self) -> None:
         """End every task where it stands and forget its timers."""

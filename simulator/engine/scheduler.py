@@ -83,6 +83,14 @@ class Scheduler:
         """Whether any task could run now, besides the one that asks."""
         return bool(self._ready or self.host_turn.waiters)
 
+    def take_ready(self, owner: object) -> list[Task]:
+        """Take the tasks of one owner out of the line."""
+        ready = self._ready
+        taken = [task for task in ready if task.scheduler is owner]
+        for task in taken:
+            ready.remove(task)
+        return taken
+
     def turns(self, most: int) -> Awaitable[None]:
         """``await scheduler.turns(n)``: let the others run, until none of them is ready or it has been the
         asker's turn n times."""
@@ -113,8 +121,9 @@ class Scheduler:
         while ready or host.waiters:
             if host.waiters and (chance is not None or not ready):
                 # What is drawn by chance may be anything; else the host is slower than we are.
-                ready.extend(host.waiters)
-                host.waiters = []
+                waiters, host.waiters = host.waiters, []
+                for task in waiters:
+                    task.scheduler.make_ready(task)
             if chance is not None and len(ready) > 1:
                 ready.rotate(-chance.below(len(ready)))
             ready.popleft().step()

@@ -6,6 +6,7 @@ from posixpath import dirname, isabs, join
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
+from simulator.block.created import formatting
 from simulator.block.drivers import file as file_driver
 from simulator.block.drivers import qcow2_create
 from simulator.block.errors import QmpError
@@ -23,12 +24,6 @@ QCOW2_OPTIONS = (
     "refcount_bits", "extended_l2", "compression_type", "data_file", "data_file_raw", "encryption", "nocow",
 )  # fmt: skip
 RAW_OPTIONS = ("size", "preallocation", "nocow", "extent_size_hint")
-# In the order in which "Formatting" shows them, with the defaults that it shows.
-_QCOW2_SHOWN = (
-    ("cluster_size", "65536"), ("extended_l2", "off"), ("preallocation", ""), ("compression_type", "zlib"),
-    ("size", ""), ("compat", ""), ("backing_file", ""), ("backing_fmt", ""), ("lazy_refcounts", "off"),
-    ("refcount_bits", "16"),
-)  # fmt: skip
 
 
 async def create(bench: Bench, argv: list[str]) -> int:
@@ -55,7 +50,8 @@ async def create(bench: Bench, argv: list[str]) -> int:
             options[name] = arguments.flags[letter]
     await _settle_size(bench, path, options, size, arguments.has("u"))
     if not arguments.has("q"):
-        bench.print(_formatting(path, image_format, options))
+        numbers = {name: str(size_of(options[name])) for name in ("cluster_size",) if name in options}
+        bench.print(formatting(path, image_format, {**options, **numbers}))
     try:
         await write_image(bench, path, image_format, options)
     except QmpError as error:
@@ -101,22 +97,6 @@ async def _settle_size(
     if number is None:
         raise ToolError(f"{path}: Parameter 'size' expects a non-negative number below 2^64")
     options["size"] = str(number)
-
-
-def _formatting(path: str, image_format: str, options: dict[str, str]) -> str:
-    shown = [f"Formatting '{path}', fmt={image_format}"]
-    if image_format == "raw":
-        shown += [
-            f"{name}={value}" for name, value in sorted(options.items(), key=lambda entry: entry[0] != "size")
-        ]
-    else:
-        for name, default in _QCOW2_SHOWN:
-            value = options.get(name, default)
-            if name == "cluster_size":
-                value = str(size_of(value) or value)
-            if value:
-                shown.append(f"{name}={value}")
-    return " ".join(shown)
 
 
 async def write_image(bench: Bench, path: str, image_format: str, options: dict[str, str]) -> None:

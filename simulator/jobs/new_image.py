@@ -3,6 +3,7 @@ block.c:6919, 7.2)."""
 
 from __future__ import annotations
 
+from simulator.block.created import formatting
 from simulator.block.drivers import is_known
 from simulator.block.errors import QmpError
 from simulator.block.opening import path_of, probe
@@ -50,6 +51,10 @@ async def create_image(
         if backing.filename == filename:
             raise QmpError("Error: Trying to create an image with the same filename as the backing file")
         described = {"backing-file": backing.filename, "backing-fmt": backing.driver.format_name}
+    options = {"size": str(size_bytes)}
+    if backing is not None:
+        options |= {"backing_file": backing.filename, "backing_fmt": backing.driver.format_name}
+    graph.printed.append(formatting(filename, image_format, options) + "\n")
     filename = path_of(filename)
     whole_size = size_bytes if image_format == "raw" else 0
     await create(graph, "file", {"filename": filename, "size": whole_size})

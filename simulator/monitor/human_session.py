@@ -11,6 +11,8 @@ from simulator.monitor.hmp.dispatch import run_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.machine import Machine
 
 _PROMPT = b"(qemu) "
@@ -30,6 +32,7 @@ class HumanSession:
         self._running = False
         self._stalled = False
         self.closed = False
+        self.on_line: Callable[[], None] | None = None  # told when a line is typed, before it is run
         triple = machine.version_info()["qemu"]
         number = f"{triple['major']}.{triple['minor']}.{triple['micro']}"
         banner = f"QEMU {number} monitor - type 'help' for more information\r\n"
@@ -59,6 +62,8 @@ class HumanSession:
             for position in range(len(payload)):
                 line = self._key(payload[position : position + 1])
                 if line is not None:
+                    if self.on_line is not None:
+                        self.on_line()
                     self._output.append((await run_line(self._machine, line)).encode())
                     if self._machine.gone or self.closed:
                         break

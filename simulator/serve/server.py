@@ -6,6 +6,7 @@ import os
 import selectors
 import socket
 import time
+from functools import partial
 
 from simulator.monitor.human_session import HumanSession
 from simulator.serve.network import Listener
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from simulator.engine.task import Task
     from simulator.machine import Machine
+    from simulator.serve.outgoing import Outgoing
     from simulator.serve.process import Signals
     from simulator.serve.start import Monitor
 
@@ -55,14 +58,14 @@ class Channel:
         self.unsent += [memoryview(piece) for piece in output if piece]
         return bool(self.unsent)
 
-    def send_early(self) -> None:
+    def send_early(self, least_bytes: int = _LARGE_BYTES) -> None:
         """A reply is there while other requests are still worked on. A large one is sent at once: the
         client can read it meanwhile, and its bytes are still in the processor's cache. Errors are for the
         round's end."""
         if self.ended:
             return
         self.fetch()
-        if sum(map(len, self.unsent)) >= _LARGE_BYTES:
+        if sum(map(len, self.unsent)) >= least_bytes:
             try:
                 count = os.writev(self.write_fd, self.unsent[:_BUFFERS])
             except OSError:
@@ -173,6 +176,10 @@ class Server:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
 
+    def add_outgoing(self, sock: socket.socket, endpoint: Outgoing) -> None:
+        """The machine has connected to a server."""
+        self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
+
     def _add_socket(
         self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]
     ) -> None:
@@ -183,6 +190,9 @@ class Server:
         self._channels.append(channel)
         if channel.is_nbd:
             channel.endpoint.on_output = channel.send_early
+        elif isinstance(channel.endpoint, HumanSession):
+            # The end of the line is shown before what the command prints on standard output.
+            channel.endpoint.on_line = partial(channel.send_early, 1)
         self._send(channel)
 
     # -- bytes
@@ -275,6 +285,14 @@ class Server:
         while not self.machine.gone:
             self.step(None)
         self._say_last_words()
+
+    def run_until(self, task: Task) -> None:
+        """Serve until `task` has ended, and raise what it raised; or until the machine is gone."""
+        self._run()
+        while not task.done() and not self.machine.gone:
+            self.step(None)
+        if task.done():
+            task.result()
 
     def step(self, longest_s: float | None) -> None:
         """One round: wait for bytes or the next timer, at most `longest_s`, and let the machine run."""

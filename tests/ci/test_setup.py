@@ -89,7 +89,7 @@ def test_missing_programs_are_installed_as_root(
     monkeypatch.setattr(setup, "apt_install", install)
     packages.need(packages.CLIENTS)
     packages.need(packages.CLIENTS)
-    assert asked == [["libnbd-bin", "qemu-utils"]]
+    assert asked == [["libnbd-bin", "qemu-utils", "nbdkit"]]
 
 
 def test_a_package_that_brings_no_program(

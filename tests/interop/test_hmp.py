@@ -8,10 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import pexpect
-import pexpect.fdpexpect
 import pytest
-from both_programs import NONE, PC, SYSTEM, Running, program_path, real, start, wait_until
+from both_programs import PC, SYSTEM, Running, real, start, wait_until
 
 WITHOUT_DEVICES = r"""
 help qemu-io
@@ -360,44 +358,3 @@ def test_an_image_that_another_process_holds(holder: bool, tmp_path: Path) -> No
 
 
 _MORE = ("format=qcow2", "format=qcow2,readonly=on", "format=qcow2,force-share=on,readonly=on", "format=raw")
-
-
-def terminal(is_real: bool) -> str:
-    """All that a person at a terminal is shown."""
-    options = [*NONE, "-name", "me", "-monitor", "stdio"]
-    child = pexpect.spawn(program_path(SYSTEM, is_real), options, timeout=10, echo=True, encoding="utf-8")
-    shown = ""
-    try:
-        child.expect_exact("(qemu) ")
-        shown += child.before
-        for typed in ("info status", "info name", "", "nope x", "infp\x7fo version"):
-            child.send(typed + "\n")
-            child.expect_exact("\n(qemu) ")
-            shown += child.before
-        child.send("quit\n")
-        child.expect(pexpect.EOF)
-        shown += child.before
-        child.wait()
-        assert child.exitstatus == 0
-    finally:
-        child.close(force=True)
-    return shown
-
-
-def test_a_monitor_at_a_terminal() -> None:
-    assert terminal(False) == terminal(True)
-
-
-@pytest.mark.parametrize("is_real", [True, False], ids=["real", "simulated"])
-def test_a_monitor_on_a_line_of_its_own(is_real: bool, tmp_path: Path) -> None:
-    """-monitor pty says on standard output or error where it is."""
-    with start(SYSTEM, is_real, tmp_path, ("-monitor", "pty")) as running:
-        running.negotiate()
-        told = "".join(running.printed())
-        found = re.search(r"char device redirected to (/dev/pts/\d+) \(label compat_monitor0\)", told)
-        assert found, told
-        with open(found[1], "r+b", buffering=0) as line:
-            child = pexpect.fdpexpect.fdspawn(line.fileno(), timeout=10)
-            line.write(b"info status\r")
-            child.expect_exact(b"VM status: running")
-            child.expect_exact(b"(qemu) ")

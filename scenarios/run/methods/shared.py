@@ -15,9 +15,7 @@ _LOOK_AGAIN_NS = 5_000_000
 _UNUSED_NS = 5_000_000_000
 
 
-async def create_scratch(
-    x: Execution, where: Where, part: Part, image_format: str, fleece: Fleece
-) -> None:
+async def create_scratch(x: Execution, where: Where, part: Part, image_format: str, fleece: Fleece) -> None:
     """An image of exactly the disk's size, made as a management program does it: the file by a
     blockdev-create job, the file's node, and for qcow2 another job that formats it. The format node
     is added by the caller, on the part's `storage`."""

@@ -13,6 +13,7 @@ _PLACES = {
     "blkdebug": ("blkdebug", "Blkdebug"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "file": ("file", "File"),
+    "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),
     "null-co": ("null", "NullCo"),
     "qcow2": ("qcow2", "Qcow2"),

@@ -113,6 +113,10 @@ class Qcow2(Driver):
         if read_only:
             await qcow2_bitmaps.make_read_only(self)
 
+    def reopen_commit(self) -> None:
+        # The caches are made anew, whatever changed (qcow2_update_options_commit).
+        self.tables.forget_clean()
+
     async def reopen_finished(self) -> None:
         if self.node.is_writable():
             await qcow2_bitmaps.make_writable(self)

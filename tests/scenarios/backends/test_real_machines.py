@@ -27,7 +27,7 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.registry import open_backend
 from scenarios.backends.run_directory import process_start_time
-from scenarios.language.steps import Disk, Scenario
+from scenarios.language.steps import Disk, Fault, Scenario, Step
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
@@ -655,3 +655,43 @@ def test_time_goes_on(backend: AsyncioBackend) -> None:
         assert 30_000_000 <= session.now_ns() - before < 5 * SECOND
 
     run(backend, body, disks={})
+
+
+@pytest.mark.parametrize("name", [*BACKENDS, "sim:7.2"])
+def test_a_stopped_machine_answers_when_it_goes_on(name: str) -> None:
+    took_ns: list[int] = []
+
+    async def timed(act: Coroutine[Any, Any, Any], session: Session) -> None:
+        await session.sleep(SECOND // 10)
+        began = session.now_ns()
+        await act
+        took_ns.append(session.now_ns() - began)
+
+    async def body(session: Session) -> None:
+        acts = [session.qmp("query-named-block-nodes"), session.guest("vda").write(0, 512, 1)]
+        await session.together([session.pause(SECOND // 2), *(timed(act, session) for act in acts)])
+
+    steps = [Step(fault=Fault(stop=SECOND // 2))]
+    open_backend(name).run(Scenario(name="t", disks={"vda": Disk(size=8 * MIB)}, steps=steps), 0, body)
+    assert all(SECOND // 4 < each < 5 * SECOND for each in took_ns)
+    assert len(took_ns) == 2
+
+
+@pytest.mark.parametrize("name", [*BACKENDS, "sim:7.2"])
+def test_another_monitor_sees_what_the_first_did_and_new_events(name: str) -> None:
+    async def body(session: Session) -> None:
+        null = {"driver": "null-co", "size": MIB}
+        await session.qmp("blockdev-add", {**null, "node-name": "null"})
+        await session.change_monitor()
+        nodes = await session.qmp("query-named-block-nodes")
+        assert "null" in [node["node-name"] for node in nodes]
+        await session.qmp("blockdev-add", {**null, "node-name": "null2"})
+        await session.qmp(
+            "blockdev-backup", {"job-id": "j", "device": "null", "target": "null2", "sync": "full"}
+        )
+        await session.wait_event(
+            lambda event: event["event"] == "BLOCK_JOB_COMPLETED", "the job's end", 10 * SECOND
+        )
+
+    steps = [Step(fault=Fault(monitor="vanish"))]
+    open_backend(name).run(Scenario(name="t", disks={"vda": Disk(size=8 * MIB)}, steps=steps), 0, body)

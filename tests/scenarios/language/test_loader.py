@@ -139,12 +139,72 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             'step 1 (fault): error: expected an errno such as EIO or ENOSPC, got "EFULL"',
         ),
         (
+            "nbd: {export: e, read: {at: 0, length: 1}, hesitate: 60s}",
+            "step 1 (nbd): hesitate: expected a time of up to 20s",
+        ),
+        (
+            "nbd: {exports: [], hesitate: 1s}",
+            "step 1 (nbd): hesitate: expected a client that opens an export",
+        ),
+        (
+            "fault: {}",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, got none",
+        ),
+        (
+            "fault: {disk: vda, stop: 1s}",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, got disk and stop",
+        ),
+        (
+            "fault: {monitor: vanish, on: read}",
+            "step 1 (fault): requests fail at a disk: which one is missing",
+        ),
+        (
+            "fault: {stop: 60s}",
+            "step 1 (fault): stop: expected a time of up to 20s, got 60s",
+        ),
+        (
             "fault: {disk: vda, on: flush, skip: 1}",
             "step 1 (fault): skip: a flush cannot be counted, only read, write and write-zeroes",
         ),
         (
             "fault: {disk: vda, times: 0}",
             "step 1 (fault): times: expected a number from 1 to 1000, got 0",
+        ),
+        (
+            "fault: {disk: vda, delay: 1s, pause: true}",
+            "step 1 (fault): expected one of delay, pause, rate, lost, mend, got delay and pause",
+        ),
+        (
+            "fault: {disk: vda, delay: 1us}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 1000 ns",
+        ),
+        (
+            "fault: {disk: vda, delay: 11s}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 11000000000 ns",
+        ),
+        (
+            "fault: {disk: vda, rate: 1M}",
+            "step 1 (fault): rate: needs over: nbd: it is an NBD server that is so slow",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, delay: 0s}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 0 ns",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, rate: 0}",
+            "step 1 (fault): rate: expected one byte a second or more, got 0",
+        ),
+        (
+            "fault: {disk: vda, pause: true, skip: 1}",
+            "step 1 (fault): skip: belongs to requests that fail, and this fault is pause",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, mend: true}",
+            "step 1 (fault): over: storage is mended whatever the fault was: leave this out",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, error: EFBIG}",
+            'step 1 (fault): error: over NBD expected EIO, EINVAL, ENOMEM, ENOSPC, EPERM, got "EFBIG"',
         ),
         (
             "fleece: {id: a, disks: [vda], fault: {skip: -1}}",
@@ -313,6 +373,9 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
         ["nbd: {export: nowhere, error: NBD_REP_ERR_UNKNOWN}"],
         ["quit:", "qemu_img: {run: [check, vda.qcow2]}"],
         ["guest: {disk: vdb, read: {at: 1M, length: 512}, error: EINVAL}"],
+        ["fault: {disk: vda, delay: 20ms}", "fault: {disk: vda, mend: true}"],
+        ["fault: {disk: vda, over: nbd, rate: 1M}", "fault: {disk: vda, over: nbd, lost: true}"],
+        ["fault: {disk: vda, over: nbd, error: ENOSPC, skip: 3}", "fault: {disk: vda, pause: true}"],
         ["fault: {disk: vda, on: flush}", "guest: {disk: vda, flush: true, error: EIO}"],
     ],
 )

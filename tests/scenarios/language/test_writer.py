@@ -65,7 +65,7 @@ nbds = one_member(
         "zero": zeroes,
         "flush": st.just(True),
         "garbage": st.binary(max_size=5).map(bytes.hex),
-        "stall": st.sampled_from(["greeting", "flags", "option", "request", "replies"]),
+        "stall": st.sampled_from(["greeting", "flags", "option", "idle", "request", "replies"]),
         "exports": st.lists(words, max_size=2),
         "info": st.dictionaries(words, st.booleans() | st.integers(0, 2**63) | words, max_size=3),
     },
@@ -110,6 +110,21 @@ fault_members = {
     "skip": st.integers(0, 9),
     "times": st.integers(1, 9),
 }
+storage_effects = st.sampled_from(
+    [
+        {"delay": 20_000_000},
+        {"pause": True},
+        {"over": "nbd", "rate": 1 << 20},
+        {"over": "nbd", "lost": True},
+        {"mend": True},
+    ]
+)
+faults = (
+    built(steps.Fault, disk=disk_names, over=st.sampled_from([None, "nbd"]), **fault_members)
+    | st.builds(lambda members, disk: steps.Fault(disk=disk, **members), storage_effects, disk_names)
+    | built(steps.Fault, stop=st.integers(1, 2 * 10**10))
+    | st.just(steps.Fault(monitor="vanish"))
+)
 plain_steps = one_member(
     steps.Step,
     {},
@@ -118,7 +133,7 @@ plain_steps = one_member(
         "read": reads,
         "copy": copies,
         "map": maps,
-        "fault": built(steps.Fault, disk=disk_names, **fault_members),
+        "fault": faults,
         "sleep": built(steps.Sleep, ns=st.integers(0, 10**13)),
         "qmp": qmps,
         "hmp": built(steps.Hmp, line=words, prints=optional_words),

@@ -307,7 +307,7 @@ class SmallSession(Session):
             await give_way()
         raise DeadlinePassed(what, timeout_ns)
 
-    async def nbd(self, export, contexts=()):
+    async def nbd(self, export, contexts=(), hesitate_ns=0):
         await give_way()
         self.alive()
         return SmallClient(self, export)
@@ -326,6 +326,9 @@ class SmallSession(Session):
 
     async def put_on_top(self, disk, node_name):
         await self.qmp("qom-set", {"path": disk, "property": "drive", "value": node_name})
+
+    async def serve_storage(self, disk, fault):
+        raise AssertionError(f"the small machine has no storage server for {disk}")
 
     async def tool(self, argv, timeout_ns=0):
         return 0, b"", ""
@@ -350,6 +353,12 @@ class SmallSession(Session):
     async def kill(self):
         if self.status is None:
             self.status = -9
+
+    async def pause(self, ns):
+        await self.sleep(ns)
+
+    async def change_monitor(self):
+        pass
 
     async def wait_end(self, timeout_ns):
         return self.status, "its last words"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.language.steps import Copy, Disk, End, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
+from scenarios.language.steps import Copy, Disk, End, Fault, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
 from scenarios.run.features import Features, known, needs
 
 RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/schema.json.gz"
@@ -100,6 +100,8 @@ def test_what_steps_and_methods_imply():
         "driver:blkdebug",
         "argument:blockdev-backup.on-cbw-error",
     } <= set(wanted)
+    served = Scenario(name="x", steps=[Step(fault=Fault(disk="vda", pause=True))])
+    assert {"storage-server", "driver:nbd", "command:blockdev-reopen"} <= set(needs(served, None))
     assert "argument:blockdev-add.on-cbw-error" in needs(scenario, "snapshot-access")
     assert "linux" in needs(Scenario(name="x", guest="linux"), None)
     assert all(known(word) for word in wanted)

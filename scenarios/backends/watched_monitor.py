@@ -13,10 +13,9 @@ from scenarios.backends.processes import deadline
 from simulator.engine.task import Future
 
 if TYPE_CHECKING:
-    from scenarios.backends.sim import SimSession
+    from scenarios.backends.sim_watched import WatchedSimSession
     from simulator.monitor.session import Session as QmpSession
 
-NAME = "second"
 _CONNECTED_NS = 10_000_000_000
 _READ_BYTES = 1 << 18
 
@@ -37,13 +36,14 @@ class SocketMonitor:
         self._received = bytearray()
         self._arrived = asyncio.Event()
 
-    async def connect(self) -> None:
-        """Once the machine has been started. Raises DeadlinePassed."""
+    async def connected(self) -> SocketMonitor:
+        """Itself, once the machine has been started. Raises DeadlinePassed."""
         loop = asyncio.get_running_loop()
-        async with deadline("the machine to connect its second monitor", _CONNECTED_NS):
+        async with deadline("the machine to connect its watched monitor", _CONNECTED_NS):
             self._socket, _ = await loop.sock_accept(self._listener)
         self._socket.setblocking(False)
         loop.add_reader(self._socket, self._read)
+        return self
 
     def send(self, payload: bytes) -> None:
         """What a machine does not read in time is lost: a session says little at a time."""
@@ -89,7 +89,7 @@ class SocketMonitor:
 class InProcessMonitor:
     """`interface.MonitorWire` to a simulated machine, in virtual time."""
 
-    def __init__(self, session: SimSession, monitor: QmpSession) -> None:
+    def __init__(self, session: WatchedSimSession, monitor: QmpSession) -> None:
         self._session, self._monitor = session, monitor
         self._arrived: Future | None = None
         self._received = bytearray()
@@ -118,7 +118,7 @@ class InProcessMonitor:
             self._received += self._monitor.take()
             if self._received or self.closed or self._session.now_ns() >= until_ns:
                 return bool(self._received) or self.closed
-            self._arrived = self._session.new_future("the second monitor")
+            self._arrived = self._session.new_future("the watched monitor")
             await self._session.next_output(self._arrived, until_ns)
 
     def _wake(self) -> None:
