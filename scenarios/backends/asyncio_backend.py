@@ -90,6 +90,8 @@ class AsyncioBackend(Backend):
             error.stacks = await session.stacks()
             raise
         finally:
+            if session.watched is not None:
+                session.watched.close()
             await session.close()
 
     async def _introspect(self, session: AsyncioSession) -> list[Any]:

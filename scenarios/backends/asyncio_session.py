@@ -146,8 +146,6 @@ class AsyncioSession(Session):
         """Whatever state the machine is in: nothing of it is left afterwards."""
         try:
             await self.forget_guests()
-            if self.watched is not None:
-                self.watched.close()
             if hasattr(self, "_link"):
                 await self._link.close()
         finally:
