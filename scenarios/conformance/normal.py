@@ -6,9 +6,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# How many blocks a file takes is the file system's matter, and two hosts' differ.
-_BLOCKS = "actual-size"
-_BLOCKS_IN_WORDS = re.compile(r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)")
+# How many blocks a file takes is the file system's matter, what a thread is called the kernel's, and when a
+# snapshot was made the clock's.
+_HOST = frozenset(("actual-size", "thread-id", "date-sec", "date-nsec"))
+_HOST_IN_WORDS = re.compile(
+    r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)|(?<=thread_id=)[0-9]+"
+    r"|20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
+)
 _MADE_UP = re.compile(r"#block[0-9]+")
 
 
@@ -37,13 +41,13 @@ class Normaliser:
         return value
 
     def _member(self, key: str, value: Any) -> Any:
-        return "HOST" if key == _BLOCKS and type(value) is int else self.value(value)
+        return "HOST" if key in _HOST and type(value) is int else self.value(value)
 
     def _text(self, text: str) -> str:
         if "#block" in text:
             text = _MADE_UP.sub(self._made_up, text)
-        if "disk size: " in text:
-            text = _BLOCKS_IN_WORDS.sub("HOST", text)
+        if "\n" in text:
+            text = _HOST_IN_WORDS.sub("HOST", text)
         return text.replace(self._directory, "DIRECTORY")
 
     def _made_up(self, found: re.Match[str]) -> str:

@@ -24,6 +24,10 @@ Message = dict[str, Any]
 REPLY_NS = 10_000_000_000
 # How long a machine must be silent to be taken to have nothing more to say.
 QUIET_NS = 25_000_000
+# The same where a job is on its way, which may wait for the host's disk.
+QUIET_WITH_JOB_NS = 250_000_000
+# Statuses in which a job can stay for ever.
+_AT_REST = frozenset(("paused", "ready", "standby", "pending", "concluded", "null"))
 _END_NS = 5_000_000_000
 _MOST_MESSAGES = 5000
 _INFO_FLAGS = ("read_only", "flush", "fua", "rotational", "trim", "write_zeroes", "df", "multi_conn")
@@ -118,13 +122,17 @@ class _Player:
             came = await self._take()
             messages += came
             found = any(is_last(message) for message in came)
-        return messages + await self._settled()
+        return messages + await self._settled(so_far=messages)
 
-    async def _settled(self, quiet_ns: int = QUIET_NS) -> list[Message]:
-        messages: list[Message] = []
-        while not self.ended and len(messages) < _MOST_MESSAGES and await self._wire.more(quiet_ns):
+    async def _settled(self, quiet_ns: int = QUIET_NS, so_far: Sequence[Message] = ()) -> list[Message]:
+        """What comes until nothing does; `so_far` are the step's messages before."""
+        messages = list(so_far)
+        while not self.ended and len(messages) < _MOST_MESSAGES:
+            wait_ns = max(quiet_ns, QUIET_WITH_JOB_NS) if _job_is_on_its_way(messages) else quiet_ns
+            if not await self._wire.more(wait_ns):
+                break
             messages += await self._take()
-        return messages
+        return messages[len(so_far) :]
 
     async def _take(self) -> list[Message]:
         self._bytes += self._wire.take()
@@ -151,6 +159,12 @@ class _Player:
         except DeadlinePassed:
             return "the monitor was closed, and the machine runs on"
         return status
+
+
+def _job_is_on_its_way(messages: Sequence[Message]) -> bool:
+    changes = (each["data"] for each in messages if each.get("event") == "JOB_STATUS_CHANGE")
+    last = {change["id"]: change["status"] for change in changes}
+    return not _AT_REST.issuperset(last.values())
 
 
 def _is_event(message: Message, name: str, members: dict[str, Any]) -> bool:

@@ -96,20 +96,28 @@ def image_info(node: Node) -> dict[str, Any]:
 
 
 def _limits(node: Node) -> dict[str, Any]:
-    """BlockLimitsInfo: of a node without children what no driver says otherwise (bdrv_refresh_limits,
-    block/io.c), of all others their storage's; qcow2 zeroes and discards in clusters."""
-    lowest = node
+    """BlockLimitsInfo (bdrv_refresh_limits, block/io.c): of a node without children what no driver says
+    otherwise, of all others their storage's. qcow2 zeroes and discards in clusters, and what is above it
+    discards so, too."""
+    lowest, discard_bytes = node, _discard_alignment(node)
     while (storage := _storage_child(lowest)) is not None:
         lowest = storage.node
+        discard_bytes = max(discard_bytes, _discard_alignment(lowest))
     limits = {
         "request-alignment": 1,
         "max-iov": 1024,
         "min-mem-alignment": 1 if lowest.driver.format_name == "file" else 512,
         "opt-mem-alignment": 4096,
     }
+    if discard_bytes:
+        limits["discard-alignment"] = discard_bytes
     if node.driver.format_name == "qcow2":
-        limits["write-zeroes-alignment"] = limits["discard-alignment"] = node.driver.cluster_bytes or 0
+        limits["write-zeroes-alignment"] = discard_bytes
     return limits
+
+
+def _discard_alignment(node: Node) -> int:
+    return (node.driver.cluster_bytes or 0) if node.driver.format_name == "qcow2" else 0
 
 
 def skip_implicit_filters(node: Node) -> Node:

@@ -51,7 +51,8 @@ class BlockRules:
     a backup copies at a time; 0: a cluster.
     `conflict_names_both`: a permission conflict is told with both users. `copy_bitmap_on_filter`: what is
     still to copy is a bitmap of the filter, not of the source. `creating_yields`: making a qcow2 image gives
-    way before it begins. `filter_always_reads`: copy-before-write reads its source for any user.
+    way before it begins. `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can
+    be written. `filter_always_reads`: copy-before-write reads its source for any user.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class BlockRules:
         "members",
         "moved_edge_is_newest",
         "probing_drains",
+        "stored_bitmaps_need_write",
     )
 
     def __init__(self, **given: Any) -> None:
@@ -77,6 +79,7 @@ class BlockRules:
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
+        self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
         assert not given, given
 
@@ -89,6 +92,7 @@ def rules_of(version: Version) -> BlockRules:
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
         conflict_names_both=block.conflict_names_both,
+        stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
         filter_always_reads=block.filter_always_reads,

@@ -86,6 +86,7 @@ class Block(Group):
     backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
     daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
     copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
+    stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
@@ -111,6 +112,7 @@ class Block(Group):
         "moved_edge_is_newest",
         "probing_drains",
         "resize_names_blocker",
+        "stored_bitmaps_need_write",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
     )
@@ -123,6 +125,7 @@ class Block(Group):
     daemon_closes_nodes: bool
     conflict_names_both: bool
     drive_moves: bool
+    stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool
     creating_yields: bool
     filter_always_reads: bool

@@ -18,6 +18,7 @@ FACTS = (
     ("identity.micro", 3, "greeting of the binary"),
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
     ("queries.shows_children", True, "introspection of the binary"),
     ("queries.shows_limits", True, "introspection of the binary"),

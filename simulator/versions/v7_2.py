@@ -51,6 +51,7 @@ FACTS = (
     ("block.copy_bitmap_on_filter", False, "block/block-copy.c:433"),
     ("block.creating_yields", False, "block/qcow2.c:3497: bdrv_open_blockdev_ref, observed"),
     ("block.filter_always_reads", False, "block/copy-before-write.c:343"),
+    ("block.stored_bitmaps_need_write", False, "block/dirty-bitmap.c:514, observed"),
     ("block.transaction_checks_groups_first", False, "blockdev.c:1258"),
     ("block.daemon_closes_nodes", True, "storage-daemon/qemu-storage-daemon.c:411"),
     ("block.moved_edge_is_newest", True, "block.c:1429: every attached child is put at the list's head"),
