@@ -102,6 +102,7 @@ class BlockBackend(Parent):
             for _ in range(2):
                 async with self.graph.drained(self.root.node):
                     pass
+            await self.graph.changing()
             edge, self.root = self.root, None
             await self.graph.detach(edge)
 

@@ -130,13 +130,13 @@ class Exports:
         perm = permissions.CONSISTENT_READ | (permissions.WRITE if writable else 0)
         backend = ExportBackend(self._graph, "", perm, permissions.ALL)
         backend.export = None
+        await self._graph.changing()
         backend.insert(node)
         try:
             export = self._create(arguments, backend, node, server)
         except QmpError:
             await backend.remove()
             raise
-        await self._drain(node, self._rules.adding_drains)
         backend.export = export
         export.writethrough = arguments.get("writethrough", False)
         self.by_age.insert(0, export)
@@ -261,17 +261,10 @@ class Exports:
         self.by_age.remove(export)
         for bitmap in export.bitmaps:
             bitmap.busy = False
-        # QEMU drains the node on the way: when the backend is let go, and when it leaves the node.
-        await self._drain(export.node, self._rules.deleting_drains)
         await export.backend.remove()
         export.backend.export = export.info.export = None
         self._outbox.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
         export.deleted.set_result()
-
-    async def _drain(self, node: Node, times: int) -> None:
-        for _ in range(times):
-            async with self._graph.drained(node):
-                pass
 
     async def close_all(self) -> None:
         """Remove all, clients or not, and wait for it (blk_exp_close_all)."""

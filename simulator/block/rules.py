@@ -44,19 +44,23 @@ class Members:
 class BlockRules:
     """The defaults are what QEMU means to do.
 
-    `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout. `forgets_bounded_copies`: a
-    request for a point in time that begins in what has been copied and goes beyond its end is answered from
-    the source. `probing_drains`: how often the file of a new node is drained once it has been looked at.
-    `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest. `copy_bytes`: what
-    a backup copies at a time; 0: a cluster.
-    `conflict_names_both`: a permission conflict is told with both users. `copy_bitmap_on_filter`: what is
-    still to copy is a bitmap of the filter, not of the source. `creating_yields`: making a qcow2 image gives
-    way before it begins. `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can
-    be written. `filter_always_reads`: copy-before-write reads its source for any user.
+    `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
+    `changes_drain_all`: every edge that comes or goes drains all nodes.
+    `conflict_names_both`: a permission conflict is told with both users.
+    `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
+    `copy_bytes`: what a backup copies at a time; 0: a cluster.
+    `creating_yields`: making a qcow2 image gives way before it begins.
+    `filter_always_reads`: copy-before-write reads its source for any user.
+    `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
+    beyond its end is answered from the source.
+    `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
+    `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
     __slots__ = (
         "cbw_timeout_bits",
+        "changes_drain_all",
         "conflict_names_both",
         "copy_bitmap_on_filter",
         "copy_bytes",
@@ -74,6 +78,7 @@ class BlockRules:
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
+        self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
@@ -91,6 +96,7 @@ def rules_of(version: Version) -> BlockRules:
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
+        changes_drain_all=block.changes_drain_all,
         conflict_names_both=block.conflict_names_both,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,

@@ -39,6 +39,7 @@ async def _create_qcow2(graph: Graph, options: dict[str, Any]) -> None:
         await graph.scheduler.host_turn
     file = await _open_reference(graph, options["file"])
     backend = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
+    await graph.changing()
     try:
         backend.insert(file)
     except QmpError:

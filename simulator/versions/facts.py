@@ -90,6 +90,7 @@ class Block(Group):
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
+    changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
@@ -102,6 +103,7 @@ class Block(Group):
     __slots__ = (
         "backup_step_bytes",
         "cbw_timeout_bits",
+        "changes_drain_all",
         "conflict_names_both",
         "copy_bitmap_on_filter",
         "creating_yields",
@@ -125,6 +127,7 @@ class Block(Group):
     daemon_closes_nodes: bool
     conflict_names_both: bool
     drive_moves: bool
+    changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool
     creating_yields: bool
@@ -138,23 +141,18 @@ class Exports(Group):
     """server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
-    adding_drains, deleting_drains: how often the node is drained then, as jobs on it see.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     multi_conn_unless_one_connection: no export announces it when the server was started with
     max-connections=1.
     """
 
     __slots__ = (
-        "adding_drains",
         "deleted_by_the_reply",
-        "deleting_drains",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
         "writable_multi_conn",
     )
 
-    adding_drains: int
-    deleting_drains: int
     deleted_by_the_reply: bool
     server_stop_newest_first: bool
     writable_multi_conn: bool
