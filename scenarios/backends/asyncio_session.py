@@ -18,21 +18,20 @@ from scenarios.backends.interface import (
     DeadlinePassed,
     Guest,
     MachineGone,
-    MonitorWire,
     NbdClient,
     QmpRefused,
-    Session,
     SetupError,
     Transport,
 )
 from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
 from scenarios.backends.nbdkit import Nbdkit
-from scenarios.backends.processes import Process, Sink, deadline
+from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.rooms import make_room, rooms_of
+from scenarios.backends.shared_session import SharedSession
 from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.backends.watched_monitor import SocketMonitor
 from scenarios.language.steps import Fault, Scenario
 from scenarios.language.walk import walk
 
@@ -44,9 +43,12 @@ _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
-class AsyncioSession(Session):
+class AsyncioSession(SharedSession):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
-    reached."""
+    reached.
+
+    With a `host` there is no machine of its own: see shared_session.py.
+    """
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class AsyncioSession(Session):
         scenario: Scenario,
         features: frozenset[str],
         start_ns: int = START_NS,
+        host: AsyncioSession | None = None,
     ) -> None:
         self.directory = launch.place.machine
         self.introspection: list[Any] = []
@@ -64,12 +67,10 @@ class AsyncioSession(Session):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
-        self.watched: SocketMonitor | None = None
         self._storage: list[Nbdkit] = []
         self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
-        self._child: Process
-        self._link: QmpLink
+        super().__init__(host)
         # The monitor that other clients than the first may connect to, for scenarios where some do.
         changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
         self._second_monitor = launch.place.path / "monitor.sock" if changes else None
@@ -88,32 +89,25 @@ class AsyncioSession(Session):
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
 
-    @abstractmethod
-    async def forget_guests(self) -> None:
-        """Close what reaches the guests; they are made anew when next asked for."""
-
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
         return None
 
-    async def watched_monitor(self) -> MonitorWire:
-        return await (self.watched.connected() if self.watched else super().watched_monitor())
-
     # -- life and death
 
     async def prepare(self) -> None:
-        """Make the disks' images. Raises SetupError."""
+        """Make the disks' images, and room for others. Raises SetupError."""
+        for name, size in rooms_of(self._scenario).items():
+            make_room(self.directory / name, size)
         for name, disk in self._scenario.disks.items():
             await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
 
     def monitors(self, option: str, control: str) -> list[str]:
         """The chardevs of all control connections, each with what makes it a monitor; `option` goes before a
         chardev."""
-        chardevs = {"qmp": f"socket,id=qmp,{control}"}
+        chardevs = {"qmp": f"socket,id=qmp,{control}", **self.watched_chardevs()}
         if self._second_monitor is not None:
             chardevs["qmp2"] = f"socket,id=qmp2,path={self._second_monitor},server=on,wait=off"
-        if self.watched is not None:
-            chardevs["watched"] = f"socket,id=watched,{self.watched.option}"
         return [word for name, each in chardevs.items() for word in (option, each, *self.monitor_of(name))]
 
     @abstractmethod
@@ -125,8 +119,8 @@ class AsyncioSession(Session):
         self._child, control = await self._launch.start_machine(
             self._program, self.command_line, self.stdout_sink()
         )
-        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        self._link = QmpLink(self._child.name, self._on_event)
+        self._child.ended.add_done_callback(lambda _: self.wake())
+        self._link = QmpLink(self._child.name, self.take_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
                 await self._link.connect(await control())
@@ -143,16 +137,17 @@ class AsyncioSession(Session):
             ) from error
 
     async def close(self) -> None:
-        """Whatever state the machine is in: nothing of it is left afterwards."""
+        """Whatever state the machine is in: nothing of it is left afterwards, unless it is another's."""
         try:
             await self.forget_guests()
-            if hasattr(self, "_link"):
+            if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
-            if hasattr(self, "_child"):
+            if hasattr(self, "_child") and self._host is None:
                 await self._child.kill_and_wait()
             await self._end_storage()
-            await self._launch.close()
+            if self._host is None:
+                await self._launch.close()
             for reader in self._readers:
                 reader.close()
 
@@ -189,7 +184,7 @@ class AsyncioSession(Session):
             async with deadline("commands in flight to return", EXCHANGE_NS):
                 await self._idle.wait()
             await self._link.close()
-            self._link = QmpLink(self._child.name, self._on_event)
+            self._link = QmpLink(self._child.name, self.take_event)
             async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
                 await self._link.connect(await connected_socket(str(self._second_monitor)))
         except (LinkLost, OSError) as error:
@@ -270,11 +265,14 @@ class AsyncioSession(Session):
             self.nbd_server_running = command == "nbd_server_start"
         return answer
 
-    def _on_event(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-        self._wake_event_waiters()
+    def printed(self) -> list[str]:
+        return []
 
-    def _wake_event_waiters(self) -> None:
+    def take_event(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        self.wake()
+
+    def wake(self) -> None:
         for waiter in self._event_waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -379,13 +377,15 @@ class AsyncioSession(Session):
         """Files and sockets in the directory, and processes that outlived the machine. A socket is not among
         them after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran
         at the end: QEMU 7.2 quits without removing that one."""
-        images = {self.image_path(disk).name for disk in self._scenario.disks}
+        ours = {self.image_path(disk).name for disk in self._scenario.disks}
+        rooms = rooms_of(self._scenario)
         left: list[tuple[str, str, str]] = []
-        for path in sorted(self.directory.iterdir()):
+        folders = [self.directory, *(self.directory / room for room in rooms)]
+        for path in sorted(path for folder in folders for path in folder.iterdir()):
             if path.is_socket():
                 if not self._killed and not (self.nbd_server_running and str(path) == self.nbd_path):
                     left.append(("file", path.name, "socket"))
-            elif path.name not in images:
+            elif path.name not in ours and path.name not in rooms:
                 left.append(("file", path.name, f"{path.stat().st_size} bytes"))
         left += [("process", str(pid), name) for pid, name in self._child.survivors]
         return left

@@ -10,6 +10,7 @@ from typing import Any, cast
 from scenarios.backends import nbd_client
 from scenarios.backends.interface import (
     Backend,
+    Body,
     DeadlinePassed,
     Guest,
     MachineGone,
@@ -20,7 +21,8 @@ from scenarios.backends.interface import (
     SetupError,
     Transport,
 )
-from scenarios.backends.sim_clients import InProcessTransport, SimGuest
+from scenarios.backends.rooms import rooms_of
+from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
 from scenarios.backends.sim_monitor import SimMonitor
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
@@ -58,7 +60,7 @@ class SimSession(Session):
         self._qmp = SimMonitor(self)
         self._wait_for_events: list[Future] = []
         self._stopped: Future | None = None  # done when the machine goes on
-        self._is_paused_somewhere = any(step.fault and step.fault.stop for step in walk(scenario.steps))
+        self._holds_requests = any(map(holds_requests, walk(scenario.steps)))
         self._known_files: set[str] = set()
         self._status: int | None = None
         self._storage: list[SimStorage] = []
@@ -66,6 +68,8 @@ class SimSession(Session):
     # -- life
     async def prepare(self) -> None:
         """Make the images and start the machine. Raises SetupError."""
+        for room, size in rooms_of(self._scenario).items():
+            self.host.mount(f"{_DIRECTORY}/{room}", size)
         for name, disk in self._scenario.disks.items():
             self._create_image(name, disk)
         self._known_files = set(self.host.files())
@@ -148,6 +152,10 @@ class SimSession(Session):
         text: str = await self.qmp("human-monitor-command", {"command-line": line})
         return text
 
+    def printed(self) -> list[str]:
+        lines = "".join(self.machine.printed).splitlines()
+        return [line for line in lines if line.startswith("blkdebug: ")]
+
     async def wait_event(
         self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
     ) -> dict[str, Any]:
@@ -163,13 +171,6 @@ class SimSession(Session):
             await self._next_event(what, until_ns)
 
     # -- data
-    async def ensure_nbd_server(self) -> None:
-        if not self.nbd_server_running:
-            await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
-
-    async def repair_guest(self) -> None:
-        """The guest's device needs no NBD server."""
-
     async def _connect(self) -> InProcessTransport:
         await self.while_it_runs()
         try:
@@ -298,13 +299,13 @@ class SimSession(Session):
 
     async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
         """Run a guest's request so that it stops with the machine. Raises MachineGone and what it raises."""
-        if not self._is_paused_somewhere:
+        if not self._holds_requests:
             return await request
         await self.while_it_runs()
-        returned = await self._domain.enter(request, "guest request")
-        if self._domain.dead:
+        answer = await self._domain.enter(outcome_of(request), "guest request")
+        if answer is None:
             raise MachineGone(self._ending())
-        return returned
+        return answer.result()
 
     async def pause(self, ns: int) -> None:
         if self._stopped is not None or self.machine.gone:
@@ -364,7 +365,7 @@ class SimBackend(Backend):
     @property
     def features(self) -> frozenset[str]:
         moves = {"moves"} if self._version.block.drive_moves else set()
-        return frozenset(("hmp", "machine", "processes", "simulator", FEATURE, *moves))
+        return frozenset(("hmp", "machine", "mounts", "processes", "simulator", FEATURE, *moves))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
@@ -375,9 +376,7 @@ class SimBackend(Backend):
         kind = WatchedSimSession if self.has_watched_monitor else SimSession
         return kind(self._version, scenario, self.features, seed)
 
-    def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         session = self._session(scenario, seed)
 
         async def whole() -> None:

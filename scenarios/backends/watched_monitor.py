@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scenarios.backends.interface import MonitorWire, Session
 from scenarios.backends.processes import deadline
 from simulator.engine.task import Future
 
@@ -84,6 +85,18 @@ class SocketMonitor:
             if not self.closed:
                 asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
+
+
+class WatchedSession(Session):
+    """A session whose machine has such a monitor if `watched` was set before it started."""
+
+    watched: SocketMonitor | None = None
+
+    async def watched_monitor(self) -> MonitorWire:
+        return await (self.watched.connected() if self.watched else super().watched_monitor())
+
+    def watched_chardevs(self) -> dict[str, str]:
+        return {"watched": f"socket,id=watched,{self.watched.option}"} if self.watched else {}
 
 
 class InProcessMonitor:

@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from scenarios.language.faults import FAULT_EFFECTS as FAULT_EFFECTS
+from scenarios.language.faults import Fault as Fault
+from scenarios.language.faults import StorageFault as StorageFault
+
 Format = Literal["raw", "qcow2"]
 MethodName = Literal["overlay", "snapshot-access"]
 Client = Literal["own", "nbdcopy", "qemu-img"]
@@ -86,68 +90,6 @@ class Guest(Part, kw_only=True, frozen=True):
     error: str | None = None
 
 
-# ---------------------------------------------------------------- what fails below
-
-FaultyRequest = Literal["read", "write", "write-zeroes", "discard", "flush"]
-
-
-class StorageFault(Part, kw_only=True, frozen=True):
-    """Requests of one kind to an image's storage fail: `times` of them, after `skip` that go through.
-
-    `error` is the errno that QEMU gets from its storage. Only reads and writes can be counted (`skip`).
-    """
-
-    on: FaultyRequest = "write"
-    error: str = "EIO"
-    skip: int = 0
-    times: int = 1
-
-
-class Fault(StorageFault, kw_only=True, frozen=True):
-    """One thing that goes wrong around the machine.
-
-    `disk`: something is wrong with the storage of that disk (not with a scratch image: see Fleece.fault),
-    until another fault takes its place, `mend`, or the end. One effect: `delay`, `pause`, `rate`, `lost` or
-    `mend`, and left out, the next requests fail. `over: nbd`: the storage is put behind an NBD server, which
-    is at fault; left out, failing requests are the machine's own doing. Every read and write takes `delay`
-    longer; `rate` bytes a second move each way, after the first two seconds' worth at once; `pause`: nothing
-    is answered until it is mended; `lost`: the server is gone, connection and all.
-
-    `stop`: the machine's process is stopped for that long and then goes on (SIGSTOP, SIGCONT).
-    `monitor`: the client of the QMP monitor is gone without a word, and another one takes over.
-    """
-
-    disk: str | None = None
-    stop: int | None = None
-    monitor: Literal["vanish"] | None = None
-    over: Literal["nbd"] | None = None
-    delay: int | None = None
-    pause: bool = False
-    rate: int | None = None
-    lost: bool = False
-    mend: bool = False
-
-    @property
-    def effects(self) -> list[str]:
-        """Which of the effects that have a member of their own are asked for."""
-        given = {name: getattr(self, name) for name in FAULT_EFFECTS}
-        return [name for name, value in given.items() if value is not None and value is not False]
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is requests of one kind that fail."""
-        return self.disk is not None and not self.effects
-
-    @property
-    def is_served(self) -> bool:
-        """Whether it needs the storage to be behind a server."""
-        return self.over is not None or any(name in SERVED_EFFECTS for name in self.effects)
-
-
-FAULT_EFFECTS = ("delay", "pause", "rate", "lost", "mend")
-SERVED_EFFECTS = frozenset(("delay", "pause", "rate", "lost"))
-
-
 # ---------------------------------------------------------------- points in time and their clients
 
 
@@ -157,7 +99,8 @@ class Fleece(Part, kw_only=True, frozen=True):
     `bitmap` names a dirty bitmap on every one of the disks: the export then offers
     qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image, and `fault` what
     happens to its storage once it has been made. `on_cbw_error` says who suffers when an old cluster cannot
-    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost.
+    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost. `room`: its
+    scratch images lie on a file system of their own, on which all files together take no more bytes.
     `error` expects the set-up to be refused with an error containing that text; the runner undoes what
     it had done before and the scenario goes on.
     """
@@ -167,9 +110,15 @@ class Fleece(Part, kw_only=True, frozen=True):
     bitmap: str | None = None
     target: Format | None = None
     target_cluster: int | None = None
+    room: int | None = None
     fault: StorageFault | None = None
     on_cbw_error: Literal["break-guest-write", "break-snapshot"] | None = None
     error: str | None = None
+
+    @property
+    def room_name(self) -> str:
+        """The directory of that file system, in the machine's own."""
+        return f"{self.id}-{self.room}.room"
 
 
 class Read(Part, kw_only=True, frozen=True):

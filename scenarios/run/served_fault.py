@@ -21,7 +21,7 @@ async def put_in(x: Execution, where: Where, disk: str, fault: Fault, on_storage
     name = f"{disk}-fault"
     options = {"driver": "nbd", "node-name": name, "server": server.address, "discard": "unmap"}
     await x.qmp(where, "blockdev-add", options)
-    x.faults[disk] = fault.times
+    x.faults[disk] = fault
     x.storage[disk] = server
     await x.qmp(where, "blockdev-reopen", {"options": [on_storage]})
     await server.strike()

@@ -12,9 +12,11 @@ from simulator.block.errors import QmpError
 from simulator.qapi import qemu_opts
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.integers import NumberError, to_size
+from simulator.wire.json_stream import ParseError, encode, parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from simulator.block.graph import Graph
@@ -245,6 +247,11 @@ def tree_options(
     """Dotted options as blockdev-add takes them, without those in `own`, which only a drive knows: `file`
     among them is a file's name, and else a node's. Raises QmpError."""
     tree: dict[str, Any] = {}
+    filename = given.get("file", "") if own else ""
+    if filename.startswith("json:"):
+        given = {key: value for key, value in given.items() if key != "file"}
+        for key, value in _json_options(filename).items():
+            _store(tree, key, value)
     for key, value in given.items():
         if key not in own:
             _store(tree, key, value)
@@ -260,6 +267,27 @@ def tree_options(
     if tree.get("discard") in ("on", "off"):
         tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
     return _converted(schema, tree)
+
+
+def _json_options(filename: str) -> dict[str, str]:
+    """What a file name of json:{...} says, flat and as text, as all options of a drive are
+    (parse_json_filename, block.c:1945, 7.2)."""
+    try:
+        options = parse_text(filename.removeprefix("json:").encode())
+    except ParseError as error:
+        raise QmpError(f"Could not parse the JSON options: {error}") from None
+    if not isinstance(options, dict):
+        raise QmpError("Invalid JSON object given")
+    return dict(_flat(options, ""))
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        prefix = f"{name}." if name else ""
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(member, f"{prefix}{key}")
+    else:
+        yield name, value if isinstance(value, str) else encode(value)
 
 
 def _store(tree: dict[str, Any], key: str, value: str) -> None:

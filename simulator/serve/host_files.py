@@ -92,8 +92,15 @@ class DiskFile(HostFile):
     def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
         if unmap:
             self.discard(offset, length)
-        else:
+            return
+        try:
             _fallocate(self._fd, _ZERO_RANGE, offset, length)
+        except OSError as error:
+            if error.errno != ENOTSUP:
+                raise
+            # A tmpfs has only the two steps (handle_aiocb_write_zeroes, block/file-posix.c, 7.2).
+            self.discard(offset, length)
+            _fallocate(self._fd, 0, offset, length)
 
     def discard(self, offset: int, length: int) -> None:
         _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)

@@ -1,4 +1,4 @@
-"""`fault`: something around the machine goes wrong."""
+"""`fault`: something around the machine goes wrong, or is well again."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import Any
 
 from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import Fault
-from scenarios.run import served_fault
+from scenarios.run import breakpoints, faults, served_fault
 from scenarios.run.execution import Execution, Where
-from scenarios.run.faults import node_options
 
 
 async def run(x: Execution, fault: Fault, where: Where) -> None:
-    if fault.disk is not None:
+    if fault.wait is not None:
+        await breakpoints.wait(x, fault.wait)
+    elif fault.resume is not None:
+        await breakpoints.resume(x, where, fault.resume)
+    elif fault.disk is not None:
         await _break_storage(x, where, fault.disk, fault)
     elif fault.stop is not None:
         await x.session.pause(fault.stop)
@@ -26,29 +29,33 @@ async def _break_storage(x: Execution, where: Where, disk: str, fault: Fault) ->
     if fault.mend:
         return
     name = f"{disk}-fault"
+    on_fault = _format_node(x, disk, name)
     if fault.is_served:
-        await served_fault.put_in(x, where, disk, fault, _format_node(x, disk, name))
+        await served_fault.put_in(x, where, disk, fault, on_fault)
         return
-    await x.qmp(where, "blockdev-add", node_options(name, f"{disk}-file", fault, below_format=True))
-    x.faults[disk] = fault.times
-    await x.qmp(where, "blockdev-reopen", {"options": [_format_node(x, disk, name)]})
+    x.faults[disk] = fault
+    await faults.add(x, where, name, f"{disk}-file", fault, below_format=True)
+    await x.qmp(where, "blockdev-reopen", {"options": [on_fault]})
 
 
 async def take_out(x: Execution, where: Where, disk: str) -> None:
-    """Give the disk its own storage back. What of the fault has not been used up yet may hit the flush that
-    goes before that, and be used up by it."""
+    """Give the disk its own storage back, if it has another. What of a fault has not been used up yet may hit
+    the flush that goes before that, and be used up by it."""
+    name = f"{disk}-fault"
     server = x.storage.pop(disk, None)
+    # First of all: until then commands may be waiting for requests in flight, and others for them.
     if server is not None:
-        # First of all: until then commands may be waiting for requests in flight, and others for them.
         await server.heal()
-    left = x.faults.pop(disk, None)
-    if left is None:
+    await breakpoints.let_go(x, where, name)
+    fault = x.faults.pop(disk, None)
+    if fault is None:
         return
+    on_file = _format_node(x, disk, f"{disk}-file")
     if server is not None:
-        await served_fault.take_out(x, where, disk, server, _format_node(x, disk, f"{disk}-file"))
+        await served_fault.take_out(x, where, disk, server, on_file)
         return
-    back = {"options": [_format_node(x, disk, f"{disk}-file")]}
-    for _ in range(left):
+    back = {"options": [on_file]}
+    for _ in range(fault.times):
         try:
             await x.qmp(where, "blockdev-reopen", back)
             break
@@ -57,7 +64,7 @@ async def take_out(x: Execution, where: Where, disk: str) -> None:
                 raise
     else:
         await x.qmp(where, "blockdev-reopen", back)
-    await x.qmp(where, "blockdev-del", {"node-name": f"{disk}-fault"})
+    await faults.remove(x, where, name)
 
 
 def _format_node(x: Execution, disk: str, storage: str) -> dict[str, Any]:

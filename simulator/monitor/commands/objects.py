@@ -60,7 +60,12 @@ def _check_by_properties(machine: Machine, arguments: Arguments) -> None:
     for name in arguments:
         if name not in names and name not in ("qom-type", "id"):
             raise QmpError(f"Property '{type_name}.{name}' not found")
-    for name in arguments.get("limits", {}):
+    check_limits(arguments.get("limits", {}))
+
+
+def check_limits(limits: dict[str, Any]) -> None:
+    """Raises QmpError for one that no throttle group has."""
+    for name in limits:
         if name not in LIMITS:
             raise QmpError(f"Parameter 'limits.{name}' is unexpected")
 

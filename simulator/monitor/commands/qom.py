@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor.commands.objects import check_limits
+from simulator.qapi.errors import ArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.guest import GuestDevice
+    from simulator.block.throttle_groups import ThrottleGroup
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -26,11 +29,44 @@ def _backend_type(device: GuestDevice) -> str:
     return device.type_name.replace("-pci", "-device")
 
 
+def _throttle_group(machine: Machine, path: str) -> ThrottleGroup | None:
+    folder, _, identifier = path.rpartition("/")
+    return machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
+
+
+def _no_property(type_name: str, name: str) -> QmpError:
+    return QmpError(f"Property '{type_name}.{name}' not found")
+
+
+def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any) -> None:
+    """block/throttle-groups.c:799, 7.2."""
+    if name.startswith("x-") and name.removeprefix("x-") in group.limits():
+        raise QmpError("Property cannot be set after initialization")
+    if name != "limits":
+        raise _no_property(group.type_name, name)
+    limits = machine.schema.type_at("object-add", "=throttle-group", "limits")
+    if limits is None:
+        # Before QEMU 6.0 the schema told nothing of objects.
+        check_limits(value)
+        group.set_limits(value)
+        return
+    schema = machine.schema.with_struct("ThrottleGroupLimits", [("limits", limits, False)])
+    try:
+        checked = schema.check_type("ThrottleGroupLimits", {"limits": value})
+    except ArgumentError as error:
+        raise QmpError(error.desc) from None
+    group.set_limits(checked["limits"])
+
+
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
+    group = _throttle_group(machine, arguments["path"])
+    if group is not None:
+        _set_on_group(machine, group, arguments["property"], arguments["value"])
+        return {}
     device = _device(machine, arguments["path"])
     name = arguments["property"]
     if name != "drive":
-        raise QmpError(f"Property '{device.type_name}.{name}' not found")
+        raise _no_property(device.type_name, name)
     if not machine.version.block.drive_moves:
         raise QmpError(
             f"Attempt to set property 'drive' on anonymous device (type '{_backend_type(device)}') "
@@ -44,13 +80,21 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def qom_get(machine: Machine, arguments: Arguments) -> Any:
-    device = _device(machine, arguments["path"])
     name = arguments["property"]
+    group = _throttle_group(machine, arguments["path"])
+    if group is not None:
+        limits = group.limits()
+        if name == "limits":
+            return limits
+        if not name.startswith("x-") or name.removeprefix("x-") not in limits:
+            raise _no_property(group.type_name, name)
+        return limits[name.removeprefix("x-")]
+    device = _device(machine, arguments["path"])
     if name == "drive":
         return device.drive_name
     if name == "type":
         return device.type_name
-    raise QmpError(f"Property '{device.type_name}.{name}' not found")
+    raise _no_property(device.type_name, name)
 
 
 async def qom_list(machine: Machine, arguments: Arguments) -> Any:

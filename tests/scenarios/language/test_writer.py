@@ -115,6 +115,7 @@ storage_effects = st.sampled_from(
         {"delay": 20_000_000},
         {"pause": True},
         {"over": "nbd", "rate": 1 << 20},
+        {"rate": 1 << 16},
         {"over": "nbd", "lost": True},
         {"mend": True},
     ]
@@ -143,10 +144,16 @@ plain_steps = one_member(
     },
 )
 together = st.lists(plain_steps | st.lists(plain_steps, max_size=3), min_size=1, max_size=3)
+held = [
+    steps.Step(fault=steps.Fault(disk="vda", on="read", suspend="held")),
+    steps.Step(fault=steps.Fault(wait="held")),
+    steps.Step(fault=steps.Fault(resume="held")),
+]
 begins = built(
     steps.Fleece,
     id=st.just("t"),
     disks=st.just(["vda", "vdb"]),
+    room=st.none() | st.integers(4096, 256 << 20),
     fault=st.none() | built(steps.StorageFault, **fault_members),
     on_cbw_error=st.sampled_from([None, "break-snapshot"]),
 )
@@ -182,7 +189,12 @@ def scenarios(draw: Any) -> steps.Scenario:
             )
         ),
         seed=draw(st.none() | st.integers()),
-        steps=[steps.Step(fleece=draw(begins)), *draw(middle), draw(ends)],
+        steps=[
+            *draw(st.sampled_from([[], held])),
+            steps.Step(fleece=draw(begins)),
+            *draw(middle),
+            draw(ends),
+        ],
     )
 
 

@@ -299,6 +299,9 @@ class SmallSession(Session):
     async def hmp(self, line):
         raise QmpRefused("CommandNotFound", "no")
 
+    def printed(self):
+        return []
+
     async def wait_event(self, matches, what, timeout_ns):
         for _ in range(100):
             for each in self.events:
@@ -383,7 +386,7 @@ class SmallBackend(Backend):
     def probe(self):
         return SmallSession.features, introspection()
 
-    def run(self, scenario, seed, body):
+    def run(self, scenario, seed, body, fresh=True):
         loop = Loop()
         self.session = SmallSession(loop, scenario, self.fault)
         loop.run(body(self.session))

@@ -88,6 +88,12 @@ def test_what_steps_and_methods_imply():
         Step(qmp=Qmp(execute="query-jobs")),
         Step(fleece=Fleece(id="t", disks=["vda"], fault=StorageFault(), on_cbw_error="break-snapshot")),
     ]
+    suspended = Scenario(name="y", steps=[Step(fault=Fault(disk="vda", suspend="held"))])
+    small = Scenario(name="w", steps=[Step(fleece=Fleece(id="t", disks=["vda"], room=1 << 20))])
+    assert needs(small, None) == ["mounts"]
+    slow = Scenario(name="z", steps=[Step(fault=Fault(disk="vda", rate=1 << 20))])
+    assert needs(slow, None) == ["driver:throttle", "command:blockdev-reopen"]
+    assert needs(suspended, None) == ["driver:blkdebug", "command:blockdev-reopen", "hmp"]
     scenario = Scenario(name="x", disks={"vda": Disk(size=512)}, needs=["real"], steps=steps)
     wanted = needs(scenario, "overlay")
     assert wanted[0] == "real"
