@@ -91,7 +91,7 @@ class Authorization:
 
     def allows(self, name: str) -> bool:
         if self.type_name == "authz-simple":
-            return bool(name == self.properties["identity"])
+            return bool(name == self.properties.get("identity"))
         for rule in self.properties["rules"]:
             if _matches(rule["match"], name, rule.get("format", "exact")):
                 return bool(rule["policy"] == "allow")
