@@ -95,10 +95,17 @@ def _object(machine: Machine, path: str) -> Any:
     return found if found is not None and found.type_name in _PROPERTIES else None
 
 
-def _property_of(found: Any, name: str) -> Any:
+def _properties(machine: Machine, found: Any) -> dict[str, tuple[str, Any]]:
+    """Those of the table that the version's object has."""
+    recorded = machine.version.recorded(machine.binary, "objects")["object"][found.type_name]["return"]
+    names = {entry["name"] for entry in recorded}
+    return {name: known for name, known in _PROPERTIES[found.type_name].items() if name in names}
+
+
+def _property_of(machine: Machine, found: Any, name: str) -> Any:
     if name == "type":
         return found.type_name
-    known = _PROPERTIES[found.type_name]
+    known = _properties(machine, found)
     if name not in known:
         raise _no_property(found.type_name, name)
     return found.properties.get(name, known[name][1])
@@ -137,7 +144,7 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
         return limits[name.removeprefix("x-")]
     found = _object(machine, arguments["path"])
     if found is not None:
-        return _property_of(found, name)
+        return _property_of(machine, found, name)
     device = _device(machine, arguments["path"])
     if name == "drive":
         return device.drive_name
@@ -159,7 +166,7 @@ async def qom_list(machine: Machine, arguments: Arguments) -> Any:
         return [{"name": "type", "type": "string"}, *children]
     found = _object(machine, path)
     if found is not None:
-        known = _PROPERTIES[found.type_name]
+        known = _properties(machine, found)
         return [
             {"name": "type", "type": "string"},
             *({"name": name, "type": kind} for name, (kind, _) in known.items()),
