@@ -42,17 +42,29 @@ class TlsSession:
         raise NotImplementedError
 
 
-class TlsSettings:
-    """What sessions are made of: `files` are paths by kind ("ca-cert", "cert", "key", "ca-crl"), `password`
-    that of the key, `priority` GnuTLS's string or ""."""
+class NoSessionsError(Exception):
+    """Sessions of this kind cannot be made here; str() is why."""
 
-    __slots__ = ("endpoint", "files", "password", "priority", "verify_peer")
+
+class TlsSettings:
+    """What sessions are made of: `priority` is GnuTLS's string or "". By certificates: `files` are paths by
+    kind ("ca-cert", "cert", "key", "ca-crl"), `password` that of the key. By `keys`, if there are any: user's
+    name -> key, of a client one only."""
+
+    __slots__ = ("endpoint", "files", "keys", "password", "priority", "verify_peer")
 
     def __init__(
-        self, endpoint: str, files: dict[str, str], verify_peer: bool, priority: str, password: str
+        self,
+        endpoint: str,
+        priority: str,
+        files: dict[str, str] | None = None,
+        verify_peer: bool = False,
+        password: str = "",
+        keys: dict[str, bytes] | None = None,
     ) -> None:
-        self.endpoint, self.files, self.verify_peer = endpoint, files, verify_peer
-        self.priority, self.password = priority, password
+        self.endpoint, self.priority = endpoint, priority
+        self.files, self.verify_peer, self.password = files or {}, verify_peer, password
+        self.keys = keys
 
 
 class TlsContext:

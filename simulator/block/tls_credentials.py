@@ -11,7 +11,7 @@ from os import strerror
 
 from simulator.block.errors import QmpError
 from simulator.block.secrets import find_secret
-from simulator.block.tls import SERVER, TlsCredentials, TlsSettings
+from simulator.block.tls import SERVER, NoSessionsError, TlsCredentials, TlsSettings
 from simulator.wire import x509
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     MakeContext = Callable[[TlsSettings], TlsContext]
 
 _NO_SESSIONS = "this simulated machine has no sockets, and so no TLS; the program `goldenfleece emulator` has"
-_ONLY_X509 = "sessions are simulated for tls-creds-x509 only"
+_NO_ANONYMOUS = "sessions without certificates or keys are not simulated"
 _NO_HEADER = "Base64 unexpected header error."
 _NO_DER = "ASN1 parser: Error in TAG."
 _NO_BASE64 = "Base64 decoding error."
@@ -54,11 +54,11 @@ class Maker:
         """Raises QmpError."""
         if credentials.type_name == "tls-creds-x509":
             self._load_x509(credentials)
+        elif credentials.type_name == "tls-creds-psk":
+            self._load_psk(credentials)
         else:
-            credentials.lack = _ONLY_X509
-            if credentials.type_name == "tls-creds-psk":
-                self._check_psk(credentials)
-            elif credentials.endpoint == SERVER:
+            credentials.lack = _NO_ANONYMOUS
+            if credentials.endpoint == SERVER:
                 self._check_dh(self._path(credentials, "dh-params.pem", False))
 
     def _path(self, credentials: TlsCredentials, name: str, is_required: bool) -> str:
@@ -83,6 +83,15 @@ class Maker:
             return error.strerror or str(error)
         return strerror(ENOENT)
 
+    def _make(self, credentials: TlsCredentials, settings: TlsSettings) -> None:
+        if self._make_context is None:
+            credentials.lack = _NO_SESSIONS
+            return
+        try:
+            credentials.context = self._make_context(settings)
+        except NoSessionsError as error:
+            credentials.lack = str(error)
+
     # -- x509
     def _load_x509(self, credentials: TlsCredentials) -> None:
         is_server, properties = credentials.endpoint == SERVER, credentials.properties
@@ -102,15 +111,12 @@ class Maker:
             raise QmpError(f"Cannot load certificate '{files['cert']}' & key '{files['key']}': {_NO_BASE64}")
         settings = TlsSettings(
             credentials.endpoint,
+            self._priority(credentials),
             files if has_own else {kind: path for kind, path in files.items() if kind not in ("cert", "key")},
             properties.get("verify-peer", True),
-            properties.get("priority", ""),
             password,
         )
-        if self._make_context is not None:
-            credentials.context = self._make_context(settings)
-        else:
-            credentials.lack = _NO_SESSIONS
+        self._make(credentials, settings)
         if "ca-crl" in files and not x509.pem_blocks(self._read(files["ca-crl"]), b"X509 CRL"):
             raise QmpError(f"Cannot load CRL '{files['ca-crl']}': {_NO_BASE64}")
         self._check_dh(files.get("dh", ""))
@@ -192,17 +198,35 @@ class Maker:
             raise QmpError(f"Certificate {path} usage does not permit certificate signing")
 
     # -- psk
-    def _check_psk(self, credentials: TlsCredentials) -> None:
-        username = credentials.properties.get("username")
-        if credentials.endpoint == SERVER:
-            if username is not None:
-                raise QmpError("username should not be set when endpoint=server")
-            parameters = self._path(credentials, "dh-params.pem", False)
-            self._path(credentials, "keys.psk", True)
-            self._check_dh(parameters)
-            return
+    def _load_psk(self, credentials: TlsCredentials) -> None:
+        username, is_server = credentials.properties.get("username"), credentials.endpoint == SERVER
+        if is_server and username is not None:
+            raise QmpError("username should not be set when endpoint=server")
+        parameters = self._path(credentials, "dh-params.pem", False) if is_server else ""
         path = self._path(credentials, "keys.psk", True)
-        wanted = (username or "qemu").encode() + b":"
-        lines = self._host.read_all(path).splitlines()
-        if not any(line.startswith(wanted) for line in lines):
-            raise QmpError(f"Username {username or 'qemu'} not found in PSK file {path}")
+        self._check_dh(parameters)
+        keys = _keys(self._host.read_all(path))
+        if not is_server:
+            username = username or "qemu"
+            if username not in keys:
+                raise QmpError(f"Username {username} not found in PSK file {path}")
+            keys = {username: keys[username]}
+        self._make(credentials, TlsSettings(credentials.endpoint, self._priority(credentials), keys=keys))
+
+    @staticmethod
+    def _priority(credentials: TlsCredentials) -> str:
+        return str(credentials.properties.get("priority", ""))
+
+
+def _keys(text: bytes) -> dict[str, bytes]:
+    """Of a file with a line NAME:HEXADECIMAL for each; the first of a name counts."""
+    keys: dict[str, bytes] = {}
+    for line in text.decode("utf-8", "surrogateescape").splitlines():
+        name, colon, digits = line.partition(":")
+        try:
+            key = bytes.fromhex(digits)
+        except ValueError:
+            continue
+        if colon:
+            keys.setdefault(name, key)
+    return keys

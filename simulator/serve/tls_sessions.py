@@ -1,7 +1,9 @@
 """TLS by the standard library's `ssl`, on memory: no socket is seen here.
 
 OpenSSL stands for the GnuTLS that QEMU uses, so texts of a failed handshake are only as near as a few reasons
-allow. What QEMU decides itself, trust, the host's name and the peer's, is said in its words.
+allow. What QEMU decides itself, trust, the host's name and the peer's, is said in its words. A certificate that
+is not trusted ends the handshake where it is read; QEMU looks at it when the handshake is over, and a client may
+have done its part by then. Purposes of a peer's certificate count here, and not in QEMU.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import ssl
 from contextlib import suppress
 
 from simulator.block.errors import QmpError
-from simulator.block.tls import SERVER, TlsContext, TlsError, TlsSession
+from simulator.block.tls import SERVER, NoSessionsError, TlsContext, TlsError, TlsSession
 from simulator.wire.x509 import Certificate, Malformed
 
 TYPE_CHECKING = False
@@ -39,7 +41,7 @@ _VERSIONS = {
 
 
 def make_context(settings: TlsSettings) -> Context:
-    """Raises QmpError if the own certificate or key is none, or they do not go together."""
+    """Raises QmpError if the own certificate or key is none, or they do not go together; NoSessionsError."""
     is_server = settings.endpoint == SERVER
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -48,6 +50,27 @@ def make_context(settings: TlsSettings) -> Context:
         # GnuTLS sends none unless a key for them was made.
         context.num_tickets = 0
     _choose_versions(context, settings.priority)
+    if settings.keys is None:
+        _use_certificates(context, settings, is_server)
+    else:
+        _use_keys(context, settings.keys, is_server)
+    return Context(context, settings)
+
+
+def _use_keys(context: ssl.SSLContext, keys: dict[str, bytes], is_server: bool) -> None:
+    """Raises NoSessionsError before Python 3.13."""
+    use = getattr(context, "set_psk_server_callback" if is_server else "set_psk_client_callback", None)
+    if use is None:
+        raise NoSessionsError("sessions by keys need Python 3.13 or later")
+    context.set_ciphers("PSK")
+    if is_server:
+        # An unknown name gets an empty key, which ends the handshake.
+        use(lambda name: keys.get(name or "", b""), "")
+    else:
+        use(lambda hint: next(iter(keys.items())))
+
+
+def _use_certificates(context: ssl.SSLContext, settings: TlsSettings, is_server: bool) -> None:
     files = settings.files
     # QEMU has looked at it already, or was told not to: then nobody is trusted.
     with suppress(ssl.SSLError):
@@ -58,7 +81,6 @@ def make_context(settings: TlsSettings) -> Context:
         context.verify_mode = ssl.CERT_OPTIONAL if is_server else ssl.CERT_REQUIRED
         if "ca-crl" in files:
             _load_revocations(context, files["ca-crl"])
-    return Context(context, settings)
 
 
 def _choose_versions(context: ssl.SSLContext, priority: str) -> None:

@@ -216,4 +216,11 @@ def test_objects(credentials: Path, tmp_path: Path) -> None:
     got = answers(credentials, tmp_path / "simulated", is_real=False)
     different = {name: (wanted[name], got.get(name)) for name in wanted if got.get(name) != wanted[name]}
     assert different == {}
-    assert {name for name in OBJECTS if wanted[name] == {}} >= {"good", "client", "bare", "keys", "anonymous"}
+    assert {name for name in OBJECTS if wanted[name] == {}} >= {
+        "good",
+        "client",
+        "for any purpose",
+        "without extensions",
+        "keys",
+        "anonymous",
+    }
