@@ -231,8 +231,8 @@ class Machine:
     async def _close_all_nodes(self) -> None:
         for device in list(self.devices.by_path.values()):
             await self.devices.remove(device)
-        for name in list(self.graph.backends):
-            await self.graph.backends.pop(name).remove()
+        for backend in [*self.graph.backends.values(), *self.graph.orphans]:
+            await backend.remove()
         for node in list(self.graph.nodes.values()):
             node.monitor_owned = False
         for node in reversed(list(self.graph.nodes.values())):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
+from simulator.block.chain import skip_implicit_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,12 +73,6 @@ def image_info(node: Node) -> dict[str, Any]:
         if backing_format:
             info["backing-filename-format"] = backing_format
     return info
-
-
-def skip_implicit_filters(node: Node) -> Node:
-    while node.implicit and node.filtered is not None:
-        node = node.filtered
-    return node
 
 
 # -- statistics. Requests are not counted: all numbers are zero, as on a machine that has just started.

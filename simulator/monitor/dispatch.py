@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FAMILIES = (
     "backup",
     "bitmaps",
+    "chains",
     "create",
     "exports",
     "human",

@@ -29,8 +29,13 @@ def failing(name: str, below: str) -> Step:
 
 
 def backup(**arguments: Any) -> Step:
-    return "blockdev-backup", {"device": "s", "target": "t", "sync": "full", "job-id": "j",
-    **named(arguments)}
+    return "blockdev-backup", {
+        "device": "s",
+        "target": "t",
+        "sync": "full",
+        "job-id": "j",
+        **named(arguments),
+    }
 
 
 def job(verb: str, job_id: str = "j") -> Step:
@@ -303,27 +308,40 @@ def test_what_becomes_of_a_bitmap_is_qemus(sync: str, mode: str, end: str, tmp_p
 def test_full_and_top_copies_are_qemus(tmp_path: Path) -> None:
     base = [*qcow2("base", tmp_path), write("base", 0, 8 * KIB64, 7)]
     source = [*qcow2("s", tmp_path, backing="base"), write("s", 2, KIB64, 5), write("s", 63, KIB64, 6)]
-    reads = [holds(node, at, KIB64, pattern) for node in ("t", "u") for at, pattern in ((0, 7), (0, 0), (2,
-    5), (63, 6))]
+    reads = [
+        holds(node, at, KIB64, pattern)
+        for node in ("t", "u")
+        for at, pattern in ((0, 7), (0, 0), (2, 5), (63, 6))
+    ]
     targets = [*qcow2("t", tmp_path), *qcow2("u", tmp_path)]
     compare([*base, *source, *targets, backup(), backup(target="u", sync="top"), *reads, JOBS], tmp_path)
 
 
 def test_fleecing_is_qemus(tmp_path: Path) -> None:
     writes = [write("f", 0, KIB64, 99), write("f", 2, 100, 4)]
-    reads = [holds("t", 0, KIB64, 1), holds("f", 0, KIB64, 99), holds("t", 2, KIB64, 0), holds("t", 3,
-    2 * KIB64, 2)]
+    reads = [
+        holds("t", 0, KIB64, 1),
+        holds("f", 0, KIB64, 99),
+        holds("t", 2, KIB64, 0),
+        holds("t", 3, 2 * KIB64, 2),
+    ]
     ending = [JOBS, BLOCK_JOBS, job("cancel"), holds("t", 0, KIB64, 1), ("blockdev-del", {"node-name": "t"})]
     started = backup(sync="none", filter_node_name="f")
-    compare([*written_source(tmp_path), *qcow2("t", tmp_path, "s"), started, *writes, *reads, *ending],
-    tmp_path)
+    compare(
+        [*written_source(tmp_path), *qcow2("t", tmp_path, "s"), started, *writes, *reads, *ending], tmp_path
+    )
 
 
 def test_drive_backup_is_qemus(tmp_path: Path) -> None:
     def drive_backup(target: str, **arguments: Any) -> Step:
         path = target if target.startswith("/") else str(tmp_path / target)
-        return "drive-backup", {"device": "s", "sync": "full", "job-id": "j", "target": path,
-        **named(arguments)}
+        return "drive-backup", {
+            "device": "s",
+            "sync": "full",
+            "job-id": "j",
+            "target": path,
+            **named(arguments),
+        }
 
     image = {"driver": "file", "filename": str(tmp_path / "new")}
     steps = [
