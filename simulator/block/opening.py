@@ -223,6 +223,12 @@ async def _open_backing(graph: Graph, node: Node) -> None:
         node.auto_backing_file = node.children["backing"].node.filename
 
 
+async def open_backing_from_header(graph: Graph, node: Node) -> None:
+    """Of a node that was opened without one (bdrv_open_backing_file). Raises QmpError."""
+    node.options = {name: value for name, value in node.options.items() if name != "backing"}
+    await _open_backing(graph, node)
+
+
 _FROM_HEADER = object()
 
 

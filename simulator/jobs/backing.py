@@ -9,6 +9,7 @@ from os import strerror
 
 from simulator.block import permissions
 from simulator.block.chain import skip_implicit_filters
+from simulator.block.drivers.backing_filter import BackingFilter
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.errors import QmpError
 from simulator.block.node import Node
@@ -17,7 +18,6 @@ from simulator.block.reopening import set_read_only
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from simulator.block.drivers.backing_filter import BackingFilter
     from simulator.block.graph import Graph
 
 _MAX_NAME_BYTES = 1023
@@ -100,11 +100,19 @@ async def take_off(graph: Graph, overlay: Node, below: Node) -> None:
 
 
 async def append_filter(
-    graph: Graph, driver_class: type[BackingFilter], node_name: str | None, below: Node, read_only: bool
+    graph: Graph,
+    driver_class: type[BackingFilter],
+    node_name: str | None,
+    below: Node,
+    read_only: bool,
+    is_commit: bool = False,
 ) -> Node:
-    """Put a job's own filter above a node; the caller holds it. Raises QmpError and undoes all."""
+    """Put a job's own filter above a node; the caller holds it. `is_commit`: see BackingFilter. Raises
+    QmpError and undoes all."""
     name = graph.claim_name(node_name)
     node = Node(graph, name, driver_class)
+    assert isinstance(node.driver, BackingFilter)
+    node.driver.is_commit = is_commit
     node.read_only = read_only
     node.implicit = node_name is None
     node.never_freeze = True

@@ -29,6 +29,7 @@ _FAMILIES = (
     "human",
     "jobs",
     "machine",
+    "mirror",
     "nodes",
     "objects",
     "qom",

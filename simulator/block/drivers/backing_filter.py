@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 class BackingFilter(Driver):
-    """Passes everything to its one child, and is called as that."""
+    """Passes everything to its one child, and is called as that. `is_commit`: layers below are written to by
+    the filter's own job."""
 
     can_reopen = False
     is_filter = True
     children = ()
+    is_commit = False
 
     @property
     def file(self) -> Edge:

@@ -8,6 +8,7 @@ from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import change_backing_file
 from simulator.jobs.commit import start_commit
 from simulator.jobs.commit_options import CommitOptions
+from simulator.jobs.mirror_start import start_active_commit
 from simulator.jobs.stream import start_stream
 from simulator.jobs.stream_options import StreamOptions
 
@@ -27,7 +28,8 @@ async def block_stream(machine: Machine, arguments: Arguments) -> dict[str, Any]
 
 async def block_commit(machine: Machine, arguments: Arguments) -> dict[str, Any]:
     options = CommitOptions(machine.jobs, arguments)
-    await start_commit(machine.jobs, options)
+    start = start_active_commit if options.is_active else start_commit
+    await start(machine.jobs, options)
     return {}
 
 
