@@ -1,5 +1,7 @@
-"""Streams, commits and mirrors under a guest that writes all the while, in any interleaving: what the disk shows
-is what the guest wrote, and a mirror is the same as its source."""
+"""Streams, commits and mirrors under a guest that writes all the while, in any interleaving.
+
+The disk shows what the guest wrote, and a mirror is the same as its source.
+"""
 
 from __future__ import annotations
 
