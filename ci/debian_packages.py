@@ -15,12 +15,16 @@ from pathlib import Path
 import setup_environment as setup  # beside this file
 
 # Programs (or, with a slash, files), and the Debian package of each.
-CLIENTS = {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin", "qemu-img": "qemu-utils"}
+CLIENTS = {
+    "nbdcopy": "libnbd-bin",
+    "nbdinfo": "libnbd-bin",
+    "qemu-img": "qemu-utils",
+    "nbdkit": "nbdkit",
+}
 TESTS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-storage-daemon": "qemu-system-common",
     **CLIENTS,
-    "nbdkit": "nbdkit",
     "cpio": "cpio",
     "gdb": "gdb",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",

@@ -15,6 +15,7 @@ from simulator.engine.outbox import Outbox
 from simulator.engine.scheduler import Scheduler
 from simulator.jobs.registry import Jobs
 from simulator.jobs.rules import JobRules
+from simulator.monitor.plugging import Slots
 from simulator.monitor.session import Session
 
 TYPE_CHECKING = False
@@ -62,6 +63,8 @@ class Machine:
         self.nbd_server: NbdServer | None = None
         self.devices = GuestDevices(self.graph)
         self.drives = Drives(self.graph)
+        self.devices.on_drive_gone = self.drives.forget
+        self.slots = Slots(self)
         self.objects: dict[str, Any] = {}
         self.run_state = "running"
         self.name = ""

@@ -5,14 +5,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
-from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, QmpRefused, Session, SetupError
+from scenarios.backends.interface import (
+    Backend,
+    Body,
+    DeadlinePassed,
+    MachineGone,
+    QmpRefused,
+    Session,
+    SetupError,
+)
+from scenarios.backends.launcher import Launch, Launcher
+from scenarios.backends.nbdkit import PROGRAM
 from scenarios.backends.processes import deadline
+from scenarios.backends.rooms import can_mount
 from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.shared_machine import Kind, SharedMachine, can_share
+from scenarios.backends.storage import FEATURE
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
@@ -21,15 +34,30 @@ _PROBE = "probe"
 _PROBE_BYTES = 65536
 
 
-class AsyncioBackend(Backend):
-    """`start_ns` bounds the time from starting the program to its QMP greeting; `scenario_ns` a whole run."""
+def _of_this_host() -> frozenset[str]:
+    return frozenset({FEATURE} if shutil.which(PROGRAM) else ())
 
-    def __init__(self, name: str, start_ns: int = START_NS, scenario_ns: int = SCENARIO_NS) -> None:
+
+class AsyncioBackend(Backend):
+    """`program`: a path, or a name, which the launcher finds now. `start_ns` bounds the time from starting it
+    to its QMP greeting; `scenario_ns` a whole run."""
+
+    def __init__(
+        self,
+        name: str,
+        program: str,
+        launcher: Launcher,
+        start_ns: int = START_NS,
+        scenario_ns: int = SCENARIO_NS,
+    ) -> None:
         self.name = name
+        self._launcher, self._program = launcher, launcher.find(program)
         self.start_ns, self.scenario_ns = start_ns, scenario_ns
         self._introspection: list[Any] | None = None
         self._is_probed = False
         self._found: frozenset[str] = frozenset()
+        self._shared: dict[Kind, SharedMachine] = {}
+        self._last: Kind | None = None
 
     @property
     @abstractmethod
@@ -37,8 +65,11 @@ class AsyncioBackend(Backend):
         """As Session.features."""
 
     @abstractmethod
-    def make_session(self, place: RunDirectory, scenario: Scenario) -> AsyncioSession:
-        """A session that is not started yet. Raises SetupError if there is no such program."""
+    def make_session(
+        self, launch: Launch, scenario: Scenario, host: AsyncioSession | None = None
+    ) -> AsyncioSession:
+        """A session that is not started yet; with a `host`, to use the machine of that. Raises SetupError if
+        there is no such program."""
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         if not self._is_probed:
@@ -46,41 +77,78 @@ class AsyncioBackend(Backend):
             self.run(Scenario(name="probe", disks={_PROBE: disk}), 0, self._look)
             self._is_probed = True
         assert self._introspection is not None
-        return self.features | self._found, self._introspection
+        return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
-        """What no schema tells: a device's drive can be set while it runs since QEMU 6.2."""
+        """What no schema tells: whether this program may mount, and whether a device's drive can be set while
+        it runs (since QEMU 6.2)."""
+        if can_mount(session.directory):
+            self._found |= {"mounts"}
         layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
         with contextlib.suppress(QmpRefused):
             await session.qmp("blockdev-add", layer)
             await session.put_on_top(_PROBE, f"{_PROBE}-layer")
-            self._found = frozenset({"moves"})
+            self._found |= {"moves"}
         await session.qmp("quit")
         await session.wait_end(_ORDERLY_END_NS)
 
-    def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
+    def kind_of(self, scenario: Scenario) -> Kind:
+        """Which machine the scenario can share."""
+        return Kind(scenario.guest)
+
+    def can_share(self, scenario: Scenario) -> bool:
+        return can_share(scenario)
+
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
+        if not fresh and self.can_share(scenario):
+            self._run_shared(scenario, body)
+            return
+        self.company = self._last = None
         with RunDirectory() as place, asyncio.Runner() as runner:
             runner.run(self._run(place, scenario, body))
 
-    async def _run(
-        self, place: RunDirectory, scenario: Scenario, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
-        session = self.make_session(place, scenario)
+    async def _run(self, place: RunDirectory, scenario: Scenario, body: Body) -> None:
+        session = self.make_session(self._launcher.open(place), scenario)
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()
                 await session.start()
-                if self._introspection is None:
-                    self._introspection = await self._introspect(session)
-                session.introspection = self._introspection
+                session.introspection = await self._schema(session)
                 await body(session)
         except DeadlinePassed as error:
             error.stacks = await session.stacks()
             raise
         finally:
             await session.close()
+
+    def _run_shared(self, scenario: Scenario, body: Body) -> None:
+        self.company = ()
+        kind = self._last = self.kind_of(scenario)
+        machine = self._shared.get(kind)
+        if machine is None:
+            machine = SharedMachine(self._launcher.open, self.make_session, self._schema, kind)
+            self._shared[kind] = machine
+        self.company = tuple(machine.served)
+        try:
+            machine.run(scenario, body, self.scenario_ns)
+        finally:
+            if not machine.usable:
+                del self._shared[kind]
+                machine.destroy()
+
+    def retire_shared(self) -> None:
+        machine = self._shared.pop(self._last, None) if self._last is not None else None
+        if machine is not None:
+            machine.end()
+
+    def end_shared(self) -> list[str]:
+        machines, self._shared = list(self._shared.values()), {}
+        return [words for machine in machines for words in machine.end()]
+
+    async def _schema(self, session: AsyncioSession) -> list[Any]:
+        if self._introspection is None:
+            self._introspection = await self._introspect(session)
+        return self._introspection
 
     async def _introspect(self, session: AsyncioSession) -> list[Any]:
         """The schema; empty on a machine from before QAPI introspection (QEMU 2.5). A machine that cannot

@@ -20,16 +20,19 @@ from scenarios.backends.interface import (
     MachineGone,
     NbdClient,
     QmpRefused,
-    Session,
     SetupError,
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.nbd_client import connect, list_exports, raw
-from scenarios.backends.processes import Process, Sink, deadline
+from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
+from scenarios.backends.nbdkit import Nbdkit
+from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
+from scenarios.backends.rooms import make_room, rooms_of
+from scenarios.backends.shared_session import SharedSession
+from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Scenario
+from scenarios.language.steps import Fault, Scenario
 from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
@@ -40,9 +43,12 @@ _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
-class AsyncioSession(Session):
+class AsyncioSession(SharedSession):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
-    reached."""
+    reached.
+
+    With a `host` there is no machine of its own: see shared_session.py.
+    """
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class AsyncioSession(Session):
         scenario: Scenario,
         features: frozenset[str],
         start_ns: int = START_NS,
+        host: AsyncioSession | None = None,
     ) -> None:
         self.directory = launch.place.machine
         self.introspection: list[Any] = []
@@ -60,10 +67,10 @@ class AsyncioSession(Session):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._readers: list[ImageReader] = []
+        self._storage: list[Nbdkit] = []
         self._killed = self._stacks_told = False
         self._began_ns = time.monotonic_ns()
-        self._child: Process
-        self._link: QmpLink
+        super().__init__(host)
         # The monitor that other clients than the first may connect to, for scenarios where some do.
         changes = any(step.fault is not None and step.fault.monitor for step in walk(scenario.steps))
         self._second_monitor = launch.place.path / "monitor.sock" if changes else None
@@ -82,10 +89,6 @@ class AsyncioSession(Session):
     @abstractmethod
     def make_guest(self, disk: str) -> Guest: ...
 
-    @abstractmethod
-    async def forget_guests(self) -> None:
-        """Close what reaches the guests; they are made anew when next asked for."""
-
     def stdout_sink(self) -> Sink | None:
         """What takes the machine's standard output (as a terminal, so every line comes at once)."""
         return None
@@ -93,7 +96,9 @@ class AsyncioSession(Session):
     # -- life and death
 
     async def prepare(self) -> None:
-        """Make the disks' images. Raises SetupError."""
+        """Make the disks' images, and room for others. Raises SetupError."""
+        for name, size in rooms_of(self._scenario).items():
+            make_room(self.directory / name, size)
         for name, disk in self._scenario.disks.items():
             await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
 
@@ -114,8 +119,8 @@ class AsyncioSession(Session):
         self._child, control = await self._launch.start_machine(
             self._program, self.command_line, self.stdout_sink()
         )
-        self._child.ended.add_done_callback(lambda _: self._wake_event_waiters())
-        self._link = QmpLink(self._child.name, self._on_event)
+        self._child.ended.add_done_callback(lambda _: self.wake())
+        self._link = QmpLink(self._child.name, self.take_event)
         try:
             async with deadline("its QMP greeting", self._start_ns):
                 await self._link.connect(await control())
@@ -132,15 +137,17 @@ class AsyncioSession(Session):
             ) from error
 
     async def close(self) -> None:
-        """Whatever state the machine is in: nothing of it is left afterwards."""
+        """Whatever state the machine is in: nothing of it is left afterwards, unless it is another's."""
         try:
             await self.forget_guests()
-            if hasattr(self, "_link"):
+            if hasattr(self, "_link") and self._host is None:
                 await self._link.close()
         finally:
-            if hasattr(self, "_child"):
+            if hasattr(self, "_child") and self._host is None:
                 await self._child.kill_and_wait()
-            await self._launch.close()
+            await self._end_storage()
+            if self._host is None:
+                await self._launch.close()
             for reader in self._readers:
                 reader.close()
 
@@ -149,6 +156,7 @@ class AsyncioSession(Session):
             raise AssertionError("restart of a machine that still runs")
         await self.forget_guests()
         await self._link.close()
+        await self._end_storage()
         Path(self.nbd_path).unlink(missing_ok=True)
         if self._second_monitor is not None:
             self._second_monitor.unlink(missing_ok=True)
@@ -176,7 +184,7 @@ class AsyncioSession(Session):
             async with deadline("commands in flight to return", EXCHANGE_NS):
                 await self._idle.wait()
             await self._link.close()
-            self._link = QmpLink(self._child.name, self._on_event)
+            self._link = QmpLink(self._child.name, self.take_event)
             async with deadline("a QMP greeting of the second monitor", EXCHANGE_NS):
                 await self._link.connect(await connected_socket(str(self._second_monitor)))
         except (LinkLost, OSError) as error:
@@ -257,11 +265,14 @@ class AsyncioSession(Session):
             self.nbd_server_running = command == "nbd_server_start"
         return answer
 
-    def _on_event(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-        self._wake_event_waiters()
+    def printed(self) -> list[str]:
+        return []
 
-    def _wake_event_waiters(self) -> None:
+    def take_event(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        self.wake()
+
+    def wake(self) -> None:
         for waiter in self._event_waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -287,9 +298,11 @@ class AsyncioSession(Session):
 
     # -- data
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS):
-            client = await connect(await connect_unix(self.nbd_path), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS + hesitate_ns):
+            transport = await connect_unix(self.nbd_path)
+            await hesitate(transport, self.sleep, hesitate_ns)
+            client = await connect(transport, export, contexts)
         return TimedNbdClient(client, export, EXCHANGE_NS)
 
     async def nbd_transport(self) -> Transport:
@@ -319,6 +332,19 @@ class AsyncioSession(Session):
 
     def image_path(self, disk: str) -> Path:
         return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
+
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path, described = self.image_path(disk), self._scenario.disks[disk]
+        os.truncate(path, served_bytes(described.format, described.size, path.stat().st_size))
+        server = Nbdkit(self._launch.place, path, fault)
+        self._storage.append(server)
+        await server.start()
+        return server
+
+    async def _end_storage(self) -> None:
+        servers, self._storage = self._storage, []
+        for server in servers:
+            await server.close()
 
     # -- time and concurrency
 
@@ -351,13 +377,15 @@ class AsyncioSession(Session):
         """Files and sockets in the directory, and processes that outlived the machine. A socket is not among
         them after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran
         at the end: QEMU 7.2 quits without removing that one."""
-        images = {self.image_path(disk).name for disk in self._scenario.disks}
+        ours = {self.image_path(disk).name for disk in self._scenario.disks}
+        rooms = rooms_of(self._scenario)
         left: list[tuple[str, str, str]] = []
-        for path in sorted(self.directory.iterdir()):
+        folders = [self.directory, *(self.directory / room for room in rooms)]
+        for path in sorted(path for folder in folders for path in folder.iterdir()):
             if path.is_socket():
                 if not self._killed and not (self.nbd_server_running and str(path) == self.nbd_path):
                     left.append(("file", path.name, "socket"))
-            elif path.name not in images:
+            elif path.name not in ours and path.name not in rooms:
                 left.append(("file", path.name, f"{path.stat().st_size} bytes"))
         left += [("process", str(pid), name) for pid, name in self._child.survivors]
         return left

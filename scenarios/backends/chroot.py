@@ -36,6 +36,9 @@ mount --bind -o ro "$suite/etc" "$new/etc"
 mount --rbind /dev "$new/dev"
 mount --rbind /proc "$new/proc"
 mount --bind "$place" "$new$place"
+for room in "$place"/machine/*.room; do
+    if [ -d "$room" ]; then mount --bind "$room" "$new$room"; fi
+done
 exec unshare --root="$new" --wd="$place/machine" -- "$@"
 """
 _USER_PATHS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from scenarios.language.steps import Scenario
+from scenarios.backends.storage import StorageServer
+from scenarios.language.steps import Fault, Scenario
 
 Extent = tuple[int, int, int]  # offset, length, flags as NBD_REPLY_TYPE_BLOCK_STATUS carries them
 
@@ -127,7 +128,7 @@ class Guest(Protocol):
 
 
 class Session(ABC):
-    """A machine under test, started for one run of one scenario. Not reused.
+    """A machine under test, for one run of one scenario: its own, or one that others use before and after it.
 
     Naming, the same for every backend: disk `vda` is the image file ``DIRECTORY/vda.FORMAT``, opened as node
     `vda-file` below format node `vda` (the node a backup or filter is put on). The guest stands on top: a
@@ -143,8 +144,9 @@ class Session(ABC):
     @abstractmethod
     def features(self) -> frozenset[str]:
         """What this machine has beyond what its schema tells: "hmp", "machine" (vCPUs: stop/cont, devices,
-        drives), "moves" (`put_on_top` works while it runs), "processes" (external programs can reach it),
-        "real" (not the simulator)."""
+        drives), "mounts" (file systems of little room), "moves" (`put_on_top` works while it runs),
+        "processes" (external programs can reach it), "real" (not the simulator), "storage-server"
+        (`serve_storage` works)."""
 
     async def ready(self) -> None:
         """Until the guest takes requests. Raises MachineGone, DeadlinePassed."""
@@ -164,8 +166,16 @@ class Session(ABC):
     ) -> dict[str, Any]:
         """The first event, from the past or to come, that `matches`; DeadlinePassed names `what`."""
 
+    @abstractmethod
+    def printed(self) -> list[str]:
+        """What blkdebug has told so far on the machine's standard output: lines from "blkdebug: " on. Only of
+        a machine with "hmp", which nobody else can ask it for."""
+
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on
+
+    other_nodes: frozenset[str] = frozenset()
+    """Nodes of the machine that are there from before the scenario, and not for it."""
 
     nbd_server_running: bool = False
     """Whether the machine's only NBD server listens, as far as commands through this session tell. True from
@@ -183,8 +193,9 @@ class Session(ABC):
         return None
 
     @abstractmethod
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies). Raises NbdFailed."""
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        """Connect to `nbd_path` and open `export` (NBD_OPT_GO, structured replies), `hesitate_ns` after the
+        server's greeting. Raises NbdFailed."""
 
     @abstractmethod
     async def nbd_raw(self, payload: bytes) -> bytes:
@@ -221,6 +232,11 @@ class Session(ABC):
         """Delete a file in `directory`, if it is there."""
         (self.directory / name).unlink(missing_ok=True)
 
+    @abstractmethod
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        """Put the image file of `disk` behind an NBD server with that fault, which ends with the machine at
+        the latest. The file is made long enough for all that the image may ever hold."""
+
     # -- time, concurrency, life and death
     @abstractmethod
     async def sleep(self, ns: int) -> None: ...
@@ -256,6 +272,12 @@ class Session(ABC):
     @abstractmethod
     def ended(self) -> bool: ...
 
+    async def hand_back(self) -> list[tuple[str, str, str]] | None:
+        """Take the scenario's disks out of a machine that goes on for others, and look for what is different
+        from before it came: (kind, name, detail) as in `left_behind`. None where the machine is the
+        scenario's own and ends with it. Raises what `qmp` raises."""
+        return None
+
     async def stacks(self) -> str:
         """What the machine's threads are doing, or were when it died: a debugger's words. "" where nobody can
         tell."""
@@ -272,6 +294,9 @@ class Session(ABC):
         status and output of `qemu-img check` (0 and "" for raw)."""
 
 
+Body = Callable[[Session], Coroutine[Any, Any, None]]
+
+
 class Backend(ABC):
     """Where scenarios run. `name` is what the user wrote, such as "sim:7.2" or
     "qemu:/usr/bin/qemu-system-x86_64"."""
@@ -279,14 +304,25 @@ class Backend(ABC):
     name: str
     version: str = ""  # of QEMU, "major.minor" as query-version says; known once `probe` was called
 
+    company: Sequence[str] | None = None
+    """Files of the scenarios that had run in the machine of the last one before it; None: it had its own."""
+
     @abstractmethod
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         """Features and introspection of this backend, from a machine started once and kept for the run of the
         program. Raises SetupError."""
 
     @abstractmethod
-    def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         """Make a directory and images, start a machine, run `body(session)` to its end under the scenario's
-        deadline, and leave nothing behind whatever happened. Raises SetupError or what body raised."""
+        deadline, and leave nothing behind whatever happened. Not `fresh`: the machine may be one that others
+        have run in, and may be left to others. Raises SetupError or what body raised, and QmpRefused or
+        MachineGone where a machine that others have run in does not take the scenario's disks."""
+
+    def retire_shared(self) -> None:
+        """Nobody else is to run in the machine that the last scenario was run in."""
+        return None
+
+    def end_shared(self) -> list[str]:
+        """End the machines that are kept for others, if any: what was wrong with that, in words."""
+        return []

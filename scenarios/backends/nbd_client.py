@@ -7,7 +7,7 @@ session, on asyncio as on the simulator's scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -233,6 +233,13 @@ def _refusal(events: list[Any], option: int) -> NbdFailed | None:
             name = nbd.REP_ERROR_NAMES.get(event.error, f"NBD_REP_ERR {event.error:#x}")
             return NbdFailed(name, f"{name}: {event.text}" if event.text else name)
     return NbdFailed("EOF", events[-1].reason)
+
+
+async def hesitate(transport: Transport, sleep: Callable[[int], Awaitable[None]], ns: int) -> None:
+    """Before `connect`: wait so long after the server's greeting has come."""
+    if ns:
+        await transport.peek()
+        await sleep(ns)
 
 
 async def connect(transport: Transport, export: str, contexts: Sequence[str] = ()) -> Client:

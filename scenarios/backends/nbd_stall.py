@@ -16,8 +16,10 @@ _REQUESTS, _REQUEST_BYTES = 32, 1 << 20  # together far more than sockets hold
 
 async def stall(transport: Transport, export: str, at: Stall) -> None:
     """Go as far as `at` says. Raises NbdFailed, OSError if the server does not come along so far."""
-    if at in ("request", "replies"):
+    if at in ("idle", "request", "replies"):
         client = await connect(transport, export)
+        if at == "idle":
+            return
         if at == "replies":
             length = min(client.size, _REQUEST_BYTES)
             for cookie in range(_REQUESTS):

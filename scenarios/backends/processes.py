@@ -72,6 +72,10 @@ class Tail:
             del self._kept[:surplus]
             self._dropped_bytes += surplus
 
+    def clear(self) -> None:
+        self._kept.clear()
+        self._dropped_bytes = 0
+
     def text(self) -> str:
         head = f"[{self._dropped_bytes} bytes before this]\n" if self._dropped_bytes else ""
         return head + self._kept.decode(errors="replace")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from scenarios.backends.asyncio_backend import AsyncioBackend
 from scenarios.backends.asyncio_session import AsyncioSession
@@ -14,7 +15,8 @@ from scenarios.backends.interface import Backend, Guest, QmpRefused, SetupError
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.processes import Sink
 from scenarios.backends.qemu_io import QemuIoGuest, QemuIoReports
-from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.shared_machine import Kind
+from scenarios.backends.shared_session import Command, disk_nodes
 from scenarios.language.steps import Disk, Scenario
 
 PREFIX = "qemu"
@@ -26,39 +28,57 @@ PACKAGE = "qemu-system-x86"
 # runs.
 MACHINE = ("-M", "pc", "-accel", "tcg,tb-size=4", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 
+_PARKED_BYTES = 1 << 20
+_DISKS_OF_LINUX = ("vda", "vdb", "vdc")
 
-def blockdev_arguments(name: str, disk: Disk, option: str, node_name: str | None = None) -> list[str]:
-    """Two nodes: the file `name`-file, and the format node on it called `node_name` (or `name`)."""
-    file = {
-        "driver": "file",
-        "filename": f"{name}.{disk.format}",
-        "node-name": f"{name}-file",
-        "discard": "unmap",
-    }
-    top = {
-        "driver": disk.format,
-        "file": f"{name}-file",
-        "node-name": node_name or name,
-        "discard": "unmap",
-    }
-    return [option, json.dumps(file), option, json.dumps(top)]
+
+def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
+    """The disk's nodes on a command line."""
+    return [word for options in disk_nodes(name, disk) for word in (option, json.dumps(options))]
+
+
+def _parked_node(name: str) -> dict[str, Any]:
+    """What the device of a disk stands on while no scenario uses the machine."""
+    return {"driver": "null-co", "node-name": f"{name}-parked", "size": _PARKED_BYTES}
+
+
+def _set_drive(disk: str, node_name: str) -> Command:
+    path = f"/machine/peripheral/{disk}-device"
+    return "qom-set", {"path": path, "property": "drive", "value": node_name}
 
 
 class QemuSession(AsyncioSession):
     """Device `DISK-device` stands on node DISK (attach: device), or on drive DISK (attach: drive), whose
-    format node is then called DISK-format, as a drive and a node cannot share a name. Images are named
-    without a directory: the machine runs in the one that they are in."""
+    format node is then called DISK-format, as a drive and a node cannot share a name.
+
+    In a shared machine the devices stay, and are put on other nodes: to take a PCI device away needs a
+    guest that agrees, or a reset, and 60 ms until the last reference to it has gone (util/rcu.c, 7.2)."""
 
     def __init__(
-        self, program: str, launch: Launch, scenario: Scenario, features: frozenset[str], start_ns: int
+        self,
+        program: str,
+        launch: Launch,
+        scenario: Scenario,
+        features: frozenset[str],
+        start_ns: int,
+        host: AsyncioSession | None = None,
     ) -> None:
-        super().__init__(program, launch, scenario, features, start_ns)
-        self._reports = QemuIoReports()
+        super().__init__(program, launch, scenario, features, start_ns, host)
+        if host is not None:
+            unused = [name for name in host.parked if name not in scenario.disks]
+            self.other_nodes = frozenset(f"{name}-parked" for name in unused)
+        # What the machine prints goes to the session that started it.
+        self._reports: QemuIoReports = host._reports if isinstance(host, QemuSession) else QemuIoReports()
+        # Of a machine that others have used: what it told those.
+        self._told_before = len(self._reports.of_blkdebug)
         self._has_qdev_option: bool | None = None
         self._top: dict[str, str] = {}
 
     def command_line(self, control: str) -> list[str]:
         arguments = self.machine_arguments()
+        for name in self.parked:
+            device = self._device_words({**self.device_options(name), "drive": f"{name}-parked"})
+            arguments += ["-blockdev", json.dumps(_parked_node(name)), "-device", device]
         for name, disk in self._scenario.disks.items():
             arguments += self._disk_arguments(name, disk)
         return [*arguments, *self.monitors("-chardev", control)]
@@ -70,12 +90,17 @@ class QemuSession(AsyncioSession):
         """What there is besides disks and the monitor."""
         return list(MACHINE)
 
-    def device_options(self, name: str) -> str:
+    def device_options(self, name: str) -> dict[str, str]:
         """The guest's device of one disk."""
-        return f"virtio-blk-pci,drive={name},id={name}-device"
+        return {"driver": "virtio-blk-pci", "drive": name, "id": f"{name}-device"}
+
+    @staticmethod
+    def _device_words(options: dict[str, str]) -> str:
+        members = [f"{key}={value}" for key, value in options.items() if key != "driver"]
+        return ",".join([options["driver"], *members])
 
     def _disk_arguments(self, name: str, disk: Disk) -> Sequence[str]:
-        device = ["-device", self.device_options(name)]
+        device = ["-device", self._device_words(self.device_options(name))]
         if self._scenario.attach == "drive":
             drive = (
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
@@ -88,11 +113,30 @@ class QemuSession(AsyncioSession):
     def stdout_sink(self) -> Sink:
         return self._reports.feed
 
+    def printed(self) -> list[str]:
+        return self._reports.of_blkdebug[self._told_before :]
+
     def make_guest(self, disk: str) -> Guest:
         return QemuIoGuest(self, self._reports, lambda: self._target(disk))
 
     async def forget_guests(self) -> None:
         self._top.clear()
+
+    def guests_in(self) -> list[Command]:
+        """The devices are there, see `parked`; nodes stay away that no machine of one scenario has."""
+        commands = []
+        for name in self._guest_names():
+            commands += [_set_drive(name, name), ("blockdev-del", {"node-name": f"{name}-parked"})]
+        return commands
+
+    def guests_out(self) -> list[Command]:
+        commands = []
+        for name in self._guest_names():
+            commands += [("blockdev-add", _parked_node(name)), _set_drive(name, f"{name}-parked")]
+        return commands
+
+    def _guest_names(self) -> list[str]:
+        return list(self._scenario.disks) if self._scenario.attach == "device" else []
 
     async def _target(self, disk: str) -> str:
         """The device where qemu-io takes one (-d), else the drive or the node that stands on top."""
@@ -107,8 +151,7 @@ class QemuSession(AsyncioSession):
     async def put_on_top(self, disk: str, node_name: str) -> None:
         if self._scenario.attach == "none":
             raise QmpRefused("GenericError", f"disk {disk} has no guest device to be put on {node_name}")
-        path = f"/machine/peripheral/{disk}-device"
-        await self.qmp("qom-set", {"path": path, "property": "drive", "value": node_name})
+        await self.qmp(*_set_drive(disk, node_name))
         self._top[disk] = node_name
 
 
@@ -116,21 +159,32 @@ class QemuBackend(AsyncioBackend):
     """`program`: path, or a name that the launcher finds; looked up when the backend is opened."""
 
     def __init__(self, name: str, program: str = PROGRAM, launcher: Launcher | None = None) -> None:
-        super().__init__(name)
-        self._launcher = launcher or HostLauncher()
-        self._program = self._launcher.find(program)
+        super().__init__(name, program, launcher or HostLauncher())
 
     @property
     def features(self) -> frozenset[str]:
         return frozenset({"hmp", "linux", "machine", "processes", "real"})
 
-    def make_session(self, place: RunDirectory, scenario: Scenario) -> QemuSession:
+    def kind_of(self, scenario: Scenario) -> Kind:
+        """A Linux guest takes seconds to boot: it gets as many disks as most scenarios have at most."""
+        disks = tuple(scenario.disks) if scenario.attach == "device" else ()
+        if scenario.guest == "linux" and set(disks) <= set(_DISKS_OF_LINUX):
+            disks = _DISKS_OF_LINUX
+        return Kind(scenario.guest, disks)
+
+    def can_share(self, scenario: Scenario) -> bool:
+        is_movable = "moves" in self._found or not self.kind_of(scenario).disks
+        return is_movable and super().can_share(scenario)
+
+    def make_session(
+        self, launch: Launch, scenario: Scenario, host: AsyncioSession | None = None
+    ) -> QemuSession:
         kind = QemuSession
         if scenario.guest == "linux":
             from scenarios.backends.qemu_linux import QemuLinuxSession
 
             kind = QemuLinuxSession
-        return kind(self._program, self._launcher.open(place), scenario, self.features, self.start_ns)
+        return kind(self._program, launch, scenario, self.features, self.start_ns, host)
 
 
 def open_backend(name: str, argument: str) -> Backend:

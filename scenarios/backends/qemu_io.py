@@ -54,6 +54,7 @@ class QemuIoReports:
         self._waiting: list[Report] = []
         self._failures: dict[Kind, list[str]] = {"wrote": [], "read": [], "discard": []}
         self._dump = bytearray()
+        self.of_blkdebug: list[str] = []
 
     def expect(self, kind: Kind, offset: int, length: int) -> Report:
         """To be called before the command is sent."""
@@ -87,6 +88,8 @@ class QemuIoReports:
                 report.other_content = True
         elif found := _DUMP.match(line):
             self._dump += bytes.fromhex(found[1])
+        elif line.startswith("blkdebug: "):
+            self.of_blkdebug.append(line)
 
     def _of(self, kind: Kind) -> list[Report]:
         return [report for report in self._waiting if report.kind == kind]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scenarios.backends.interface import Guest, SetupError
 from scenarios.backends.qemu import QemuSession
+from scenarios.backends.shared_session import Command
 from scenarios.linux_guest.agent import Agent, LinuxDisk
 from scenarios.linux_guest.build import guest_files
 
@@ -30,6 +31,20 @@ class QemuLinuxSession(QemuSession):
 
     _agent: Agent | None = None
 
+    def guests_in(self) -> list[Command]:
+        """A device does not tell its guest that it stands on another node; being told the size that the node
+        has, it does."""
+        sizes = [
+            ("block_resize", {"node-name": name, "size": disk.size})
+            for name, disk in self._scenario.disks.items()
+        ]
+        return [*super().guests_in(), *sizes]
+
+    async def move_in(self) -> None:
+        assert isinstance(self._host, QemuLinuxSession)
+        self._agent = self._host._agent
+        await super().move_in()
+
     def machine_arguments(self) -> list[str]:
         place = self._launch.place.path
         arguments = [*_MACHINE, *_BARE, "-append", _KERNEL_COMMAND_LINE]
@@ -39,8 +54,8 @@ class QemuLinuxSession(QemuSession):
             arguments += ["-serial", f"chardev:{port}"]
         return arguments
 
-    def device_options(self, name: str) -> str:
-        return f"{super().device_options(name)},serial={name}"
+    def device_options(self, name: str) -> dict[str, str]:
+        return {**super().device_options(name), "serial": name}
 
     async def start(self) -> None:
         files = await asyncio.to_thread(guest_files)
@@ -61,6 +76,9 @@ class QemuLinuxSession(QemuSession):
 
     async def ready(self) -> None:
         await self._linux.boot()
+        if self._host is not None:
+            for name, disk in self._scenario.disks.items():
+                await self._linux.see_size(name, disk.size)
 
     async def restart(self) -> None:
         await super().restart()
@@ -76,7 +94,7 @@ class QemuLinuxSession(QemuSession):
 
     async def forget_guests(self) -> None:
         await super().forget_guests()
-        if self._agent is not None:
+        if self._agent is not None and self._host is None:
             self._agent.close()
             self._agent = None
 

@@ -40,13 +40,25 @@ class _Recorder(EventListener):
         self._sink(dict(event))
 
 
+class _Client(QMPClient):
+    """Without its log of all messages, whose text is made up whether anybody reads it or not: histories have
+    them."""
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
+
+
 class QmpLink:
     """A QMP session after capabilities negotiation. `on_event` gets every event before any later reply is
-    seen."""
+    seen; it may be set anew."""
 
     def __init__(self, name: str, on_event: Callable[[dict[str, Any]], None]) -> None:
-        self._client = QMPClient(name)
-        self._client.register_listener(_Recorder(on_event))
+        self.on_event = on_event
+        self._client = _Client(name)
+        self._client.register_listener(_Recorder(lambda event: self.on_event(event)))
 
     async def connect(self, connected: socket.socket) -> None:
         """Take the socket over, read the greeting, negotiate. Raises LinkLost."""

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Protocol
 
 from scenarios.backends.interface import SetupError
+from scenarios.backends.rooms import unmount_below
 
 DIRECTORY_PREFIX = f"goldenfleece-{os.getuid()}-"
 # sun_path holds 108 bytes with the terminating zero, unix(7).
@@ -145,7 +146,13 @@ class RunDirectory:
             for child in self._children:
                 child.destroy()
         finally:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_tree(self.path)
+
+
+def remove_tree(path: Path) -> None:
+    """With all that is mounted in it."""
+    unmount_below(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 _reaped = False
@@ -171,7 +178,7 @@ def reap_stale(base: Path) -> list[Path]:
             status = path.lstat()
             if status.st_uid == os.getuid() and path.is_dir() and not path.is_symlink() and _is_stale(path):
                 _kill_children(path)
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
                 removed.append(path)
     return removed
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from scenarios.backends import nbd_client
 from scenarios.backends.interface import (
     Backend,
+    Body,
     DeadlinePassed,
     Guest,
     MachineGone,
@@ -23,13 +24,15 @@ from scenarios.backends.interface import (
     SetupError,
     Transport,
 )
-from scenarios.backends.sim_clients import InProcessTransport, SimGuest
+from scenarios.backends.rooms import rooms_of
+from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
 from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
-from scenarios.language.steps import Disk, Scenario
+from scenarios.backends.storage import FEATURE, StorageServer
+from scenarios.language.steps import Disk, Fault, Scenario
 from scenarios.language.walk import walk
 from simulator import image_tool, versions
-from simulator.block.backend import BlockBackend
 from simulator.block.host import HostProcess
 from simulator.block.memory_host import MemoryHost
 from simulator.engine.chance import Chance
@@ -60,13 +63,16 @@ class SimSession(Session):
         self._qmp = SimMonitor(self)
         self._wait_for_events: list[Future] = []
         self._stopped: Future | None = None  # done when the machine goes on
-        self._is_paused_somewhere = any(step.fault and step.fault.stop for step in walk(scenario.steps))
+        self._holds_requests = any(map(holds_requests, walk(scenario.steps)))
         self._known_files: set[str] = set()
         self._status: int | None = None
+        self._storage: list[SimStorage] = []
 
     # -- life
     async def prepare(self) -> None:
         """Make the images and start the machine. Raises SetupError."""
+        for room, size in rooms_of(self._scenario).items():
+            self.host.mount(f"{_DIRECTORY}/{room}", size)
         for name, disk in self._scenario.disks.items():
             self._create_image(name, disk)
         self._known_files = set(self.host.files())
@@ -154,6 +160,10 @@ class SimSession(Session):
         text: str = await self.qmp("human-monitor-command", {"command-line": line})
         return text
 
+    def printed(self) -> list[str]:
+        lines = "".join(self.machine.printed).splitlines()
+        return [line for line in lines if line.startswith("blkdebug: ")]
+
     async def wait_event(
         self, matches: Callable[[dict[str, Any]], bool], what: str, timeout_ns: int
     ) -> dict[str, Any]:
@@ -169,13 +179,6 @@ class SimSession(Session):
             await self._next_event(what, until_ns)
 
     # -- data
-    async def ensure_nbd_server(self) -> None:
-        if not self.nbd_server_running:
-            await self.qmp("nbd-server-start", {"addr": {"type": "unix", "data": {"path": self.nbd_path}}})
-
-    async def repair_guest(self) -> None:
-        """The guest's device needs no NBD server."""
-
     async def _connect(self) -> InProcessTransport:
         await self.while_it_runs()
         try:
@@ -183,8 +186,10 @@ class SimSession(Session):
         except ConnectionRefusedError:
             raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
 
-    async def nbd(self, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-        return await nbd_client.connect(await self._connect(), export, contexts)
+    async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
+        transport = await self._connect()
+        await nbd_client.hesitate(transport, self.sleep, hesitate_ns)
+        return await nbd_client.connect(transport, export, contexts)
 
     async def nbd_raw(self, payload: bytes) -> bytes:
         return await nbd_client.raw(await self._connect(), payload)
@@ -196,15 +201,7 @@ class SimSession(Session):
         return await nbd_client.list_exports(await self._connect())
 
     def guest(self, disk: str) -> Guest:
-        def find() -> BlockBackend:
-            self.check_alive()
-            device = self.machine.devices.find(f"{disk}-device")
-            backend = device.backend if device is not None else self.machine.graph.backends.get(disk)
-            if backend is None:
-                raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
-            return backend
-
-        return SimGuest(find, self.as_machine)
+        return SimGuest(self, disk)
 
     async def put_on_top(self, disk: str, node_name: str) -> None:
         path = f"/machine/peripheral/{disk}-device"
@@ -214,14 +211,20 @@ class SimSession(Session):
         return await run_tool(self, list(argv), timeout_ns)
 
     def read_file(self, name: str) -> bytes:
-        content: bytes = self.host.read_all(f"{_DIRECTORY}/{name}")
-        return content
+        return bytes(self.host.read_all(f"{_DIRECTORY}/{name}"))
 
     def remove_file(self, name: str) -> None:
-        if self.host.exists(f"{_DIRECTORY}/{name}"):
-            self.host.unlink(f"{_DIRECTORY}/{name}")
+        path = f"{_DIRECTORY}/{name}"
+        if self.host.exists(path):
+            self.host.unlink(path)
 
-    # -- time and concurrency
+    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
+        path = f"{_DIRECTORY}/storage-{len(self._storage) + 1}"
+        described = self._scenario.disks[disk]
+        server = SimStorage(self.scheduler, self.host, path, self.image_path(disk), described, fault)
+        self._storage.append(server)
+        return server
+
     def new_future(self, what: str) -> Future:
         return Future(what)
 
@@ -264,6 +267,8 @@ class SimSession(Session):
 
     # -- the end
     async def restart(self) -> None:
+        for server in self._storage:
+            await server.close()
         await self._start()
 
     async def kill(self) -> None:
@@ -302,13 +307,13 @@ class SimSession(Session):
 
     async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
         """Run a guest's request so that it stops with the machine. Raises MachineGone and what it raises."""
-        if not self._is_paused_somewhere:
+        if not self._holds_requests:
             return await request
         await self.while_it_runs()
-        returned = await self._domain.enter(request, "guest request")
-        if self._domain.dead:
+        answer = await self._domain.enter(outcome_of(request), "guest request")
+        if answer is None:
             raise MachineGone(self._ending())
-        return returned
+        return answer.result()
 
     async def pause(self, ns: int) -> None:
         if self._stopped is not None or self.machine.gone:
@@ -367,14 +372,12 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "moves", "processes", "simulator"))
+        return frozenset(("hmp", "machine", "mounts", "moves", "processes", "simulator", FEATURE))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
 
-    def run(
-        self, scenario: Scenario, seed: int, body: Callable[[Session], Coroutine[Any, Any, None]]
-    ) -> None:
+    def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
         session = SimSession(self._version, scenario, self.features, seed)
 
         async def whole() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from errno import errorcode
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scenarios.backends.interface import NbdFailed
+from scenarios.backends.interface import NbdFailed, SetupError
+from scenarios.language.steps import Step
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
 from simulator.engine.task import Future
@@ -59,15 +60,39 @@ class InProcessTransport:
         return self._session.new_future("a reply of the NBD server")
 
 
+def holds_requests(step: Step) -> bool:
+    """Whether this step lets a request be in flight for long, so that it may stop or end with the machine."""
+    fault = step.fault or (step.fleece.fault if step.fleece else None)
+    is_around = step.fault is not None and (step.fault.stop is not None or step.fault.is_served)
+    return is_around or (fault is not None and fault.suspend is not None)
+
+
+async def outcome_of(request: Coroutine[Any, Any, Any]) -> Future:
+    """What became of it, as a future that is done."""
+    outcome = Future("a request that has ended")
+    try:
+        outcome.set_result(await request)
+    except OSError as error:
+        outcome.set_exception(error)
+    return outcome
+
+
 class SimGuest:
     """A disk as the guest's device sees it: requests straight into the device's backend."""
 
     largest_request_bytes: int | None = None
 
-    def __init__(
-        self, find_backend: Callable[[], BlockBackend], run: Callable[[Coroutine[Any, Any, Any]], Any]
-    ) -> None:
-        self._backend, self._run = find_backend, run
+    def __init__(self, session: SimSession, disk: str) -> None:
+        self._session, self._disk, self._run = session, disk, session.as_machine
+
+    def _backend(self) -> BlockBackend:
+        self._session.check_alive()
+        machine, disk = self._session.machine, self._disk
+        device = machine.devices.find(f"{disk}-device")
+        backend = device.backend if device is not None else machine.graph.backends.get(disk)
+        if backend is None:
+            raise SetupError(f"disk {disk} has no guest in this scenario (attach: none)")
+        return backend
 
     async def read(self, offset: int, length: int) -> bytes | None:
         try:

@@ -15,7 +15,7 @@ from scenarios.backends.interface import Backend, Guest, NbdClient, QmpRefused, 
 from scenarios.backends.launcher import HostLauncher, Launch, Launcher
 from scenarios.backends.nbd_guest import NbdGuest
 from scenarios.backends.qemu import blockdev_arguments
-from scenarios.backends.run_directory import RunDirectory
+from scenarios.backends.shared_session import Command, start_server
 from scenarios.language.steps import Scenario
 
 PREFIX = "storage-daemon"
@@ -40,9 +40,15 @@ class StorageDaemonSession(AsyncioSession):
     device)."""
 
     def __init__(
-        self, program: str, launch: Launch, scenario: Scenario, features: frozenset[str], start_ns: int
+        self,
+        program: str,
+        launch: Launch,
+        scenario: Scenario,
+        features: frozenset[str],
+        start_ns: int,
+        host: AsyncioSession | None = None,
     ) -> None:
-        super().__init__(program, launch, scenario, features, start_ns)
+        super().__init__(program, launch, scenario, features, start_ns, host)
         if scenario.attach == "drive":
             raise SetupError("attach: drive needs a machine with drives; a storage daemon has none")
         self._guest_clients: dict[str, NbdClient] = {}
@@ -88,6 +94,23 @@ class StorageDaemonSession(AsyncioSession):
                 await self.qmp("block-export-add", guest_export(disk))
             self._guests_exported = True
 
+    def guests_in(self) -> list[Command]:
+        if not self._has_guests():
+            return []
+        self._guests_exported = True
+        disks = self._scenario.disks
+        return [
+            *(("blockdev-add", top_options(disk, disk)) for disk in disks),
+            start_server(self.nbd_path),
+            *(("block-export-add", guest_export(disk)) for disk in disks),
+        ]
+
+    def guests_out(self) -> list[Command]:
+        if not self._has_guests():
+            return []
+        stop: list[Command] = [("nbd-server-stop", {})] if self.nbd_server_running else []
+        return stop + [("blockdev-del", {"node-name": f"{disk}-top"}) for disk in self._scenario.disks]
+
     def make_guest(self, disk: str) -> Guest:
         if self._scenario.attach == "none":
             raise AssertionError(f"disk {disk} has no guest (attach: none)")
@@ -118,17 +141,16 @@ class StorageDaemonBackend(AsyncioBackend):
     """`program`: path, or a name that the launcher finds; looked up when the backend is opened."""
 
     def __init__(self, name: str, program: str = PROGRAM, launcher: Launcher | None = None) -> None:
-        super().__init__(name)
-        self._launcher = launcher or HostLauncher()
-        self._program = self._launcher.find(program)
+        super().__init__(name, program, launcher or HostLauncher())
 
     @property
     def features(self) -> frozenset[str]:
         return frozenset({"processes", "real"})
 
-    def make_session(self, place: RunDirectory, scenario: Scenario) -> StorageDaemonSession:
-        launch = self._launcher.open(place)
-        return StorageDaemonSession(self._program, launch, scenario, self.features, self.start_ns)
+    def make_session(
+        self, launch: Launch, scenario: Scenario, host: AsyncioSession | None = None
+    ) -> StorageDaemonSession:
+        return StorageDaemonSession(self._program, launch, scenario, self.features, self.start_ns, host)
 
 
 def open_backend(name: str, argument: str) -> Backend:

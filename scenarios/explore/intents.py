@@ -139,9 +139,7 @@ def beginnings(features: frozenset[str]) -> st.SearchStrategy[list[Intent]]:
     )
     add = st.builds(Other, st.just("bitmap"), _number)
     bitmaps = st.lists(add, max_size=3 if "bitmap" in features else 0)
-    return st.builds(
-        lambda added, written, take: [*added, *written, take], bitmaps, writes, _takes(features)
-    )
+    return st.builds(lambda added, written, take: [*added, *written, take], bitmaps, writes, _takes(features))
 
 
 def _plain(features: frozenset[str]) -> list[st.SearchStrategy[Intent]]:

@@ -49,7 +49,8 @@ class Result(msgspec.Struct, frozen=True):
 
     `reason` says why it is not applicable or broken, or what is known of a known finding. `fixed` names
     the known finding that did not show although it should have. `unknown` holds judges that could not
-    tell, with reasons. `story` is the run record by record, of a replay or a finding.
+    tell, with reasons. `story` is the run record by record, of a replay or a finding. `company`: files of
+    the specs that had run in the same machine before, oldest first, where the finding shows only in that one.
     """
 
     spec: str
@@ -64,6 +65,7 @@ class Result(msgspec.Struct, frozen=True):
     findings: list[FindingText] = []
     unknown: list[str] = []
     story: list[str] = []
+    company: list[str] | None = None
 
 
 def load_specs(paths: Iterable[str | Path]) -> list[Scenario]:

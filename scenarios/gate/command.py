@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+import random
 import shutil
 import signal
 import time
@@ -20,7 +22,7 @@ from scenarios.gate.case import SPECS, Case, Result, load_specs, plan
 from scenarios.gate.matrix import MatrixTable
 from scenarios.gate.pool import Pool
 from scenarios.gate.table import Table
-from scenarios.gate.work import broken, open_once, run_one
+from scenarios.gate.work import broken, end_shared, open_once, run_one, run_shared
 from scenarios.language.problems import SpecError
 from scenarios.language.steps import MethodName
 
@@ -41,7 +43,7 @@ def gate(argv: Sequence[str]) -> int:
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="specs or folders (default: all that are shipped)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write results as JSON lines, too")
+    _add_machine_options(parser)
     parser.add_argument(
         "--matrix",
         action="store_true",
@@ -58,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     """The specs of PATHS, by default on the simulator alone."""
     parser = _parser("run", "Run specs and say whether fleecing holds in each.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="spec files or folders")
-    parser.add_argument("--json", metavar="FILE", help="write results as JSON lines, too")
+    _add_machine_options(parser)
     options = parser.parse_args(argv)
     return _run(options.paths, options.backend or [DEFAULT_BACKEND], options, options.json)
 
@@ -101,6 +103,30 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
         help="cases to run side by side (default: one a core)",
     )  # fmt: skip
     return parser
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Of the commands that run many cases."""
+    parser.add_argument("--json", metavar="FILE", help="write results as JSON lines, too")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="a machine of its own for each case, also where it could be one that others have used",
+    )
+    parser.add_argument(
+        "--order",
+        type=_order,
+        metavar="random[:SEED]",
+        help="run the cases in a random order, whose seed is printed (the rows are in the usual one)",
+    )
+
+
+def _order(text: str) -> int:
+    """The seed."""
+    kind, colon, seed = text.partition(":")
+    if kind != "random" or (colon and not seed.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected random or random:SEED, got {text!r}")
+    return int(seed) if colon else random.SystemRandom().randrange(10**6)
 
 
 def _at_least_one(text: str) -> int:
@@ -149,11 +175,17 @@ def _run(
     json_file = _open_json(json_path)
     results: list[Result] = []
     table = MatrixTable(cases) if getattr(options, "matrix", False) else Table(cases)
-    pool: Pool[Case, Result] = Pool(run_one, broken, min(options.jobs, len(cases)))
+    order = None
+    if options.order is not None:
+        table.line(f"order: random:{options.order}")
+        order = random.Random(options.order).sample(range(len(cases)), len(cases))
+    importlib.import_module("scenarios.run.runner")  # once, and not in every worker
+    work = run_one if options.fresh else run_shared
+    pool: Pool[Case, Result] = Pool(work, broken, min(options.jobs, len(cases)), at_end=end_shared)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with table:
-            for result in pool.run(cases, lambda done: table.progress(done, pool.running)):
+            for result in pool.run(cases, lambda done: table.progress(done, pool.running), order):
                 results.append(result)
                 table.row(result)
                 if json_file is not None:
@@ -164,11 +196,13 @@ def _run(
         if json_file is not None:
             json_file.close()
     report.tell(table, cases, results)
-    status = report.exit_status(results)
+    for words in pool.last_words:
+        table.line()
+        table.line(f"finding: the end of a machine that cases had shared: {words}", style="bold red")
+    status = report.exit_status(results, pool.last_words)
+    words = report.verdict_line(results, time.monotonic() - begin, pool.last_words)
     table.line()
-    table.line(
-        report.verdict_line(results, time.monotonic() - begin), style="bold red" if status else "bold green"
-    )
+    table.line(words, style="bold red" if status else "bold green")
     return status
 
 

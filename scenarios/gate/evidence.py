@@ -36,11 +36,12 @@ def describe(record: Record, longest: int = LONGEST_LINE) -> str:
 
 
 def describe_all(records: Sequence[Record], at_most: int, longest: int = LONGEST_LINE) -> list[str]:
-    """One line a record, and one that counts what was left out."""
+    """One line a record, and one that counts what was left out. Where lines may be long, stacks are told in
+    full."""
     lines: list[str] = []
     for record in records[:at_most]:
         lines.append(describe(record, longest))
-        if isinstance(record, Stacks):
+        if isinstance(record, Stacks) and longest > LONGEST_LINE:
             lines += [f"    {line}" for line in record.text.splitlines()[:MOST_STACK_LINES]]
     if len(records) > at_most:
         lines.append(f"... and {len(records) - at_most} more")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich.text import Text
-
 from scenarios.backends.interface import SetupError
 from scenarios.gate.case import Case, Result
 from scenarios.gate.table import COLOURS, Table
@@ -55,13 +53,13 @@ class MatrixTable(Table):
         if len(self._row) < len(self._backends):
             return
         seconds = sum(each.seconds for each in self._row)
-        text = Text(self._left(label, result.method or "-", f"{seconds:.3f} s"))
+        pieces = [(self._left(label, result.method or "-", f"{seconds:.3f} s"), "")]
         for each in self._row:
             word = _SHORT.get(each.outcome, each.outcome)
-            text.append(f"{word:<{_CELL_COLUMNS}}", style=COLOURS[each.outcome])
-        text.rstrip()
+            cell = word if each is self._row[-1] else f"{word:<{_CELL_COLUMNS}}"
+            pieces.append((cell, COLOURS[each.outcome]))
         self._row.clear()
-        self.write(text)
+        self.write(*pieces)
 
     def _left(self, label: str, method: str, seconds: str) -> str:
         return (

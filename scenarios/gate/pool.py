@@ -35,6 +35,8 @@ class Pool(Generic[Task, Answer]):
     """Runs `work(task)` for each task in `workers` processes made by fork.
 
     `lost(task, reason, seconds)` makes the answer for a task whose worker died or took over `deadline_s`.
+    `at_end` is called in each worker when there is nothing left to do, or when it has to stop: `last_words`
+    holds what it returned in those that were not stopped.
     """
 
     def __init__(
@@ -43,20 +45,25 @@ class Pool(Generic[Task, Answer]):
         lost: Callable[[Task, str, float], Answer],
         workers: int,
         deadline_s: float = 300.0,
+        at_end: Callable[[], list[str]] = list,
     ) -> None:
-        self._work, self._lost = work, lost
+        self._work, self._lost, self._at_end = work, lost, at_end
         self._count, self._deadline_s = workers, deadline_s
         self._context = multiprocessing.get_context("fork")
         self._workers: list[_Worker] = []
         self.running: list[Task] = []
+        self.last_words: list[str] = []
 
-    def run(self, tasks: Sequence[Task], progress: Callable[[int], None]) -> Iterator[Answer]:
-        """Answers in the order of `tasks`. `progress(done)` is called whenever something starts or ends.
+    def run(
+        self, tasks: Sequence[Task], progress: Callable[[int], None], order: Sequence[int] | None = None
+    ) -> Iterator[Answer]:
+        """Answers in the order of `tasks`, which are run in that order too or by the indices in `order`.
+        `progress(done)` is called whenever something starts or ends.
 
         Leaves no process behind, also when it is closed or interrupted half-way.
         """
         answers: dict[int, Answer] = {}
-        waiting = list(reversed(range(len(tasks))))
+        waiting = list(reversed(order if order is not None else range(len(tasks))))
         emitted = 0
         try:
             while emitted < len(tasks):
@@ -67,6 +74,7 @@ class Pool(Generic[Task, Answer]):
                 while emitted in answers:
                     yield answers.pop(emitted)
                     emitted += 1
+            self._hear_last_words()
         finally:
             self._end_all()
 
@@ -105,10 +113,27 @@ class Pool(Generic[Task, Answer]):
         self._note_running(tasks)
         return answers
 
+    def _hear_last_words(self) -> None:
+        """Each worker is told that there is no more to do. All are idle."""
+        for worker in self._workers:
+            worker.link.send(None)
+        for worker in self._workers:
+            try:
+                if worker.link.poll(CLEAN_UP_S):
+                    self.last_words += worker.link.recv()
+                else:
+                    self.last_words.append(f"a process that ran cases did not end within {CLEAN_UP_S:g} s")
+            except (EOFError, OSError):
+                self.last_words.append(f"at its end, {self._end_of(worker)}")
+
     def _obituary(self, worker: _Worker) -> str:
+        words = self._end_of(worker)
+        self._end([worker])
+        return words
+
+    def _end_of(self, worker: _Worker) -> str:
         worker.process.join(CLEAN_UP_S)
         code = worker.process.exitcode
-        self._end([worker])
         how = f"by signal {-code}" if code is not None and code < 0 else f"with status {code}"
         return f"the process that ran it ended {how}"
 
@@ -117,7 +142,8 @@ class Pool(Generic[Task, Answer]):
     def _start(self, tasks: Sequence[Task]) -> _Worker:
         ours, theirs = self._context.Pipe()
         foreign = [worker.link for worker in self._workers] + [ours]
-        process = self._context.Process(target=_serve, args=(self._work, tasks, theirs, foreign), daemon=True)
+        arguments = (self._work, self._at_end, tasks, theirs, foreign)
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -148,7 +174,11 @@ class Pool(Generic[Task, Answer]):
 
 
 def _serve(
-    work: Callable[[Task], Answer], tasks: Sequence[Task], link: Connection, foreign: Sequence[Connection]
+    work: Callable[[Task], Answer],
+    at_end: Callable[[], list[str]],
+    tasks: Sequence[Task],
+    link: Connection,
+    foreign: Sequence[Connection],
 ) -> None:
     """A worker's life. Other workers' pipes are closed, so that each sees when the parent is gone."""
     for other in foreign:
@@ -157,10 +187,13 @@ def _serve(
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        while True:
-            link.send(work(tasks[link.recv()]))
+        while (index := link.recv()) is not None:
+            link.send(work(tasks[index]))
+        link.send(at_end())
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        pass
+        # From here on nothing is to interrupt the cleaning up.
+        signal.signal(signal.SIGTERM, _ignore)
+        at_end()
     # Not sys.exit: what the parent had open and registered is the parent's to flush and to clean up.
     os._exit(0)
 

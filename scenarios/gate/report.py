@@ -22,16 +22,17 @@ FINDINGS = Path("goldenfleece-findings")
 HOLDS, FINDING, BROKEN = 0, 1, 2
 
 
-def exit_status(results: Sequence[Result]) -> int:
-    """1 if there is a finding; else 2 if anything is broken or nothing could run at all; else 0."""
+def exit_status(results: Sequence[Result], last_words: Sequence[str] = ()) -> int:
+    """1 if there is a finding; else 2 if anything is broken or nothing could run at all; else 0.
+    `last_words`: what was wrong with the ends of machines that cases had shared."""
     outcomes = {result.outcome for result in results}
-    if "finding" in outcomes:
+    if "finding" in outcomes or last_words:
         return FINDING
     return HOLDS if outcomes & {"holds", "known"} and "broken" not in outcomes else BROKEN
 
 
-def verdict_line(results: Sequence[Result], seconds: float) -> str:
-    """The last line of a gate."""
+def verdict_line(results: Sequence[Result], seconds: float, last_words: Sequence[str] = ()) -> str:
+    """The last line of a gate; `last_words` as in `exit_status`."""
     count: Counter[str] = Counter(result.outcome for result in results)
     ran = count["holds"] + count["finding"] + count["known"]
     backends = ", ".join(dict.fromkeys(result.backend for result in results))
@@ -41,6 +42,8 @@ def verdict_line(results: Sequence[Result], seconds: float) -> str:
     if count["finding"]:
         broken = f", {count['broken']} broken" if count["broken"] else ""
         return f"FINDING: {count['finding']} of {ran} runs do not hold{broken}{tail}"
+    if last_words:
+        return f"FINDING: {len(last_words)} shared machines did not end as they should{tail}"
     if count["broken"]:
         return f"BROKEN: {count['broken']} runs could not be judged, {count['holds']} hold{tail}"
     if not ran:
@@ -120,6 +123,12 @@ def _tell_finding(table: Table, case: Case, result: Result, folder: Path) -> Non
             table.line(f"    {line}")
     if result.reason and not result.findings:
         table.line(f"  {result.reason}")
+    if result.company is not None:
+        before = list(dict.fromkeys(result.company))
+        table.line(
+            f"  in a machine of its own it holds; before it, this one had run {len(before)} other specs"
+        )
+        table.line(f"  repeat in one machine: {repeat_together(case, before)}")
     path = Path(case.scenario.path)
     try:
         path = write_reproducer(case, result, folder)
@@ -156,6 +165,12 @@ def repeat_command(case: Case, path: str | Path) -> str:
     """The one command that runs this case again."""
     words = [*program(), "replay", str(path), "--backend", case.backend]
     words += ["--method", case.method] if case.method else []
+    return shlex.join([*words, "--seed", str(case.seed)])
+
+
+def repeat_together(case: Case, before: Sequence[str]) -> str:
+    """The one command that runs this case again after those specs, in one machine."""
+    words = [*program(), "run", *before, case.scenario.path, "--backend", case.backend, "-j", "1"]
     return shlex.join([*words, "--seed", str(case.seed)])
 
 

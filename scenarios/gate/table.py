@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TextIO
-
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from scenarios.gate.case import Case, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+Piece = tuple[str, str]  # text and its style
 
 COLOURS = {
     "holds": "green",
@@ -20,6 +23,16 @@ COLOURS = {
     "not-applicable": "dim",
     "broken": "bold magenta",
 }
+
+
+def _console(stream: TextIO) -> Console | None:
+    """None where there is no terminal, and what is for terminals need not be loaded."""
+    if not stream.isatty() and "FORCE_COLOR" not in os.environ:
+        return None
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    return console if console.is_terminal else None
 
 
 class Table:
@@ -34,14 +47,16 @@ class Table:
         self.method_columns = max((len(case.method or "-") for case in cases), default=0)
         self._labels = [case.label for case in cases]
         self._next = 0
-        self._console = Console(file=self._stream, highlight=False, soft_wrap=True)
+        self._console = _console(self._stream)
         self._live: Live | None = None
 
     def __enter__(self) -> Table:
         self.head()
-        if self._console.is_terminal:
+        if self._console is not None:
+            from rich.live import Live
+
             # Refreshed by hand: a thread that refreshes would be copied half by the forks of the pool.
-            self._live = Live(Text(""), console=self._console, auto_refresh=False, transient=True)
+            self._live = Live("", console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -65,26 +80,30 @@ class Table:
         """Take the next case's result, and print its row; results must come in the order of the cases."""
         label = self.next_label()
         seconds = f"{result.seconds:.3f} s"
-        text = Text(self._columns(label, result.backend, result.method or "-", seconds, ""))
-        text.append(result.outcome, style=COLOURS[result.outcome])
-        self.write(text)
+        left = self._columns(label, result.backend, result.method or "-", seconds, "")
+        self.write((left, ""), (result.outcome, COLOURS[result.outcome]))
 
     def progress(self, done: int, running: Sequence[Case]) -> None:
         """Show how far it is and what is running. Nothing where there is no terminal."""
         if self._live:
+            from rich.text import Text
+
             names = ", ".join(f"{case.label} ({case.backend} {case.method})" for case in running)
             line = Text(f"{done}/{self._total}  {names}", style="cyan", overflow="ellipsis", no_wrap=True)
             self._live.update(line, refresh=True)
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of text of its own."""
-        self.write(Text(text, style=style))
+        self.write((text, style))
 
-    def write(self, text: Text) -> None:
-        if self._console.is_terminal:
-            self._console.print(text)
+    def write(self, *pieces: Piece) -> None:
+        """A line."""
+        if self._console is not None:
+            from rich.text import Text
+
+            self._console.print(Text.assemble(*pieces))
         else:
-            print(text.plain, file=self._stream, flush=True)
+            print("".join(text for text, _ in pieces), file=self._stream, flush=True)
 
     def _columns(self, label: str, backend: str, method: str, seconds: str, verdict: str) -> str:
         return (

@@ -33,13 +33,31 @@ def open_once(name: str) -> Backend:
     return _opened[name]
 
 
-def run_one(case: Case, keep_story: bool = False) -> Result:
+def run_shared(case: Case) -> Result:
+    """Run a case in a machine that others have used, where it can be. A finding is run again in a machine of
+    its own: if that shows it too, it is as any other; if not, `company` names those that had run before."""
+    result = run_one(case, fresh=False)
+    company = open_once(case.backend).company if result.outcome == "finding" else None
+    if company is None:
+        return result
+    alone = run_one(case)
+    if alone.outcome == "finding":
+        return alone
+    return msgspec.structs.replace(result, company=list(company))
+
+
+def end_shared() -> list[str]:
+    """End the machines that `run_shared` has left for others: what was wrong with that, in words."""
+    return [f"{name}: {words}" for name, backend in _opened.items() for words in backend.end_shared()]
+
+
+def run_one(case: Case, keep_story: bool = False, fresh: bool = True) -> Result:
     """Run a case. Whatever goes wrong with the backend, or with goldenfleece itself, is outcome "broken"."""
     from scenarios.run.runner import run_case
 
     begin = time.monotonic()
     try:
-        done: Any = run_case(case.scenario, open_once(case.backend), case.method, case.seed)
+        done: Any = run_case(case.scenario, open_once(case.backend), case.method, case.seed, fresh)
     except SetupError as error:
         return _result(case, "broken", time.monotonic() - begin, str(error))
     except Exception as error:

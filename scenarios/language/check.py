@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from scenarios.language import check_faults, check_head, steps
+from scenarios.language.check_faults import LONGEST_STOP_NS
 from scenarios.language.check_head import NAME, SECTOR_BYTES
 from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.scalars import spell_size
 
 LARGEST_REQUEST_BYTES = 32 << 20
+LEAST_ROOM_BYTES, MOST_ROOM_BYTES = 4096, 256 << 20
 
 
 class Point(NamedTuple):
@@ -38,6 +40,7 @@ class Checker:
         self.alive: dict[str, Point] = {}
         self.ended: dict[str, str] = {}
         self.made_at: dict[str, str] = {}
+        self.suspended: list[str] = []  # names of requests
         self.gone: str = ""
         # Set when the id of a broken step is not known: then any id may exist.
         self.any_id = False
@@ -55,6 +58,7 @@ class Checker:
         if todo is None:
             return
         self._note_ids(todo, ("steps",))
+        self.suspended = check_faults.suspensions(self.problems, _walk(todo, ("steps",)))
         if not todo:
             self.problems.add(("steps",), "expected at least one step: a scenario without any tests nothing")
         if "methods" in members and not members["methods"]:
@@ -151,7 +155,7 @@ class Checker:
             self.problems.add(place, "expected whole sectors of 512 bytes: a Linux guest has no others")
 
     def _fault(self, place: Place, fault: steps.Fault) -> None:
-        check_faults.fault(self.problems, place, fault)
+        check_faults.fault(self.problems, place, fault, self.suspended)
         if fault.disk is not None:
             self._size_of((*place, "disk"), fault.disk)
             if self.is_drive:
@@ -168,6 +172,12 @@ class Checker:
             )
         if fleece.id in self.alive and not fleece.error:
             add((*place, "id"), f'"{fleece.id}" is alive already; end it first or take another id')
+        if fleece.room is not None and not LEAST_ROOM_BYTES <= fleece.room <= MOST_ROOM_BYTES:
+            add(
+                (*place, "room"),
+                f"expected a size from {spell_size(LEAST_ROOM_BYTES)} to {spell_size(MOST_ROOM_BYTES)}, got "
+                f"{spell_size(fleece.room)}: it is a file system in memory",
+            )
         if not fleece.disks:
             add((*place, "disks"), "expected at least one disk")
         for index, disk in enumerate(fleece.disks):
@@ -254,6 +264,11 @@ class Checker:
             if name in ("read", "write", "zero", "discard"):
                 request = getattr(nbd, name)
                 self._range((*place, name), request.at, request.length, None)
+        if not 0 <= nbd.hesitate <= LONGEST_STOP_NS:
+            longest = f"{LONGEST_STOP_NS // 10**9}s"
+            self.problems.add((*place, "hesitate"), f"expected a time of up to {longest}")
+        elif nbd.hesitate and (nbd.garbage is not None or nbd.exports is not None):
+            self.problems.add((*place, "hesitate"), "expected a client that opens an export")
         if nbd.garbage is not None:
             try:
                 bytes.fromhex(nbd.garbage)

@@ -61,7 +61,6 @@ def cluster(problems: Problems, place: Place, cluster_bytes: int, format_: str |
     if format_ == "raw":
         problems.add(place, "a raw image has no clusters")
     elif (
-        cluster_bytes.bit_count() != 1
-        or not SMALLEST_CLUSTER_BYTES <= cluster_bytes <= LARGEST_CLUSTER_BYTES
+        cluster_bytes.bit_count() != 1 or not SMALLEST_CLUSTER_BYTES <= cluster_bytes <= LARGEST_CLUSTER_BYTES
     ):
         problems.add(place, f"expected a power of two from 512 to 2M, got {cluster_bytes}")

@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from scenarios.language.faults import FAULT_EFFECTS as FAULT_EFFECTS
+from scenarios.language.faults import Fault as Fault
+from scenarios.language.faults import StorageFault as StorageFault
+
 Format = Literal["raw", "qcow2"]
 MethodName = Literal["overlay", "snapshot-access"]
 Client = Literal["own", "nbdcopy", "qemu-img"]
@@ -86,36 +90,6 @@ class Guest(Part, kw_only=True, frozen=True):
     error: str | None = None
 
 
-# ---------------------------------------------------------------- what fails below
-
-FaultyRequest = Literal["read", "write", "write-zeroes", "discard", "flush"]
-
-
-class StorageFault(Part, kw_only=True, frozen=True):
-    """Requests of one kind to an image's storage fail: `times` of them, after `skip` that go through.
-
-    `error` is the errno that QEMU gets from its storage. Only reads and writes can be counted (`skip`).
-    """
-
-    on: FaultyRequest = "write"
-    error: str = "EIO"
-    skip: int = 0
-    times: int = 1
-
-
-class Fault(StorageFault, kw_only=True, frozen=True):
-    """One thing that goes wrong around the machine.
-
-    `disk`: the next requests to the storage of that disk fail (not those to a scratch image: see
-    Fleece.fault). `stop`: the machine's process is stopped for that long and then goes on (SIGSTOP, SIGCONT).
-    `monitor`: the client of the QMP monitor is gone without a word, and another one takes over.
-    """
-
-    disk: str | None = None
-    stop: int | None = None
-    monitor: Literal["vanish"] | None = None
-
-
 # ---------------------------------------------------------------- points in time and their clients
 
 
@@ -125,7 +99,8 @@ class Fleece(Part, kw_only=True, frozen=True):
     `bitmap` names a dirty bitmap on every one of the disks: the export then offers
     qemu:dirty-bitmap:NAME, frozen at the point in time. `target` chooses the scratch image, and `fault` what
     happens to its storage once it has been made. `on_cbw_error` says who suffers when an old cluster cannot
-    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost.
+    be saved: the guest, whose write fails (QEMU's default), or the point in time, which is lost. `room`: its
+    scratch images lie on a file system of their own, on which all files together take no more bytes.
     `error` expects the set-up to be refused with an error containing that text; the runner undoes what
     it had done before and the scenario goes on.
     """
@@ -135,9 +110,15 @@ class Fleece(Part, kw_only=True, frozen=True):
     bitmap: str | None = None
     target: Format | None = None
     target_cluster: int | None = None
+    room: int | None = None
     fault: StorageFault | None = None
     on_cbw_error: Literal["break-guest-write", "break-snapshot"] | None = None
     error: str | None = None
+
+    @property
+    def room_name(self) -> str:
+        """The directory of that file system, in the machine's own."""
+        return f"{self.id}-{self.room}.room"
 
 
 class Read(Part, kw_only=True, frozen=True):
@@ -260,7 +241,7 @@ class Event(Part, kw_only=True, frozen=True):
     within: int = 10_000_000_000
 
 
-Stall = Literal["greeting", "flags", "option", "request", "replies"]
+Stall = Literal["greeting", "flags", "option", "idle", "request", "replies"]
 
 
 class Nbd(Part, kw_only=True, frozen=True):
@@ -270,10 +251,12 @@ class Nbd(Part, kw_only=True, frozen=True):
     `garbage` is sent as hex right after connecting: the server must close that connection and no other.
     `info` expects members of what negotiation tells (size, read_only, multi_conn, min_block ...).
     `stall`: the client goes so far and no further, and stays connected until the scenario ends: it reads the
-    greeting, answers its flags, sends half an option, half a request, or asks for much and reads no reply.
+    greeting, answers its flags, sends half an option, opens the export and asks for nothing, sends half a
+    request, or asks for much and reads no reply. `hesitate`: it goes on so long after the greeting.
     """
 
     export: str = ""
+    hesitate: int = 0
     read: GuestRead | None = None
     write: Write | None = None
     zero: Zero | None = None

@@ -23,6 +23,7 @@ _REQUEST_NS = 60_000_000_000
 _LAST_LINES = 40
 _READ_BYTES = 1 << 16
 _DUMP_LINE_BYTES = 16
+_SECTOR_BYTES = 512
 # A longer request of a guest may reach QEMU as several: the kernel cuts where one would have
 # too many pieces.
 LARGEST_REQUEST_BYTES = 64 << 10
@@ -103,6 +104,11 @@ class Agent:
     async def boot(self) -> None:
         """Until the guest takes requests. Raises DeadlinePassed, MachineGone."""
         await self._wait(self._ready, "the Linux guest to boot", BOOT_NS)
+
+    async def see_size(self, disk: str, size: int) -> None:
+        """Until the guest's kernel knows that the disk has that many bytes. Raises DeadlinePassed,
+        MachineGone."""
+        await self.request("sized", disk, size // _SECTOR_BYTES)
 
     def close(self) -> None:
         self._kernel.close()

@@ -20,6 +20,8 @@ request() {
         flush) dd if=/dev/null of="$2" conv=notrunc,fsync ;;
         zero) /sbin/blkdiscard --zeroout --force --offset "$3" --length "$4" "$2" ;;
         unmap) /sbin/fallocate --punch-hole --offset "$3" --length "$4" "$2" ;;
+        # A disk becomes another one, of another size: the kernel hears of that by an interrupt.
+        sized) until [ "$(cat "/sys/block/${2#/dev/}/size")" = "$3" ]; do sleep 0.005; done ;;
         discard) /sbin/blkdiscard --force --offset "$3" --length "$4" "$2" ;;
         *) echo "no verb $1" >&2; false ;;
     esac

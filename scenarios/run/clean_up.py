@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, get_args
 
 from scenarios.backends.interface import DeadlinePassed, MachineGone, NbdFailed, QmpRefused
+from scenarios.run import breakpoints
 from scenarios.run.content import Run, join, runs_of
-from scenarios.run.execution import Execution, Where, words_of
+from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 from scenarios.run.history import FinalImage, Residue, ResidueKind
 from scenarios.run.methods.shared import stop_server
 from scenarios.run.steps.end import end_point
@@ -24,12 +25,14 @@ class Leaves:
     def __init__(self, x: Execution) -> None:
         self._x = x
         self._expected = dict.fromkeys(x.named(x.scenario.leaves), False)
+        self.too_much = False
 
     def found(self, kind: str, name: str, detail: str = "") -> None:
-        """Something is left."""
+        """Something is left. `too_much` tells whether the spec does not say so."""
         if f"{kind}:{name}" in self._expected:
             self._expected[f"{kind}:{name}"] = True
             return
+        self.too_much = True
         now = self._x.history.tick()
         is_kind = kind in get_args(ResidueKind)
         known: ResidueKind = kind if is_kind else "file"  # type: ignore[assignment]
@@ -49,12 +52,17 @@ async def clean_up(x: Execution) -> None:
     for transport in x.stalled:
         transport.close()
     if not x.going:
+        await _guarded(x, lambda: breakpoints.let_go(x, where))
+    if not x.going and not x.hung:
         await _guarded(x, lambda: _end_points(x))
     if not x.going and not x.hung:
         await _guarded(x, lambda: _observe(x, leaves))
-    if not x.going and not x.hung:
+    handed_back = False
+    if not (x.going or x.hung or x.stopped or leaves.too_much):
+        handed_back = await _hand_back(x, leaves)
+    if not x.going and not x.hung and not handed_back:
         await _guarded(x, lambda: end_machine(x, where))
-    if not x.session.ended():
+    if not x.session.ended() and not handed_back:
         await x.session.kill()
         x.crashed = True
     for kind, name, detail in await x.session.left_behind():
@@ -72,13 +80,31 @@ async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:
         x.unexpected(Where(verb="clean-up"), "everything to be taken away", words_of(error))
     except NbdFailed as error:
         x.unexpected(Where(verb="clean-up"), "everything to be taken away", words_of(error))
+    except NotAsExpectedError as error:
+        x.unexpected(Where(verb="clean-up"), error.wanted, error.got)
     except DeadlinePassed as error:
         await x.missed(Where(verb="clean-up"), error)
     except MachineGone:
         await x.gone(Where(verb="clean-up"))
 
 
+async def _hand_back(x: Execution, leaves: Leaves) -> bool:
+    """Whether the machine goes on for others, and nothing of this scenario is left in it."""
+    answers: list[list[tuple[str, str, str]] | None] = []
+
+    async def act() -> None:
+        answers.append(await x.session.hand_back())
+
+    await _guarded(x, act)
+    for kind, name, detail in answers[0] or () if answers else ():
+        leaves.found(kind, name, detail)
+    return answers == [[]]
+
+
 async def _end_points(x: Execution) -> None:
+    for server in x.storage.values():
+        # Before anything that waits for requests in flight.
+        await _guarded(x, server.heal)
     for point in reversed(list(x.points.values())):
         if point.alive and not x.hung:
             await _guarded(x, partial(end_point, x, point, "cancel", Where()))

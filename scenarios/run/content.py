@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from simulator.wire.nbd.messages import zeroes
+
 # A run: (offset, length, value). value is the byte (0..255) that fills the run, or the bytes themselves where
 # they are not uniform. Runs are sorted, do not overlap, and neighbours of one fill value are joined.
 Run = tuple[int, int, "int | bytes"]
@@ -15,6 +17,8 @@ _CHUNK_BYTES = 1 << 20
 
 def runs_of(payload: bytes, offset: int = 0) -> list[Run]:
     """The runs of `payload`, which begins at `offset`. Equal fill values are joined."""
+    if payload and payload == zeroes(len(payload)):
+        return [(offset, len(payload), 0)]
     runs: list[Run] = []
     for start in range(0, len(payload), _CHUNK_BYTES):
         piece = bytes(payload[start : start + _CHUNK_BYTES])

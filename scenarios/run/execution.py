@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scenarios.backends.interface import (
     DeadlinePassed,
@@ -16,7 +16,8 @@ from scenarios.backends.interface import (
     Session,
     Transport,
 )
-from scenarios.language.steps import Disk, Scenario
+from scenarios.backends.storage import StorageServer
+from scenarios.language.steps import Disk, Fault, Scenario
 from scenarios.run.features import Features
 from scenarios.run.history import (
     DiskAdded,
@@ -33,6 +34,9 @@ from scenarios.run.history import (
 from scenarios.run.points import Eras, Point
 from scenarios.run.substitute import substitute
 from scenarios.run.waiting import Gate, Turn
+
+if TYPE_CHECKING:
+    from scenarios.run.breakpoints import Breakpoint
 
 EVENT_NS = 10_000_000_000
 END_NS = 30_000_000_000
@@ -73,8 +77,12 @@ class Execution:
         self.method, self.features = method, features
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
-        self.faults: dict[str, int] = {}  # disks whose storage may fail, and how many requests of it at most
+        self.faults: dict[str, Fault] = {}  # what is wrong with disks' storage
+        self.breakpoints: dict[str, Breakpoint] = {}  # by the name that requests are suspended under
+        self.drives_on: set[str] = set()  # nodes that have a drive for qemu-io
+        self.storage: dict[str, StorageServer] = {}  # of those disks, whose is behind a server
         self.stalled: list[Transport] = []  # clients that stay connected and do nothing
+        self.throttled: set[str] = set()  # nodes that have a throttle group
         self.eras = Eras(scenario)
         self.gate = Gate(session)
         self.control = Turn(session)
@@ -184,9 +192,11 @@ class Execution:
         return status, out, err
 
     @asynccontextmanager
-    async def nbd(self, export: str, contexts: tuple[str, ...] = ()) -> AsyncIterator[NbdClient]:
+    async def nbd(
+        self, export: str, contexts: tuple[str, ...] = (), hesitate_ns: int = 0
+    ) -> AsyncIterator[NbdClient]:
         """An NBD session that is closed whatever happens. Raises NbdFailed."""
-        client = await self.session.nbd(export, contexts)
+        client = await self.session.nbd(export, contexts, hesitate_ns)
         try:
             yield client
         except BaseException:
@@ -240,7 +250,8 @@ class Execution:
             self.started_nodes = frozenset(each.get("node-name", "") for each in nodes)
         else:
             parts = ("", "-file", "-top")
-            self.started_nodes = frozenset(name + part for name in self.scenario.disks for part in parts)
+            own = frozenset(name + part for name in self.scenario.disks for part in parts)
+            self.started_nodes = own | self.session.other_nodes
 
     @property
     def has_guest(self) -> bool:
@@ -324,6 +335,10 @@ class Execution:
                     self.session.remove_file(part.files.pop())
         self.graph.clear()
         self.faults.clear()
+        self.breakpoints.clear()
+        self.drives_on.clear()
+        self.throttled.clear()
+        self.storage.clear()
         self.server_is_ours = False
 
 

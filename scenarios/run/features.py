@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from scenarios.language.steps import Scenario, Step
+from scenarios.language.steps import Fault, Scenario, Step, StorageFault
 from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
@@ -28,10 +28,12 @@ SESSION_FEATURES = {
     "hmp": "a human monitor",
     "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",
+    "mounts": "the runner may mount file systems, as root may",
     "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
     "simulator": "it is the simulator",
+    "storage-server": "a disk's storage can be put behind an NBD server that is at fault (nbdkit)",
 }
 _PATTERNS = {
     "command": re.compile(r"[A-Za-z0-9_-]+"),
@@ -59,6 +61,8 @@ METHOD_NEEDS = {
     ),
 }
 _FAULT_NEEDS = ("driver:blkdebug", "command:blockdev-reopen")
+_RATE_NEEDS = ("driver:throttle", "command:blockdev-reopen")
+_SERVED_FAULT_NEEDS = ("storage-server", "driver:nbd", "command:blockdev-reopen")
 _BITMAP_NEEDS = ("action:block-dirty-bitmap-merge", "argument:block-export-add.bitmaps")
 
 
@@ -163,6 +167,15 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
+def _fault_needs(fault: StorageFault) -> list[str]:
+    """Of a fault that is put below an image."""
+    if isinstance(fault, Fault) and fault.is_served:
+        return list(_SERVED_FAULT_NEEDS)
+    if fault.rate is not None:
+        return list(_RATE_NEEDS)
+    return [*_FAULT_NEEDS, *(["hmp"] if fault.suspend is not None else [])]
+
+
 def _needs_of(step: Step, method: str | None) -> list[str]:
     if step.hmp is not None:
         return ["hmp"]
@@ -172,14 +185,16 @@ def _needs_of(step: Step, method: str | None) -> list[str]:
         return ["processes"] if step.map.client != "own" else []
     if step.fleece is not None:
         fleece = step.fleece
-        wanted = list(_FAULT_NEEDS) if fleece.fault is not None else []
+        wanted = _fault_needs(fleece.fault) if fleece.fault is not None else []
         wanted += _BITMAP_NEEDS if fleece.bitmap is not None else ()
+        wanted += ("mounts",) if fleece.room is not None else ()
         if fleece.on_cbw_error is not None and method:
             command = "blockdev-backup" if method == "overlay" else "blockdev-add"
             wanted.append(f"argument:{command}.on-cbw-error")
         return wanted
     if step.fault is not None:
-        return list(_FAULT_NEEDS) if step.fault.disk is not None else []
+        is_put_in = step.fault.disk is not None and not step.fault.mend
+        return _fault_needs(step.fault) if is_put_in else []
     if step.qmp is not None and step.qmp.error is None:
         return [f"command:{step.qmp.execute}"]
     if step.event is not None:

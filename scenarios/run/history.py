@@ -15,7 +15,10 @@ import msgspec
 from scenarios.run.content import Run
 
 GuestKind = Literal["write", "zero", "discard", "flush", "read"]
-ResidueKind = Literal["job", "node", "export", "bitmap", "connection", "file", "process", "server"]
+ResidueKind = Literal[
+    "job", "node", "export", "bitmap", "connection", "file", "process", "server",
+    "drive", "device", "object", "state",
+]  # fmt: skip
 
 
 class Record(msgspec.Struct, kw_only=True, tag=True, omit_defaults=True):

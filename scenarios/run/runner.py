@@ -24,7 +24,7 @@ from scenarios.language.steps import Scenario, Step
 from scenarios.run.clean_up import clean_up
 from scenarios.run.execution import Execution, NotAsExpectedError, Where, note_missed, words_of
 from scenarios.run.features import SESSION_FEATURES, Features, needs
-from scenarios.run.history import History
+from scenarios.run.history import History, Unexpected
 from scenarios.run.steps import all_verbs
 from scenarios.run.substitute import UnknownNameError
 
@@ -37,7 +37,7 @@ _features: dict[str, tuple[frozenset[str], int, Features]] = {}
 
 class CaseResult(msgspec.Struct, kw_only=True):
     """What came of a run. `method` is "" for none; `reason` is empty if it holds. `seconds` are the
-    host's."""
+    host's. `company`: the scenarios that had run in the same machine before; None: it had its own."""
 
     scenario: str
     path: str
@@ -49,11 +49,14 @@ class CaseResult(msgspec.Struct, kw_only=True):
     reason: str = ""
     verdicts: list[Verdict] = []
     history: History | None = None
+    company: Sequence[str] | None = None
 
 
-def run_case(scenario: Scenario, backend: Backend, method: str | None, seed: int) -> CaseResult:
+def run_case(
+    scenario: Scenario, backend: Backend, method: str | None, seed: int, fresh: bool = True
+) -> CaseResult:
     """Probe, run, judge. A backend that does not work is "broken"; nothing is raised for what a
-    machine does."""
+    machine does. Not `fresh`: as Backend.run; after a finding nobody else uses the machine."""
     began = time.perf_counter()
     result = CaseResult(
         scenario=scenario.name,
@@ -70,9 +73,12 @@ def run_case(scenario: Scenario, backend: Backend, method: str | None, seed: int
         if missing:
             result.outcome, result.reason = "not-applicable", _tell_missing(missing)
         else:
-            result.history = record(scenario, backend, method or None, seed, features)
+            result.history = record(scenario, backend, method or None, seed, features, fresh)
+            result.company = backend.company
             result.verdicts = judge_all(result.history)
             _conclude(result)
+            if result.outcome == "finding":
+                backend.retire_shared()
     except SetupError as error:
         result.outcome, result.reason = "broken", str(error)
     result.seconds = time.perf_counter() - began
@@ -90,7 +96,12 @@ def features_of(backend: Backend) -> Features:
 
 
 def record(
-    scenario: Scenario, backend: Backend, method: str | None, seed: int, features: Features
+    scenario: Scenario,
+    backend: Backend,
+    method: str | None,
+    seed: int,
+    features: Features,
+    fresh: bool = True,
 ) -> History:
     """Run it and return what happened, unjudged. Raises SetupError."""
     history = History(
@@ -111,9 +122,15 @@ def record(
         await clean_up(x)
 
     try:
-        backend.run(scenario, seed, body)
+        backend.run(scenario, seed, body, fresh)
     except DeadlinePassed as error:
         note_missed(history, error)
+    except (QmpRefused, MachineGone) as error:
+        now = history.tick()
+        wanted = "a machine that others have used to take the scenario's disks"
+        history.records.append(
+            Unexpected(begin=now, end=now, verb="disks", line=0, wanted=wanted, got=words_of(error))
+        )
     return history
 
 

@@ -28,10 +28,12 @@ class BlockBackend(Parent):
         "device_id",
         "graph",
         "in_flight",
+        "keeps_io_status",
         "name",
         "number",
         "on_eject",
         "on_resize",
+        "opens_read_only",
         "perm",
         "quiesce_count",
         "root",
@@ -49,6 +51,8 @@ class BlockBackend(Parent):
         self.perm, self.shared = perm, shared
         self.root: Edge | None = None
         self.in_flight = 0
+        self.keeps_io_status = True
+        self.opens_read_only = True  # how a medium is opened that does not say so
         self.quiesce_count = 0
         self.on_resize: Callable[[], None] | None = None
         self.on_eject: list[Callable[[], None]] = []  # told before it lets go of its node

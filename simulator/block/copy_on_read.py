@@ -46,7 +46,7 @@ async def _step(node: Node, offset: int, length: int, wanted: bool) -> tuple[byt
     count = min(count, _MAX_BOUNCE_BYTES)
     payload = await node.driver.read(offset, count)
     if node.driver.hears_events:
-        node.driver.event("cor_write")
+        await node.driver.event("cor_write")
     if payload == bytes(count):
         await node.driver.write_zeroes(offset, count, WRITE_UNCHANGED)
     else:

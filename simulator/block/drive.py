@@ -12,9 +12,11 @@ from simulator.block.errors import QmpError
 from simulator.qapi import qemu_opts
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.integers import NumberError, to_size
+from simulator.wire.json_stream import ParseError, encode, parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from simulator.block.graph import Graph
@@ -115,7 +117,8 @@ class Drives:
         identifier = given.get("id") or _made_up_id(interface, bus, unit, given.get("media") == "cdrom")
         _check(given, _DRIVE_ONLY)
         _check_values(given)
-        backend = await self._backend(identifier, node_options(graph, schema, given))
+        options = node_options(graph, schema, given)
+        backend = await self._backend(identifier, options, _is_read_only(given))
         if problem := self._name_conflict(identifier):
             await backend.remove()
             raise QmpError(problem)
@@ -130,9 +133,12 @@ class Drives:
             return f"Device name '{identifier}' conflicts with an existing node name"
         return ""
 
-    async def _backend(self, identifier: str, options: dict[str, Any] | None) -> BlockBackend:
+    async def _backend(
+        self, identifier: str, options: dict[str, Any] | None, is_read_only: bool
+    ) -> BlockBackend:
         graph = self._graph
         backend = BlockBackend(graph, identifier, 0, permissions.ALL)
+        backend.opens_read_only = is_read_only
         if options is not None:
             node = await graph.open(options)
             # Nothing more: a device that writes says so itself (blk_new_open, block/block-backend.c, 7.2).
@@ -217,13 +223,17 @@ def _made_up_id(interface: str, bus: int, unit: int, is_cd: bool) -> str:
     return f"{interface}{bus}{media}{unit}" if interface in _UNITS_PER_BUS else f"{interface}{media}{unit}"
 
 
+def _is_read_only(given: dict[str, str]) -> bool:
+    return given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE
+
+
 def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[str, Any] | None:
     """What blockdev-add would be told for a drive's node; None for a drive without a medium. Raises
     QmpError."""
     if not given.get("file") and "format" not in given and _OWN.issuperset(given):
         return None
     options = tree_options(graph, schema, given)
-    if given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE:
+    if _is_read_only(given):
         options["read-only"] = True
     else:
         options.setdefault("auto-read-only", True)
@@ -236,6 +246,11 @@ def tree_options(
     """Dotted options as blockdev-add takes them, without those in `own`, which only a drive knows: `file`
     among them is a file's name, and else a node's. Raises QmpError."""
     tree: dict[str, Any] = {}
+    filename = given.get("file", "") if own else ""
+    if filename.startswith("json:"):
+        given = {key: value for key, value in given.items() if key != "file"}
+        for key, value in _json_options(filename).items():
+            _store(tree, key, value)
     for key, value in given.items():
         if key not in own:
             _store(tree, key, value)
@@ -251,6 +266,27 @@ def tree_options(
     if tree.get("discard") in ("on", "off"):
         tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
     return _converted(schema, tree)
+
+
+def _json_options(filename: str) -> dict[str, str]:
+    """What a file name of json:{...} says, flat and as text, as all options of a drive are
+    (parse_json_filename, block.c:1945, 7.2)."""
+    try:
+        options = parse_text(filename.removeprefix("json:").encode())
+    except ParseError as error:
+        raise QmpError(f"Could not parse the JSON options: {error}") from None
+    if not isinstance(options, dict):
+        raise QmpError("Invalid JSON object given")
+    return dict(_flat(options, ""))
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        prefix = f"{name}." if name else ""
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(member, f"{prefix}{key}")
+    else:
+        yield name, value if isinstance(value, str) else encode(value)
 
 
 def _store(tree: dict[str, Any], key: str, value: str) -> None:

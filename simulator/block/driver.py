@@ -121,7 +121,7 @@ class Driver:
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
 
-    def event(self, name: str) -> None:
+    async def event(self, name: str) -> None:
         """Something that blkdebug's rules may name has come about on this node."""
 
     # -- drains: told after the users of the node, if it follows them (bdrv_co_drain_begin,

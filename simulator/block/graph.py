@@ -47,8 +47,8 @@ class Drained:
 
 
 class Graph:
-    """`warnings` collects what QEMU would print on its standard error. `progress` is called when something
-    came to rest: whoever waits in a drained section looks again."""
+    """`printed` (with its line ends) and `warnings` collect what QEMU would print on its standard output and
+    error. `progress` is called when something came to rest: who waits in a drained section looks again."""
 
     def __init__(self, scheduler: Scheduler, host: Host, chance: Chance) -> None:
         self.scheduler = scheduler

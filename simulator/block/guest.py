@@ -9,6 +9,8 @@ from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.block.graph import Graph
 
 # Device type -> (part below the device that the backend hangs on, that part's type, the bus it needs)
@@ -17,7 +19,10 @@ DEVICE_TYPES = {
     "virtio-blk": ("virtio-backend", "virtio-blk-device", "PCI"),
     "scsi-hd": ("", "scsi-hd", "SCSI"),
     "ide-hd": ("", "ide-hd", "IDE"),
+    "scsi-cd": ("", "scsi-cd", "SCSI"),
+    "ide-cd": ("", "ide-cd", "IDE"),
 }
+_WITH_TRAY = ("scsi-cd", "ide-cd")
 _ALIASES = {"virtio-blk": "virtio-blk-pci"}
 
 
@@ -32,6 +37,8 @@ class GuestDevice:
         below = DEVICE_TYPES[type_name][0]
         self.backend_path = f"{path}/{below}" if below else path
         self.backend = backend
+        self.tray_open: bool | None = False if type_name in _WITH_TRAY else None  # None: it has no tray
+        self.drive_id = backend.name  # of the drive that goes with it, "" for none
 
     def is_backend_path(self, path: str) -> bool:
         """Whether a path, perhaps without its beginning, leads to the part that holds the backend."""
@@ -52,6 +59,7 @@ class GuestDevices:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._anonymous = 0
+        self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
         self.by_path: dict[str, GuestDevice] = {}
 
     def find(self, id_or_path: str) -> GuestDevice | None:
@@ -77,17 +85,12 @@ class GuestDevices:
         if type_name not in DEVICE_TYPES:
             raise QmpError(f"'{type_name}' is not a valid device model name")
         type_name = _ALIASES.get(type_name, type_name)
-        if device_id:
-            path = f"/machine/peripheral/{device_id}"
-            if path in self.by_path:
-                raise QmpError(f"Duplicate device ID '{device_id}'")
-        else:
-            path = f"/machine/peripheral-anon/device[{self._anonymous}]"
-        if drive is None:
+        if drive is None and type_name not in _WITH_TRAY:
             raise QmpError("No drive specified" if type_name == "ide-hd" else "drive property not set")
         backend = self._backend_for(type_name, drive)
-        if backend.node is None:
+        if backend.node is None and type_name not in _WITH_TRAY:
             raise QmpError("Device needs media, but drive is empty")
+        path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend)
         backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
         try:
@@ -100,12 +103,22 @@ class GuestDevices:
                 self._graph.unlink(edge)
                 permissions.refresh([edge.node])
             raise
-        if not device_id:
-            self._anonymous += 1
         self.by_path[path] = device
         return device
 
-    def _backend_for(self, type_name: str, drive: str) -> BlockBackend:
+    def path_of(self, device_id: str) -> str:
+        """Where a new device stands in the QOM tree. Raises QmpError if its id is taken."""
+        if device_id:
+            path = f"/machine/peripheral/{device_id}"
+            if path in self.by_path:
+                raise QmpError(f"Duplicate device ID '{device_id}'")
+            return path
+        self._anonymous += 1
+        return f"/machine/peripheral-anon/device[{self._anonymous - 1}]"
+
+    def _backend_for(self, type_name: str, drive: str | None) -> BlockBackend:
+        if drive is None:
+            return BlockBackend(self._graph, "", 0, permissions.ALL)
         backend = self._graph.backends.get(drive)
         if backend is None:
             node = self._graph.nodes.get(drive)
@@ -123,7 +136,9 @@ class GuestDevices:
         # Every one of these devices can tell its guest of a new size.
         shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.RESIZE
         node = device.backend.node
-        if node is not None and not node.read_only:
+        if device.tray_open is not None:
+            pass
+        elif node is not None and not node.read_only:
             perm |= permissions.WRITE
         elif device.type_name == "ide-hd":
             raise QmpError("Block node is read-only")
@@ -140,8 +155,17 @@ class GuestDevices:
         else:
             await self._graph.replace_child(root, node)
 
+    async def unplug(self, device: GuestDevice) -> None:
+        """The device goes; a drive goes with it (blockdev_auto_del, blockdev.c, 7.2)."""
+        await self.remove(device)
+        if device.drive_id:
+            await device.backend.remove()
+            if device.backend.name:
+                del self._graph.backends[device.backend.name]
+            self.on_drive_gone(device.drive_id)
+
     async def remove(self, device: GuestDevice) -> None:
-        """Unplug: the device lets go of its backend; an unnamed one goes with it."""
+        """The device lets go of its backend; an unnamed one goes with it."""
         del self.by_path[device.path]
         device.backend.device_id = ""
         if device.backend.name:

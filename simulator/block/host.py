@@ -5,10 +5,21 @@ Paths are POSIX paths. All failures are OSError with the errno that Linux gives,
 
 from __future__ import annotations
 
+from errno import ECONNREFUSED
 from os import strerror
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from simulator.wire.nbd.messages import Payload
+
+    # Takes what a peer sent; nothing once, when it sends no more.
+    Receive = Callable[[bytes], None]
 
 # block/file-posix.c:128, 7.2: the byte of a permission that is in use, and of one that is not shared.
 LOCK_PERM_BASE = 100
@@ -23,6 +34,12 @@ _NUMBERS = tuple(
 
 def os_error(number: int, path: str = "") -> OSError:
     return OSError(number, strerror(number), path) if path else OSError(number, strerror(number))
+
+
+def cannot_connect(address: dict[str, Any], number: int) -> QmpError:
+    kind = address["type"]
+    place = address["path"] if kind == "unix" else f"{address.get('host')}:{address.get('port')}"
+    return QmpError(f"Failed to connect to '{place}': {strerror(number)}")
 
 
 class LockError(QmpError):
@@ -90,8 +107,21 @@ class HostFile:
         raise NotImplementedError
 
 
+class HostStream:
+    """A connection to a server. What comes from it goes to the `receive` that it was made with, from the
+    scheduler's or the event loop's own turn and never while something is sent."""
+
+    def send(self, buffers: Sequence[Payload]) -> None:
+        """Never waits. What the server cannot get any more is dropped; that it is gone is received."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is received any more; what was sent still goes. Closing twice is allowed."""
+        raise NotImplementedError
+
+
 class Host:
-    """A file system. Relative paths are from its working directory."""
+    """A file system, and servers that can be connected to. Relative paths are from its working directory."""
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         """ENOENT, EISDIR (for writing), EACCES, ENOTDIR. `create` makes an empty file if there is none."""
@@ -112,6 +142,10 @@ class Host:
     def list(self, path: str) -> list[str]:
         """Names in a directory, sorted."""
         raise NotImplementedError
+
+    def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
+        """To a SocketAddress. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
+        raise cannot_connect(address, ECONNREFUSED)
 
     def read_all(self, path: str) -> bytes:
         file = self.open(path, read_only=True)
@@ -134,18 +168,26 @@ class HostProcess(Host):
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._opened: list[HostFile] = []
+        self._opened: list[HostFile | HostStream] = []
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         file = self.host.open(path, read_only, create)
-        if len(self._opened) > 64:
-            self._opened = [other for other in self._opened if not getattr(other, "closed", False)]
-        self._opened.append(file)
+        self._remember(file)
         return file
 
+    def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
+        stream = self.host.connect(address, receive)
+        self._remember(stream)
+        return stream
+
+    def _remember(self, opened: HostFile | HostStream) -> None:
+        if len(self._opened) > 64:
+            self._opened = [other for other in self._opened if not getattr(other, "closed", False)]
+        self._opened.append(opened)
+
     def kill(self) -> None:
-        for file in self._opened:
-            file.close()
+        for opened in self._opened:
+            opened.close()
         self._opened = []
 
     def exists(self, path: str) -> bool:

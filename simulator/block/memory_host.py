@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import posixpath
-from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY
+from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, EXDEV
 
 from simulator.block.contents import Contents
 from simulator.block.extents import ExtentMap
-from simulator.block.host import Host, HostFile, os_error
+from simulator.block.host import Host, HostFile, HostStream, cannot_connect, os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from simulator.block.host import Receive
 
 _BLOCK_BYTES = 4096
 _DATA, _UNWRITTEN = 1, 2
+
+
+class _Volume:
+    """A file system: what its files may allocate together (None: no end), and do. On a tmpfs ranges
+    become zero by a hole that is then allocated (it has no FALLOC_FL_ZERO_RANGE), and a hole up to the end of
+    a file leaves the last block if it does not cover all of it."""
+
+    __slots__ = ("allocated_bytes", "capacity_bytes", "is_tmpfs")
+
+    def __init__(self, capacity_bytes: int | None, is_tmpfs: bool) -> None:
+        self.capacity_bytes, self.is_tmpfs = capacity_bytes, is_tmpfs
+        self.allocated_bytes = 0
+
+    def room_bytes(self) -> int | None:
+        """Whole blocks only."""
+        if self.capacity_bytes is None:
+            return None
+        left = self.capacity_bytes - self.allocated_bytes
+        return left - left % _BLOCK_BYTES
 
 
 class _Inode:
     """A regular file in memory. `blocks` says of each 4 KiB block whether it is data, or allocated but
     unwritten (what fallocate leaves), as the tools see through SEEK_DATA and st_blocks."""
 
-    __slots__ = ("blocks", "contents", "linked", "locks", "readable", "writable")
+    __slots__ = ("blocks", "contents", "linked", "locks", "readable", "volume", "writable")
 
-    def __init__(self) -> None:
+    def __init__(self, volume: _Volume) -> None:
+        self.volume = volume
         self.contents = Contents()
         self.blocks = ExtentMap()
         self.locks: dict[int, list[MemoryFile]] = {}
@@ -35,19 +58,38 @@ class _Inode:
 class MemoryHost(Host):
     """A file system in memory, the same on every run.
 
-    `capacity_bytes` bounds what all files together allocate (ENOSPC), `file_limit_bytes` the size of each
-    (EFBIG).
+    `capacity_bytes` bounds what all files together allocate (ENOSPC), but for those in directories that
+    something is mounted on, `file_limit_bytes` the size of each (EFBIG). `servers`: what listens on a unix
+    socket of that path, and makes a connection when called.
     """
 
     def __init__(self, capacity_bytes: int | None = None, cwd: str = "/") -> None:
-        self.capacity_bytes = capacity_bytes
         self.file_limit_bytes = (1 << 63) - 1
-        self.allocated_bytes = 0
+        self._root = _Volume(capacity_bytes, is_tmpfs=False)
+        self._mounted: dict[str, _Volume] = {}  # by full path
         self.cwd = cwd
         self._inodes: dict[str, _Inode] = {}
         self._directories: dict[str, None] = {"/": None}
+        self.servers: dict[str, Callable[[Receive], HostStream]] = {}
         if cwd != "/":
             self.make_directories(cwd)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """By files where nothing else is mounted."""
+        return self._root.allocated_bytes
+
+    def mount(self, path: str, capacity_bytes: int) -> None:
+        """A file system of its own on a new directory, as a tmpfs is one: its files share that much room."""
+        self.make_directories(path)
+        self._mounted[self._resolve(path)] = _Volume(capacity_bytes, is_tmpfs=True)
+
+    def _volume(self, full_path: str) -> _Volume:
+        while full_path != "/":
+            full_path = posixpath.dirname(full_path)
+            if full_path in self._mounted:
+                return self._mounted[full_path]
+        return self._root
 
     def _resolve(self, path: str) -> str:
         """The absolute path; checks that its directory is there."""
@@ -80,7 +122,7 @@ class MemoryHost(Host):
         if full not in self._inodes:
             if not create:
                 raise os_error(ENOENT, path)
-            self._inodes[full] = _Inode()
+            self._inodes[full] = _Inode(self._volume(full))
         inode = self._inodes[full]
         if not inode.readable or not (read_only or inode.writable):
             raise os_error(EACCES, path)
@@ -97,7 +139,7 @@ class MemoryHost(Host):
         self._inode(path)
         # What is still open keeps its bytes until it is closed, as on the host; that is not counted any more.
         inode = self._inodes.pop(self._resolve(path))
-        self.allocated_bytes -= inode.blocks.covered_bytes
+        inode.volume.allocated_bytes -= inode.blocks.covered_bytes
         inode.linked = False
 
     def rename(self, path: str, new_path: str) -> None:
@@ -105,6 +147,8 @@ class MemoryHost(Host):
         new_full = self._resolve(new_path)
         if new_full in self._directories:
             raise os_error(EISDIR, new_path)
+        if self._volume(new_full) is not inode.volume:
+            raise os_error(EXDEV, new_path)
         if self._inodes.get(new_full) is inode:
             return
         if new_full in self._inodes:
@@ -147,6 +191,13 @@ class MemoryHost(Host):
             if name.startswith(prefix) and len(name) > len(prefix) and "/" not in name[len(prefix) :]
         )
 
+    def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
+        if address["type"] != "unix":
+            return super().connect(address, receive)
+        if address["path"] not in self.servers:
+            raise cannot_connect(address, ENOENT)
+        return self.servers[address["path"]](receive)
+
     def set_mode(self, path: str, readable: bool = True, writable: bool = True) -> None:
         """Later opens without the right fail with EACCES."""
         inode = self._inode(path)
@@ -171,10 +222,17 @@ class MemoryFile(HostFile):
         return self._inode.contents.read(offset, length)
 
     def write(self, offset: int, payload: bytes) -> None:
+        """Where room runs out, what there is room for is written (as on the host: a short write, and only
+        then the error)."""
         if payload:
             self._check(True)
-            self._allocate(offset, offset + len(payload))
-            self._inode.contents.write(offset, payload)
+            end = offset + len(payload)
+            limit = self._last_with_room(offset, end)
+            if limit > offset:
+                self._allocate(offset, limit)
+                self._inode.contents.write(offset, payload[: limit - offset])
+            if limit < end:
+                raise os_error(ENOSPC)
 
     def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
         self._check(True)
@@ -182,6 +240,8 @@ class MemoryFile(HostFile):
         if unmap:
             self.discard(offset, length)
             return
+        if self._inode.volume.is_tmpfs:
+            self.discard(offset, length)
         self._allocate(offset, end)
         inode = self._inode
         inode.contents.fill(offset, length, 0)
@@ -198,7 +258,11 @@ class MemoryFile(HostFile):
             return
         inode.contents.punch(offset, end - offset)
         first, last = offset + -offset % _BLOCK_BYTES, end - end % _BLOCK_BYTES
-        self._release(first, end + -end % _BLOCK_BYTES if end == inode.contents.size_bytes else last)
+        if inode.volume.is_tmpfs:
+            last = (offset + length) // _BLOCK_BYTES * _BLOCK_BYTES
+        elif end == inode.contents.size_bytes:
+            last = end + -end % _BLOCK_BYTES
+        self._release(first, last)
 
     def truncate(self, size_bytes: int) -> None:
         self._check(True)
@@ -261,28 +325,45 @@ class MemoryFile(HostFile):
         if self.closed or (for_write and not self.writable):
             raise os_error(EBADF)
 
+    def _last_with_room(self, offset: int, end: int) -> int:
+        """Up to where [offset, end) has its blocks or can get them, from its start."""
+        blocks, room = self._inode.blocks, self._inode.volume.room_bytes()
+        if room is None:
+            return end
+        at = offset - offset % _BLOCK_BYTES
+        last = end + -end % _BLOCK_BYTES
+        while at < last:
+            run_end, present = blocks.run_at(at, last)
+            if not present:
+                if run_end - at > room:
+                    return max(at + room, offset)
+                room -= run_end - at
+            at = run_end
+        return end
+
     def _allocate(self, offset: int, end: int) -> None:
-        """Room for [offset, end), as data."""
-        host, blocks = self._host, self._inode.blocks
-        if end > host.file_limit_bytes:
+        """Room for [offset, end), as data, or for none of it."""
+        volume, blocks = self._inode.volume, self._inode.blocks
+        if end > self._host.file_limit_bytes:
             raise os_error(EFBIG)
         first, last = offset - offset % _BLOCK_BYTES, end + -end % _BLOCK_BYTES
         run_end, present = blocks.run_at(first, last)
         if run_end == last and present == _DATA:
             return
         missing = last - first - blocks.covered_in(first, last)
-        if host.capacity_bytes is not None and host.allocated_bytes + missing > host.capacity_bytes:
+        room = volume.room_bytes()
+        if room is not None and missing > room:
             raise os_error(ENOSPC)
         blocks.set(first, last, _DATA)
         if self._inode.linked:
-            host.allocated_bytes += missing
+            volume.allocated_bytes += missing
 
     def _release(self, first: int, last: int) -> None:
         if first < last:
             freed = self._inode.blocks.covered_in(first, last)
             self._inode.blocks.clear(first, last)
             if freed and self._inode.linked:
-                self._host.allocated_bytes -= freed
+                self._inode.volume.allocated_bytes -= freed
 
 
 class _OpenDirectory(HostFile):

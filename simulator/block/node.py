@@ -75,10 +75,11 @@ class Edge:
     def flush(self) -> Coroutine[Any, Any, None]:
         return self.node.flush()
 
-    def event(self, name: str) -> None:
-        """The parent is about to do something with the node that blkdebug's rules may name (BLKDBG_EVENT)."""
+    async def event(self, name: str) -> None:
+        """The parent is about to do something with the node that blkdebug's rules may name (BLKDBG_EVENT),
+        and must wait if one of them says so."""
         if self.node.driver.hears_events:
-            self.node.driver.event(name)
+            await self.node.driver.event(name)
 
 
 class Node:
@@ -243,12 +244,12 @@ class Node:
             if flags & SERIALISING or self.serialising_in_flight:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
-                self.driver.event("pwritev")
+                await self.driver.event("pwritev")
             await self.driver.write(offset, payload, flags & ~SERIALISING)
             self._after_write(offset, length)
         finally:
             if self.driver.hears_events:
-                self.driver.event("pwritev_done")
+                await self.driver.event("pwritev_done")
             self._end(request)
 
     async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
@@ -256,12 +257,12 @@ class Node:
         try:
             await self._before_write(request, flags)
             if self.driver.hears_events:
-                self.driver.event("pwritev_zero")
+                await self.driver.event("pwritev_zero")
             await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
             self._after_write(offset, length)
         finally:
             if self.driver.hears_events:
-                self.driver.event("pwritev_done")
+                await self.driver.event("pwritev_done")
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:

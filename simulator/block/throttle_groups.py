@@ -38,6 +38,12 @@ class _Bucket:
         self.burst_s = 1
         self.level = self.burst_level = 0  # units * 10^9
 
+    def emptied(self) -> _Bucket:
+        """One with the same limits."""
+        bucket = _Bucket()
+        bucket.average, bucket.most, bucket.burst_s = self.average, self.most, self.burst_s
+        return bucket
+
     def leak(self, passed_ns: int) -> None:
         self.level = max(self.level - self.average * passed_ns, 0)
         if self.burst_s > 1:
@@ -127,6 +133,32 @@ class ThrottleGroup:
             self._buckets[key.removesuffix("-max")].most = value & UINT64_MAX
         else:
             self._buckets[key].average = value & UINT64_MAX
+
+    def set_limits(self, limits: dict[str, int]) -> None:
+        """New values for those given; all that has been counted so far is forgotten. Requests that wait do so
+        until their time by the old limits. Raises QmpError and changes nothing
+        (throttle_group_set_limits)."""
+        before, operation_bytes = self._buckets, self._operation_bytes
+        self._buckets = {kind: bucket.emptied() for kind, bucket in before.items()}
+        try:
+            for key, value in limits.items():
+                self._set(key, value)
+            self._check()
+        except QmpError:
+            self._buckets, self._operation_bytes = before, operation_bytes
+            raise
+        self._last_leak_ns = self._scheduler.now_ns
+
+    def limits(self) -> dict[str, int]:
+        """All of them, as ThrottleLimits."""
+        limits = {"iops-size": self._operation_bytes}
+        for kind, bucket in self._buckets.items():
+            limits |= {
+                kind: bucket.average,
+                f"{kind}-max": bucket.most,
+                f"{kind}-max-length": bucket.burst_s,
+            }
+        return limits
 
     def _check(self) -> None:
         """throttle_is_valid. Raises QmpError."""

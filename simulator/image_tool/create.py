@@ -6,12 +6,12 @@ from posixpath import dirname, isabs, join
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
+from simulator.block.created import formatting
 from simulator.block.drivers import file as file_driver
 from simulator.block.drivers import qcow2_create
 from simulator.block.errors import QmpError
 from simulator.image_tool.bench import ToolError, described
 from simulator.image_tool.options import UsageError, image_options, parse, size_of
-from simulator.jobs.new_image import formatting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

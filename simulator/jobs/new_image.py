@@ -4,6 +4,7 @@ block.c:6919, 7.2)."""
 from __future__ import annotations
 
 from simulator.block.chain import skip_implicit_filters
+from simulator.block.created import formatting
 from simulator.block.drivers import is_known
 from simulator.block.errors import QmpError
 from simulator.block.opening import path_of, probe
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from simulator.block.graph import Graph
     from simulator.block.node import Node
 
-# In the order in which "Formatting" shows them, with the defaults that it shows.
-_QCOW2_SHOWN = (
-    ("cluster_size", "65536"), ("extended_l2", "off"), ("preallocation", ""), ("compression_type", "zlib"),
-    ("size", ""), ("compat", ""), ("backing_file", ""), ("backing_fmt", ""), ("lazy_refcounts", "off"),
-    ("refcount_bits", "16"),
-)  # fmt: skip
 # Formats that an image can be made in by name, and whether its header can name a backing file.
 _FORMATS = {"raw": False, "qcow2": True}
 
@@ -54,19 +49,6 @@ async def create_image(
         return
     file_options = {"driver": "file", "filename": filename}
     await create(graph, image_format, {"file": file_options, "size": size_bytes, **described})
-
-
-def formatting(filename: str, image_format: str, options: dict[str, str]) -> str:
-    """What is printed on standard output for an image that is made. A cluster size is plain bytes."""
-    shown = [f"Formatting '{filename}', fmt={image_format}"]
-    if image_format == "raw":
-        # The size first, the others as they were given.
-        names = sorted(options, key=lambda name: name != "size")
-        shown += [f"{name}={options[name]}" for name in names]
-    else:
-        values = ((name, options.get(name, default)) for name, default in _QCOW2_SHOWN)
-        shown += [f"{name}={value}" for name, value in values if value]
-    return " ".join(shown)
 
 
 def describe_image(graph: Graph, filename: str, image_format: str | None, like: Node) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Output is what QEMU prints on its standard output. Times in it are virtual, so t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from errno import ENOMEDIUM, ENOTSUP
 from os import strerror
 
@@ -14,6 +15,7 @@ from simulator.block.errors import QmpError
 from simulator.block.node import MAX_REQUEST_BYTES
 from simulator.block.resize import resize
 from simulator.block.status import status_above
+from simulator.monitor import qemu_io_breakpoints as breakpoints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -241,7 +243,9 @@ async def _discard(blk: BlockBackend, arguments: list[str]) -> str:
 
 
 async def _flush(blk: BlockBackend, arguments: list[str]) -> str:
-    await blk.flush()
+    """Says nothing, not even when it fails (flush_f)."""
+    with suppress(OSError):
+        await blk.flush()
     return ""
 
 
@@ -310,6 +314,11 @@ _COMMANDS = {
     "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
     "aio_flush": _Entry(_flush, 0, "aio_flush"),
+    "break": _Entry(breakpoints.set_breakpoint, 0, "break", 2, 2),
+    "remove_break": _Entry(breakpoints.remove_breakpoint, 0, "remove_break", 1, 1),
+    "resume": _Entry(breakpoints.resume, 0, "resume", 1, 1),
+    "wait_break": _Entry(breakpoints.wait_for, 0, "wait_break", 1, 1),
+    "sleep": _Entry(breakpoints.sleep, 0, "sleep", 1, 1),
 }
 _SHORT = {"r": "read", "w": "write", "d": "discard", "f": "flush", "l": "length", "t": "truncate"}
 

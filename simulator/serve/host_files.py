@@ -8,7 +8,17 @@ import stat
 import struct
 from errno import ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
 
-from simulator.block.host import Host, HostFile
+from simulator.block.host import Host, HostFile, HostStream
+from simulator.serve import network
+from simulator.serve.outgoing import Outgoing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any
+
+    from simulator.block.host import Receive
 
 # linux/falloc.h
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16
@@ -20,7 +30,15 @@ _FLOCK = struct.Struct("=hh4xqqi4x")
 
 class DiskHost(Host):
     """Files of the machine this runs on. Locks are the same bytes that QEMU locks, so each refuses the
-    other."""
+    other. `on_connect` is given what was connected, to carry its bytes."""
+
+    on_connect: Callable[[socket.socket, Outgoing], None]
+
+    def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
+        sock = network.connect(address)
+        stream = Outgoing(receive)
+        self.on_connect(sock, stream)
+        return stream
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
@@ -74,8 +92,15 @@ class DiskFile(HostFile):
     def write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
         if unmap:
             self.discard(offset, length)
-        else:
+            return
+        try:
             _fallocate(self._fd, _ZERO_RANGE, offset, length)
+        except OSError as error:
+            if error.errno != ENOTSUP:
+                raise
+            # A tmpfs has only the two steps (handle_aiocb_write_zeroes, block/file-posix.c, 7.2).
+            self.discard(offset, length)
+            _fallocate(self._fd, 0, offset, length)
 
     def discard(self, offset: int, length: int) -> None:
         _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)

@@ -74,11 +74,13 @@ class _Run:
             background.fork()
         # From the time of day, so that no two runs draw the same node names.
         seed = time.time_ns() ^ os.getpid()
+        host = DiskHost()
         machine = Machine(
-            self._version, DiskHost(), storage_daemon=self._daemon, seed=seed, epoch_ns=time.time_ns()
+            self._version, host, storage_daemon=self._daemon, seed=seed, epoch_ns=time.time_ns()
         )
         machine.listen = network.listen
         server = Server(machine, self._program)
+        host.on_connect = server.add_outgoing
         try:
             start = self._start(machine, server)
             if self._asked is not None:
@@ -112,7 +114,7 @@ class _Run:
                 return start
             work = start.system(read, SYSTEM, lambda: choose_machine(start))
         try:
-            machine.scheduler.run_until(machine.spawn(work, "start"))
+            server.run_until(machine.spawn(work, "start"))
         finally:
             server.print()
         return start

@@ -145,7 +145,8 @@ def connect(address: dict[str, Any]) -> socket.socket:
     unix = address["type"] == "unix"
     if unix:
         _check_path(address["path"])
-        places = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", address["path"])]
+        path = ("\0" if address.get("abstract") else "") + address["path"]
+        places = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path)]
     else:
         places = _resolve(address["host"], address["port"], 0)
     shown = address["path"] if unix else f"{address['host']}:{address['port']}"

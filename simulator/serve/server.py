@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from simulator.engine.task import Task
     from simulator.machine import Machine
+    from simulator.serve.outgoing import Outgoing
     from simulator.serve.process import Signals
     from simulator.serve.start import Monitor
 
@@ -174,6 +176,10 @@ class Server:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
 
+    def add_outgoing(self, sock: socket.socket, endpoint: Outgoing) -> None:
+        """The machine has connected to a server."""
+        self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
+
     def _add_socket(
         self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]
     ) -> None:
@@ -279,6 +285,14 @@ class Server:
         while not self.machine.gone:
             self.step(None)
         self._say_last_words()
+
+    def run_until(self, task: Task) -> None:
+        """Serve until `task` has ended, and raise what it raised; or until the machine is gone."""
+        self._run()
+        while not task.done() and not self.machine.gone:
+            self.step(None)
+        if task.done():
+            task.result()
 
     def step(self, longest_s: float | None) -> None:
         """One round: wait for bytes or the next timer, at most `longest_s`, and let the machine run."""

@@ -49,9 +49,7 @@ class Start:
         self.program = program
         self.chardevs = Chardevs(daemonized)
         self.monitors: list[Monitor] = []
-        self.machine_type = "pc"
         self.machine_settings: dict[str, Any] = {}
-        self.has_scsi = False
         self.legacy_monitors = 0
         self._write_pid_file = write_pid_file
         self._planned: dict[str, list[tuple[str, Effect]]] = {stage: [] for stage in STAGES}

@@ -22,36 +22,6 @@ _MACHINE_SETTINGS = frozenset(
 )
 _ACCELERATORS = ("kvm", "tcg", "xen", "qtest", "hax", "hvf", "nvmm", "whpx")
 _DISPLAYS = ("none", "default", "gtk", "sdl", "curses", "egl-headless", "spice-app", "dbus", "vnc")
-# Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
-_DISK_SETTINGS = frozenset(
-    (
-        "driver",
-        "id",
-        "drive",
-        "bus",
-        "addr",
-        "share-rw",
-        "serial",
-        "bootindex",
-        "write-cache",
-        "werror",
-        "rerror",
-        "unit",
-    )
-)
-_SCSI_ADAPTERS = (
-    "virtio-scsi",
-    "lsi53c",
-    "lsi",
-    "megasas",
-    "mptsas",
-    "pvscsi",
-    "am53c974",
-    "dc390",
-    "usb-uas",
-    "esp",
-)
-_BOOLEAN = ("on", "yes", "true", "y", "off", "no", "false", "n")
 
 
 # -- disks
@@ -61,7 +31,7 @@ def drive(start: Start, text: str, shown: str) -> None:
     start.warn_of(shown, opts.warnings)
 
     async def effect() -> None:
-        default = "none" if start.machine_type == "none" else "ide"
+        default = "none" if start.machine.slots.board == "none" else "ide"
         interface, identifier = await machine.drives.add(machine.schema, opts, default)
         if interface == "none":
             return
@@ -76,9 +46,8 @@ def drive(start: Start, text: str, shown: str) -> None:
 
 def _attach(start: Start, interface: str, identifier: str) -> None:
     if interface == "virtio":
-        _need_bus(start, "virtio-blk-pci")
-        start.machine.devices.add("virtio-blk-pci", "", identifier)
-    elif interface == "ide" and start.machine_type != "none":
+        start.machine.slots.plug({"driver": "virtio-blk-pci", "drive": identifier}, is_hot=False)
+    elif interface == "ide" and start.machine.slots.board != "none":
         start.machine.devices.add("ide-hd", "", identifier)
     else:
         _, bus, unit = start.machine.drives.places[identifier]
@@ -98,52 +67,9 @@ def device(start: Start, text: str, shown: str) -> None:
         given = dict(start.options_of("device", shown, qemu_opts.parse(text, "driver")).to_dict())
 
     async def effect() -> None:
-        _add_device(start, given)
+        start.machine.slots.plug(given, is_hot=False)
 
     start.plan("device", shown, effect)
-
-
-def _add_device(start: Start, given: dict[str, Any]) -> None:
-    if "driver" not in given:
-        raise QmpError("Parameter 'driver' is missing")
-    machine = start.machine
-    driver = str(given["driver"])
-    if not machine.devices.is_disk(driver):
-        _add_other_device(start, driver, given)
-        return
-    _need_bus(start, driver)
-    _check_properties(start, "virtio-blk-pci" if driver == "virtio-blk" else driver, given, _DISK_SETTINGS)
-    share = given.get("share-rw", False)
-    if share not in (*_BOOLEAN, True, False):
-        raise QmpError("Parameter 'share-rw' expects 'on' or 'off'")
-    on_drive = str(given["drive"]) if "drive" in given else None
-    machine.devices.add(driver, str(given.get("id", "")), on_drive, share is True or share in _BOOLEAN[:4])
-
-
-def _need_bus(start: Start, driver: str) -> None:
-    bus = start.machine.devices.bus_of(driver)
-    if start.machine_type == "none" or (bus == "SCSI" and not start.has_scsi):
-        raise QmpError(f"No '{bus}' bus found for device '{driver}'")
-
-
-def _add_other_device(start: Start, driver: str, given: dict[str, Any]) -> None:
-    """A device that is no disk: it must be one of this version's, and then nothing is simulated of it."""
-    machine = start.machine
-    if not machine.knows_device(driver):
-        raise QmpError(f"'{driver}' is not a valid device model name")
-    if start.machine_type == "none" and machine.is_pci_device(driver):
-        raise QmpError(f"No 'PCI' bus found for device '{driver}'")
-    _check_properties(start, driver, given, frozenset(("driver", "id", "bus", "addr")))
-    start.has_scsi |= driver.startswith(_SCSI_ADAPTERS)
-
-
-def _check_properties(start: Start, driver: str, given: dict[str, Any], fine: frozenset[str]) -> None:
-    if fine.issuperset(given):
-        return
-    known = start.machine.device_properties(driver)
-    for name in given:
-        if name not in fine and known is not None and name not in known:
-            raise QmpError(f"Property '{driver}.{name}' not found")
 
 
 # -- the machine
@@ -155,7 +81,7 @@ def choose_machine(start: Start) -> None:
     """Raises StartError, without an option in front: QEMU has forgotten by then which one it was."""
     given = start.machine_settings
     name = str(given.get("type", "pc"))
-    start.machine_type = name
+    start.machine.slots.board = name
     if name not in _MACHINES and name not in start.machine.machine_types():
         raise StartError("unsupported machine type\nUse -machine help to list supported machines")
 

@@ -68,10 +68,11 @@ def test_missing_programs_and_not_root(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     said = failure(capsys, packages.need, {**packages.TESTS, "/nowhere/nbd.py": "python3-libnbd"})
     assert said.startswith(
-        "setup: missing: qemu-system-x86_64, qemu-storage-daemon, nbdcopy, nbdinfo, qemu-img, nbdkit, cpio"
+        "setup: missing: qemu-system-x86_64, qemu-storage-daemon, nbdcopy, nbdinfo, qemu-img, nbdkit, cpio, "
+        "gdb"
     )
     assert said.endswith(
-        "Run: sudo apt-get install -y qemu-system-x86 libnbd-bin qemu-utils nbdkit cpio python3-libnbd\n"
+        "Run: sudo apt-get install -y qemu-system-x86 libnbd-bin qemu-utils nbdkit cpio gdb python3-libnbd\n"
     )
 
 
@@ -89,7 +90,7 @@ def test_missing_programs_are_installed_as_root(
     monkeypatch.setattr(setup, "apt_install", install)
     packages.need(packages.CLIENTS)
     packages.need(packages.CLIENTS)
-    assert asked == [["libnbd-bin", "qemu-utils"]]
+    assert asked == [["libnbd-bin", "qemu-utils", "nbdkit"]]
 
 
 def test_a_package_that_brings_no_program(

@@ -165,6 +165,50 @@ def test_nodes_that_cannot_be_removed(tmp_path: Path) -> None:
     )
 
 
+def test_limits_of_a_throttle_group_while_it_is_used(tmp_path: Path) -> None:
+    def limits(path: str, value: Any) -> Step:
+        return "qom-set", {"path": path, "property": "limits", "value": value}
+
+    def shown(path: str, name: str = "limits") -> Step:
+        return "qom-get", {"path": path, "property": name}
+
+    group = "/objects/g"
+    compare(
+        [
+            ("object-add", {"qom-type": "throttle-group", "id": "g", "limits": {"bps-total": 1 << 20}}),
+            null("below"),
+            add("throttle", "slow", throttle_group="g", file="below"),
+            add("raw", "top", file="below"),
+            shown(group),
+            shown(group, "x-bps-total"),
+            shown(group, "x-bps-none"),
+            shown(group, "none"),
+            shown("/objects/h"),
+            limits(group, {"bps-total": 2 << 20, "iops-total": 5, "iops-total-max": 9, "iops-size": 4096}),
+            shown(group),
+            limits(group, {"bps-read": 1}),
+            limits(group, {"bps-total": -1}),
+            limits(group, {"bps-total-max-length": 1 << 32}),
+            limits(group, {"bps-none": 1}),
+            limits(group, {"bps-total": "1"}),
+            limits(group, 3),
+            limits("/objects/h", {}),
+            ("qom-set", {"path": group, "property": "x-bps-total", "value": 7}),
+            ("qom-set", {"path": group, "property": "none", "value": 7}),
+            shown(group),
+            limits(group, {}),
+            ("blockdev-reopen", {"options": [{"driver": "raw", "node-name": "top", "file": "slow"}]}),
+            ("object-del", {"id": "g"}),
+            delete("slow"),
+            ("blockdev-reopen", {"options": [{"driver": "raw", "node-name": "top", "file": "below"}]}),
+            delete("slow"),
+            ("object-del", {"id": "g"}),
+            shown(group),
+        ],
+        tmp_path,
+    )
+
+
 def test_throttle_groups_that_cannot_be(tmp_path: Path) -> None:
     def group(name: str, **properties: Any) -> Step:
         return "object-add", {"qom-type": "throttle-group", "id": name, **named(properties)}

@@ -143,6 +143,15 @@ class Running:
             if message.get("event") == name:
                 return message
 
+    def gather(self, quiet_s: float) -> None:
+        """Take in events until none has come for so long."""
+        while True:
+            try:
+                message = json.loads(self.line("an event", quiet_s))
+            except AssertionError:
+                return
+            self.events.append(message)
+
     def wait(self) -> int:
         """The exit status."""
         return self.process.wait(DEADLINE_S)

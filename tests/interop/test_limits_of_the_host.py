@@ -65,5 +65,3 @@ def _without_descriptors(is_real: bool, cwd: Path) -> list[Any]:
             assert running.qmp("blockdev-del", {"node-name": name}) == {}
         answers += [running.qmp("nbd-server-start", SERVER), running.qmp("query-block-exports")]
     return answers
-
-

@@ -131,10 +131,7 @@ async def undo(x: Execution, where: Where, point: Point) -> None:
         await shared.remove_export(x, where, part, "hard")
     await _cancel_jobs(x, where, point)
     for part in reversed(point.parts):
-        for what in ("scratch", "fault", "file"):
-            if what in part.made:
-                part.made.discard(what)
-                await shared.delete_node(x, where, f"{part.stem}-{what}")
+        await shared.take_away(x, where, part, ("scratch", "fault", "file"))
         shared.remove_files(x, part)
         if "slot" in part.made:
             part.made.discard("slot")

@@ -3,26 +3,27 @@ away again."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import Fleece
+from scenarios.run import faults
 from scenarios.run.execution import EVENT_NS, Execution, NotAsExpectedError, Where
-from scenarios.run.faults import node_options
 from scenarios.run.points import Part, Point
 
 _LOOK_AGAIN_NS = 5_000_000
 _UNUSED_NS = 5_000_000_000
 
 
-async def create_scratch(
-    x: Execution, where: Where, part: Part, image_format: str, fleece: Fleece
-) -> None:
+async def create_scratch(x: Execution, where: Where, part: Part, image_format: str, fleece: Fleece) -> None:
     """An image of exactly the disk's size, made as a management program does it: the file by a
     blockdev-create job, the file's node, and for qcow2 another job that formats it. The format node
     is added by the caller, on the part's `storage`."""
     size = x.disk(part.disk).size
     filename, file_node = f"{part.stem}.scratch", f"{part.stem}-file"
+    if fleece.room is not None:
+        filename = f"{fleece.room_name}/{filename}"
     path = str(x.session.directory / filename)
     part.files.append(filename)
     raw = image_format == "raw"
@@ -36,10 +37,9 @@ async def create_scratch(
             options["cluster-size"] = fleece.target_cluster
         await _create(x, where, options, part)
     if fleece.fault is not None:
-        name = f"{part.stem}-fault"
-        await x.qmp(where, "blockdev-add", node_options(name, file_node, fleece.fault, below_format=not raw))
+        part.storage = f"{part.stem}-fault"
         part.made.add("fault")
-        part.storage = name
+        await faults.add(x, where, part.storage, file_node, fleece.fault, below_format=not raw)
 
 
 async def _create(x: Execution, where: Where, options: dict[str, Any], part: Part) -> None:
@@ -150,6 +150,15 @@ async def stop_server(x: Execution, where: Where) -> None:
     else:
         await x.qmp(where, "nbd-server-stop")
     x.server_is_ours = False
+
+
+async def take_away(x: Execution, where: Where, part: Part, nodes: Sequence[str]) -> None:
+    """Those nodes of a part that there are, in this order: "scratch", "fault", "file" ..."""
+    for what in nodes:
+        if what in part.made:
+            part.made.discard(what)
+            remove = faults.remove if what == "fault" else delete_node
+            await remove(x, where, f"{part.stem}-{what}")
 
 
 async def delete_node(x: Execution, where: Where, node: str) -> None:

@@ -133,10 +133,7 @@ async def undo(x: Execution, where: Where, point: Point) -> None:
         if "active" in part.made:
             part.made.discard("active")
             await _deactivate(x, where, part)
-        for what in ("filter", "layer", "scratch", "fault", "file"):
-            if what in part.made:
-                part.made.discard(what)
-                await shared.delete_node(x, where, f"{part.stem}-{what}")
+        await shared.take_away(x, where, part, ("filter", "layer", "scratch", "fault", "file"))
         shared.remove_files(x, part)
 
 

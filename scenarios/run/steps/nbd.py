@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scenarios.backends.interface import NbdClient, NbdFailed
+from scenarios.backends.nbd_client import hesitate
 from scenarios.backends.nbd_stall import stall
 from scenarios.language.steps import Nbd
 from scenarios.run.content import runs_of
@@ -25,13 +26,14 @@ async def run(x: Execution, nbd: Nbd, where: Where) -> None:
         elif nbd.stall is not None:
             transport = await x.session.nbd_transport()
             x.stalled.append(transport)
+            await hesitate(transport, x.session.sleep, nbd.hesitate)
             await stall(transport, x.named(nbd.export), nbd.stall)
         elif nbd.exports is not None:
             got = sorted(name for name in await x.session.nbd_exports() if not _is_guest(x, name))
             if got != sorted(x.named(nbd.exports)):
                 raise NotAsExpectedError(f"exports {sorted(nbd.exports)}", str(got))
         else:
-            async with x.nbd(x.named(nbd.export)) as client:
+            async with x.nbd(x.named(nbd.export), hesitate_ns=nbd.hesitate) as client:
                 await _act(x, nbd, client, where)
     except NbdFailed as error:
         failure = error

@@ -14,6 +14,7 @@ _PLACES = {
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "copy-on-read": ("copy_on_read", "CopyOnRead"),
     "file": ("file", "File"),
+    "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),
     "null-co": ("null", "NullCo"),
     "qcow2": ("qcow2", "Qcow2"),

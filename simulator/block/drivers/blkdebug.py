@@ -1,14 +1,15 @@
-"""Driver `blkdebug`: a filter that fails requests by rules. Source: block/blkdebug.c, 7.2."""
+"""Driver `blkdebug`: a filter that fails requests by rules, or stops them at breakpoints. Source:
+block/blkdebug.c, 7.2."""
 
 from __future__ import annotations
 
-from errno import EIO
+from errno import EIO, ENOENT
 from os import strerror
 
 from simulator.block import permissions
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
-from simulator.engine.task import interleave
+from simulator.engine.task import Future, WaitQueue, interleave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 _SECTOR_BYTES = 512
 # BlkdebugEvent: those that this block layer tells of. `none` is the opening of the node itself.
 EVENTS = ("none", "pwritev", "pwritev_zero", "pwritev_done", "read_aio", "write_aio", "read_backing_aio")
+# BlkdebugEvent: all the others.
+_OTHER_EVENTS = (
+    "l1_update", "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table", "l2_load",
+    "l2_update", "l2_update_compressed", "l2_alloc_cow_read", "l2_alloc_write", "read_compressed",
+    "write_compressed",
+    "vmstate_load", "vmstate_save", "cow_read", "cow_write", "reftable_load", "reftable_grow",
+    "reftable_update", "refblock_load", "refblock_update", "refblock_update_part", "refblock_alloc",
+    "refblock_alloc_hookup", "refblock_alloc_write", "refblock_alloc_write_blocks",
+    "refblock_alloc_write_table", "refblock_alloc_switch_table", "cluster_alloc", "cluster_alloc_bytes",
+    "cluster_free", "flush_to_os", "flush_to_disk", "pwritev_rmw_head", "pwritev_rmw_after_head",
+    "pwritev_rmw_tail", "pwritev_rmw_after_tail", "empty_image_prepare", "l1_shrink_write_table",
+    "l1_shrink_free_l2_clusters", "cor_write", "cluster_alloc_space",
+)  # fmt: skip
 # BlkdebugIOType; a rule that names none is for all but the last.
 _IO_TYPES = ("read", "write", "write-zeroes", "discard", "flush", "block-status")
 _NOT_SIMULATED = (
@@ -47,11 +61,21 @@ class _Rule:
         return io_type in self.io_types and (self.offset == -1 or offset <= self.offset < offset + length)
 
 
+class _Suspended:
+    """A request that stopped at a breakpoint. `waits`: one for each breakpoint that it stopped at with this
+    event; whichever of their tags is resumed ends the next of these waits."""
+
+    __slots__ = ("tag", "waits")
+
+    def __init__(self, tag: str, waits: list[Future]) -> None:
+        self.tag, self.waits = tag, waits
+
+
 class Blkdebug(Driver):
     """Options `inject-error` and `set-state` (lists), `take-child-perms`, `unshare-child-perms`.
 
     `state` counts from 1. Rules become active when their event happens in their state, and stay so until an
-    event makes others active.
+    event makes others active. Breakpoints are set from outside and are used up by the request that stops.
     """
 
     format_name = "blkdebug"
@@ -70,15 +94,18 @@ class Blkdebug(Driver):
         self._unshared = _bits(options.get("unshare-child-perms", ()))
         self._rules: dict[str, list[_Rule]] = {}  # newest first
         self._active: list[_Rule] = []
+        self._breakpoints: list[tuple[str, str]] = []  # (event, tag), newest first
+        self._suspended: list[_Suspended] = []  # newest first
+        self._suspension = WaitQueue("a request to stop at a breakpoint")
         self.state = 1
         for given in [*options.get("inject-error", ()), *options.get("set-state", ())]:
             if given["event"] not in EVENTS:
-                raise QmpError(f"Event '{given['event']}' of blkdebug is not simulated")
+                raise _not_simulated(given["event"])
             self._rules.setdefault(given["event"], []).insert(0, _Rule(given))
         self.node.size_bytes = self.file.node.size_bytes
         if self._taken or self._unshared:
             permissions.refresh([self.node])
-        self.event("none")
+        await self.event("none")
         for name in self.strong_options:
             if options.get(name) == []:
                 # Nothing is left of an empty list when QEMU's option strings are made lists again.
@@ -93,7 +120,7 @@ class Blkdebug(Driver):
         return needed | self._taken, kept & ~self._unshared
 
     # -- rules
-    def event(self, name: str) -> None:
+    async def event(self, name: str) -> None:
         state = new_state = self.state
         renewed = False
         for rule in self._rules.get(name, ()):
@@ -107,6 +134,56 @@ class Blkdebug(Driver):
                 self._active = []
             self._active.insert(0, rule)
         self.state = new_state
+        if self._breakpoints:
+            await self._stop_at(name)
+
+    # -- breakpoints
+    async def _stop_at(self, event: str) -> None:
+        tags = [tag for of, tag in self._breakpoints if of == event]
+        waits = [Future(f"blkdebug to resume request '{tag}'") for tag in tags]
+        self._breakpoints = [each for each in self._breakpoints if each[0] != event]
+        for tag in tags:
+            self._suspended.insert(0, _Suspended(tag, waits))
+            self.node.graph.printed.append(f"blkdebug: Suspended request '{tag}'\n")
+        self._suspension.wake_all()
+        for wait in list(waits):
+            await wait
+
+    def set_breakpoint(self, event: str, tag: str) -> None:
+        """Raises OSError for an event that QEMU does not have, QmpError for one that is not simulated."""
+        if event in _OTHER_EVENTS:
+            raise _not_simulated(event)
+        if event not in EVENTS:
+            raise OSError(ENOENT, strerror(ENOENT))
+        self._breakpoints.insert(0, (event, tag))
+
+    def remove_breakpoint(self, tag: str) -> None:
+        """And resume all that stopped there. Raises OSError if no breakpoint was left, even if a request was
+        resumed (blkdebug_debug_remove_breakpoint)."""
+        kept = [each for each in self._breakpoints if each[1] != tag]
+        removed = len(self._breakpoints) - len(kept)
+        self._breakpoints = kept
+        while self.is_suspended(tag):
+            self.resume(tag)
+        if not removed:
+            raise OSError(ENOENT, strerror(ENOENT))
+
+    def resume(self, tag: str) -> None:
+        """The request that stopped last with this tag. Raises OSError if there is none."""
+        for suspended in self._suspended:
+            if suspended.tag == tag:
+                self.node.graph.printed.append(f"blkdebug: Resuming request '{tag}'\n")
+                self._suspended.remove(suspended)
+                suspended.waits.pop(0).set_result()
+                return
+        raise OSError(ENOENT, strerror(ENOENT))
+
+    def is_suspended(self, tag: str) -> bool:
+        return any(suspended.tag == tag for suspended in self._suspended)
+
+    async def until_suspended(self, tag: str) -> None:
+        while not self.is_suspended(tag):
+            await self._suspension.wait()
 
     async def _check(self, io_type: str, offset: int = 0, length: int = 0) -> None:
         """Raises OSError if the request is to fail."""
@@ -164,6 +241,10 @@ class Blkdebug(Driver):
             for index, given in enumerate(self.node.options.get(name, ()))
             for key, value in given.items()
         }
+
+
+def _not_simulated(event: str) -> QmpError:
+    return QmpError(f"Event '{event}' of blkdebug is not simulated")
 
 
 def _bits(names: Any) -> int:

@@ -113,6 +113,10 @@ class Qcow2(Driver):
         if read_only:
             await qcow2_bitmaps.make_read_only(self)
 
+    def reopen_commit(self) -> None:
+        # The caches are made anew, whatever changed (qcow2_update_options_commit).
+        self.tables.forget_clean()
+
     async def reopen_finished(self) -> None:
         if self.node.is_writable():
             await qcow2_bitmaps.make_writable(self)
@@ -153,7 +157,7 @@ class Qcow2(Driver):
 
     async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
-            self.file.event("read_aio")
+            await self.file.event("read_aio")
             return await self.file.read(host, length)
         if kind == PACKED:
             inside = offset % self.header.cluster_bytes
@@ -161,7 +165,7 @@ class Qcow2(Driver):
         if kind == UNALLOCATED:
             backing = self.node.children.get("backing")
             if backing is not None:
-                self.file.event("read_backing_aio")
+                await self.file.event("read_backing_aio")
                 return await backing.read(offset, length)
         return bytes(length)
 
@@ -209,7 +213,7 @@ class Qcow2(Driver):
         try:
             piece = payload if length == len(payload) else payload[:length]
             if host is not None and not reuse:
-                self.file.event("write_aio")
+                await self.file.event("write_aio")
                 await self.file.write(host, piece, flags)
             else:
                 await self._write_new(offset, piece, host, flags)
@@ -268,7 +272,7 @@ class Qcow2(Driver):
         try:
             if head is None or tail is None:
                 await self.file.write_zeroes(place, end - start, NO_FALLBACK)
-            self.file.event("write_aio")
+            await self.file.event("write_aio")
             if head or tail:
                 before, after = head or b"", tail or b""
                 await self.file.write(place + offset - start - len(before), before + payload + after, flags)

@@ -169,6 +169,11 @@ class Tables:
             self.l1[number] = 0
             self._l1_dirty[number] = None
 
+    def forget_clean(self) -> None:
+        """L2 tables that are as they are in the file are read again when they are needed."""
+        tables = self._tables.items()
+        self._tables = {number: table for number, table in tables if table.dirty_from != table.dirty_to}
+
     def grow_l1(self, entries: int) -> None:
         """Room for more guest clusters; the table moves. Raises OSError."""
         header = self._header

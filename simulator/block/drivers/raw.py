@@ -77,12 +77,12 @@ class Raw(Driver):
 
     async def read(self, offset: int, length: int) -> bytes:
         place = self._place(offset, length, EINVAL)
-        self.file.event("read_aio")
+        await self.file.event("read_aio")
         return await self.file.read(place, length)
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
         place = self._place(offset, len(payload), ENOSPC)
-        self.file.event("write_aio")
+        await self.file.event("write_aio")
         await self.file.write(place, payload, flags)
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:

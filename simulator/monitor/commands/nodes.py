@@ -80,11 +80,14 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             "device": backend.name,
             "type": "unknown",
             "locked": False,
-            "removable": device is None,
+            "removable": device is None or device.tray_open is not None,
         }
         if device is not None:
             info["qdev"] = backend.device_id
-            info["io-status"] = "ok"
+            if backend.keeps_io_status:
+                info["io-status"] = "ok"
+            if device.tray_open is not None:
+                info["tray_open"] = device.tray_open
         if backend.node is not None:
             top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.qapi.errors import ArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.guest import GuestDevice
+    from simulator.block.throttle_groups import ThrottleGroup
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -21,11 +23,40 @@ def _device(machine: Machine, path: str) -> GuestDevice:
     return device
 
 
+def _throttle_group(machine: Machine, path: str) -> ThrottleGroup | None:
+    folder, _, identifier = path.rpartition("/")
+    return machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
+
+
+def _no_property(type_name: str, name: str) -> QmpError:
+    return QmpError(f"Property '{type_name}.{name}' not found")
+
+
+def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any) -> None:
+    """block/throttle-groups.c:799, 7.2."""
+    if name.startswith("x-") and name.removeprefix("x-") in group.limits():
+        raise QmpError("Property cannot be set after initialization")
+    if name != "limits":
+        raise _no_property(group.type_name, name)
+    limits = machine.schema.type_at("object-add", "=throttle-group", "limits")
+    assert limits is not None
+    schema = machine.schema.with_struct("ThrottleGroupLimits", [("limits", limits, False)])
+    try:
+        checked = schema.check_type("ThrottleGroupLimits", {"limits": value})
+    except ArgumentError as error:
+        raise QmpError(error.desc) from None
+    group.set_limits(checked["limits"])
+
+
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
+    group = _throttle_group(machine, arguments["path"])
+    if group is not None:
+        _set_on_group(machine, group, arguments["property"], arguments["value"])
+        return {}
     device = _device(machine, arguments["path"])
     name = arguments["property"]
     if name != "drive":
-        raise QmpError(f"Property '{device.type_name}.{name}' not found")
+        raise _no_property(device.type_name, name)
     value = arguments["value"]
     if not isinstance(value, str):
         raise QmpError("Invalid parameter type for 'drive', expected: string")
@@ -34,13 +65,21 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def qom_get(machine: Machine, arguments: Arguments) -> Any:
-    device = _device(machine, arguments["path"])
     name = arguments["property"]
+    group = _throttle_group(machine, arguments["path"])
+    if group is not None:
+        limits = group.limits()
+        if name == "limits":
+            return limits
+        if not name.startswith("x-") or name.removeprefix("x-") not in limits:
+            raise _no_property(group.type_name, name)
+        return limits[name.removeprefix("x-")]
+    device = _device(machine, arguments["path"])
     if name == "drive":
         return device.drive_name
     if name == "type":
         return device.type_name
-    raise QmpError(f"Property '{device.type_name}.{name}' not found")
+    raise _no_property(device.type_name, name)
 
 
 async def qom_list(machine: Machine, arguments: Arguments) -> Any:

@@ -170,6 +170,8 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
         await backend.remove()
     del machine.graph.backends[identifier]
     backend.name = ""
+    # Nobody could handle its errors any more (blk_set_on_error, hmp_drive_del).
+    backend.keeps_io_status = False
     if not backend.device_id:
         machine.drives.forget(identifier)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from scenarios.backends import run_directory
 from scenarios.backends.interface import SetupError
+from scenarios.backends.rooms import can_mount, make_room, mounted_below
 from scenarios.backends.run_directory import (
     DIRECTORY_PREFIX,
     RunDirectory,
@@ -49,6 +51,48 @@ def ended_process() -> int:
 
 def namespace() -> str:
     return os.readlink("/proc/self/ns/pid")
+
+
+@pytest.fixture
+def needs_mounts(base: Path) -> None:
+    if not can_mount(base):
+        pytest.skip("mounting a file system needs root")
+
+
+def test_rooms_have_their_size_and_go_with_the_run(base: Path, needs_mounts: None) -> None:
+    with RunDirectory() as place:
+        make_room(place.machine / "a b.room", 8192)
+        make_room(place.machine / "c.room", 4096)
+        with pytest.raises(OSError, match="No space left"):
+            (place.machine / "c.room" / "file").write_bytes(bytes(4097))
+        (place.machine / "a b.room" / "file").write_bytes(bytes(8192))
+        assert mounted_below(base) == [place.machine / "a b.room", place.machine / "c.room"]
+    assert mounted_below(base) == []
+    assert os.listdir(base) == []
+
+
+def test_rooms_of_a_runner_that_was_killed_are_cleared_away(base: Path, needs_mounts: None) -> None:
+    runner = f"""
+import tempfile, time
+tempfile.tempdir = {str(base)!r}
+from scenarios.backends.rooms import make_room
+from scenarios.backends.run_directory import RunDirectory
+place = RunDirectory()
+make_room(place.machine / "a.room", 4096)
+print(place.path, flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", runner], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        path = Path(process.stdout.readline().strip())
+    process.kill()
+    process.wait()
+    with open(path / "machine" / "a.room" / "in use", "wb"):
+        assert mounted_below(base) == [path / "machine" / "a.room"]
+        assert reap_stale(base) == [path]
+    assert mounted_below(base) == []
+    assert os.listdir(base) == []
 
 
 def test_gone_after_the_run(base: Path) -> None:

@@ -60,7 +60,7 @@ def wrong_read() -> Done:
     return Done("finding", verdicts=[Verdict("point_in_time", "invalid", [finding])], history=history)
 
 
-def run_case(scenario: Any, backend: Any, method: str, seed: int) -> Done:
+def run_case(scenario: Any, backend: Any, method: str, seed: int, fresh: bool = True) -> Done:
     if "wrong on qemu" in scenario.name and backend.name == "qemu" and method == "overlay":
         return wrong_read()
     if "no overlay" in scenario.name and method == "overlay":
@@ -73,6 +73,11 @@ def run_case(scenario: Any, backend: Any, method: str, seed: int) -> Done:
 
 
 class PretendedBackend:
+    company = None
+
+    def end_shared(self) -> list[str]:
+        return ["wanted it to quit, got nothing"] if self.name == "lingering" else []
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.version = ""
@@ -128,6 +133,14 @@ def test_the_command_to_repeat_is_the_one_that_was_started(
     assert report.program() == ["/opt/bin/goldenfleece"]
     monkeypatch.setattr(sys, "argv", ["/checkout/scenarios/cli.py", "gate"])
     assert report.program() == ["goldenfleece"]
+
+
+def test_a_shared_machine_that_does_not_end_well(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = outcome(capsys, "gate", spec("good"), "--backend", "lingering", "-j", "1")
+    assert status == 1
+    wrong = "lingering: wanted it to quit, got nothing"
+    assert f"\nfinding: the end of a machine that cases had shared: {wrong}\n" in text
+    assert text.endswith("FINDING: 1 shared machines did not end as they should on lingering, 1 specs, T s\n")
 
 
 def test_all_holds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,38 @@ def wait_until_gone(pids: list[int]) -> list[int]:
     return [pid for pid in pids if is_alive(pid)]
 
 
+def test_tasks_run_in_another_order_and_answers_do_not(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def work(task: int) -> int:
+        with log.open("a") as file:
+            file.write(str(task))
+        return task
+
+    assert list(Pool(work, lost, 1).run(range(4), quiet, [2, 0, 3, 1])) == [0, 1, 2, 3]
+    assert log.read_text() == "2031"
+
+
+def test_every_worker_has_a_last_word() -> None:
+    def work(task: int) -> int:
+        time.sleep(0.1)
+        return task
+
+    pool = Pool(work, lost, 2, at_end=lambda: [f"{os.getpid()} is done"])
+    assert list(pool.run(range(4), quiet)) == [0, 1, 2, 3]
+    assert len(set(pool.last_words)) == 2
+
+
+def test_a_worker_that_dies_at_its_end_is_told_of() -> None:
+    def die() -> list[str]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return []
+
+    pool = Pool(lambda task: task, lost, 1, at_end=die)
+    assert list(pool.run(range(1), quiet)) == [0]
+    assert pool.last_words == ["at its end, the process that ran it ended by signal 9"]
+
+
 def test_answers_come_in_the_order_of_the_tasks() -> None:
     def work(task: int) -> str:
         time.sleep(0.05 * (5 - task))

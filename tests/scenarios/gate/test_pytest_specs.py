@@ -32,7 +32,7 @@ class Backend:
 class Done:
     seconds, reason, verdicts, history, outcome = 0.1, "", [], None, "holds"
 
-def run_case(scenario, backend, method, seed):
+def run_case(scenario, backend, method, seed, fresh=True):
     done = Done()
     if backend.name == "lacking":
         done.outcome, done.reason = "not-applicable", "no flux capacitor"

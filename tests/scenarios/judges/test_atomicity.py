@@ -63,5 +63,3 @@ def test_a_transaction_that_succeeds_may_change_everything() -> None:
     transaction = next(each for each in made.history.records if getattr(each, "command", "") == "transaction")
     transaction.error_class = transaction.error_desc = None
     assert judge(made.history).outcome == "valid"
-
-

@@ -139,12 +139,20 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             'step 1 (fault): error: expected an errno such as EIO or ENOSPC, got "EFULL"',
         ),
         (
+            "nbd: {export: e, read: {at: 0, length: 1}, hesitate: 60s}",
+            "step 1 (nbd): hesitate: expected a time of up to 20s",
+        ),
+        (
+            "nbd: {exports: [], hesitate: 1s}",
+            "step 1 (nbd): hesitate: expected a client that opens an export",
+        ),
+        (
             "fault: {}",
-            "step 1 (fault): expected exactly one of disk, stop, monitor, got none",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, wait, resume, got none",
         ),
         (
             "fault: {disk: vda, stop: 1s}",
-            "step 1 (fault): expected exactly one of disk, stop, monitor, got disk and stop",
+            "step 1 (fault): expected exactly one of disk, stop, monitor, wait, resume, got disk and stop",
         ),
         (
             "fault: {monitor: vanish, on: read}",
@@ -161,6 +169,59 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         (
             "fault: {disk: vda, times: 0}",
             "step 1 (fault): times: expected a number from 1 to 1000, got 0",
+        ),
+        (
+            "fault: {disk: vda, delay: 1s, pause: true}",
+            "step 1 (fault): expected one of suspend, delay, pause, rate, lost, mend, got delay and pause",
+        ),
+        (
+            "fault: {disk: vda, delay: 1us}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 1000 ns",
+        ),
+        (
+            "fault: {disk: vda, delay: 11s}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 11000000000 ns",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, delay: 0s}",
+            "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 0 ns",
+        ),
+        (
+            "fault: {disk: vda, pause: true, skip: 1}",
+            "step 1 (fault): skip: belongs to requests that fail, and this fault is pause",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, mend: true}",
+            "step 1 (fault): over: storage is mended whatever the fault was: leave this out",
+        ),
+        (
+            "fault: {disk: vda, over: nbd, error: EFBIG}",
+            'step 1 (fault): error: over NBD expected EIO, EINVAL, ENOMEM, ENOSPC, EPERM, got "EFBIG"',
+        ),
+        (
+            "fault: {disk: vda, mend: true, error: ENOSPC}",
+            "step 1 (fault): error: belongs to requests that fail, and this fault is mend",
+        ),
+        ("fault: {disk: vda, rate: 0}", "step 1 (fault): rate: expected 1 to 1T bytes a second, got 0"),
+        (
+            "fleece: {id: a, disks: [vda], fault: {rate: 1M, on: read}}",
+            "step 1 (fleece): fault.on: belongs to requests that fail, and this fault is rate",
+        ),
+        (
+            "fault: {disk: vda, suspend: held}",
+            "step 1 (fault): suspend: no step lets this request go on: expected fault: {resume: held}",
+        ),
+        (
+            "fleece: {id: a, disks: [vda], fault: {suspend: held}}",
+            "step 1 (fleece): fault.suspend: no step lets this request go on: expected fault: {resume: held}",
+        ),
+        (
+            "fault: {resume: held}",
+            'step 1 (fault): resume: nothing suspends a request as "held", there are none',
+        ),
+        (
+            "fleece: {id: a, disks: [vda], room: 1G}",
+            "step 1 (fleece): room: expected a size from 4k to 256M, got 1G: it is a file system in memory",
         ),
         (
             "fleece: {id: a, disks: [vda], fault: {skip: -1}}",
@@ -319,6 +380,37 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        (
+            "fault: {disk: vda, over: nbd, suspend: held}",
+            "step 1 (fault): over: it is QEMU itself that suspends a request: leave this out",
+        ),
+        (
+            "fault: {disk: vda, pause: true, suspend: held}",
+            "step 1 (fault): expected one of suspend, delay, pause, rate, lost, mend, got suspend and pause",
+        ),
+        (
+            "fault: {disk: vda, on: flush, suspend: held}",
+            "step 1 (fault): on: a flush cannot be suspended, only read, write and write-zeroes",
+        ),
+        (
+            "fault: {disk: vda, suspend: held, skip: 1}",
+            "step 1 (fault): skip: belongs to requests that fail, and this fault is suspend",
+        ),
+        (
+            "fault: {disk: vda, suspend: a b}",
+            "step 1 (fault): suspend: expected a name of up to 20 letters, digits, - . _ after a letter, "
+            'got "a b"',
+        ),
+    ],
+)
+def test_a_wrong_suspension_is_named(step: str, problem: str) -> None:
+    """A machine that is killed lets all requests go."""
+    assert problems_of(spec(step, "crash:")) == [f"a.yaml:7: {problem}"]
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         [FLEECE, "end: a", FLEECE, "end: a"],
@@ -329,6 +421,11 @@ def test_ids_are_followed_through_the_steps(lines: list[str], problem: str) -> N
         ["nbd: {export: nowhere, error: NBD_REP_ERR_UNKNOWN}"],
         ["quit:", "qemu_img: {run: [check, vda.qcow2]}"],
         ["guest: {disk: vdb, read: {at: 1M, length: 512}, error: EINVAL}"],
+        ["fault: {disk: vda, suspend: held}", "fault: {wait: held}", "fault: {resume: held}"],
+        ["fleece: {id: a, disks: [vda], fault: {suspend: held}}", "crash:"],
+        ["fault: {disk: vda, delay: 20ms}", "fault: {disk: vda, mend: true}"],
+        ["fault: {disk: vda, over: nbd, rate: 1M}", "fault: {disk: vda, over: nbd, lost: true}"],
+        ["fault: {disk: vda, over: nbd, error: ENOSPC, skip: 3}", "fault: {disk: vda, pause: true}"],
         ["fault: {disk: vda, on: flush}", "guest: {disk: vda, flush: true, error: EIO}"],
     ],
 )

@@ -65,7 +65,7 @@ nbds = one_member(
         "zero": zeroes,
         "flush": st.just(True),
         "garbage": st.binary(max_size=5).map(bytes.hex),
-        "stall": st.sampled_from(["greeting", "flags", "option", "request", "replies"]),
+        "stall": st.sampled_from(["greeting", "flags", "option", "idle", "request", "replies"]),
         "exports": st.lists(words, max_size=2),
         "info": st.dictionaries(words, st.booleans() | st.integers(0, 2**63) | words, max_size=3),
     },
@@ -110,8 +110,19 @@ fault_members = {
     "skip": st.integers(0, 9),
     "times": st.integers(1, 9),
 }
+storage_effects = st.sampled_from(
+    [
+        {"delay": 20_000_000},
+        {"pause": True},
+        {"over": "nbd", "rate": 1 << 20},
+        {"rate": 1 << 16},
+        {"over": "nbd", "lost": True},
+        {"mend": True},
+    ]
+)
 faults = (
-    built(steps.Fault, disk=disk_names, **fault_members)
+    built(steps.Fault, disk=disk_names, over=st.sampled_from([None, "nbd"]), **fault_members)
+    | st.builds(lambda members, disk: steps.Fault(disk=disk, **members), storage_effects, disk_names)
     | built(steps.Fault, stop=st.integers(1, 2 * 10**10))
     | st.just(steps.Fault(monitor="vanish"))
 )
@@ -133,10 +144,16 @@ plain_steps = one_member(
     },
 )
 together = st.lists(plain_steps | st.lists(plain_steps, max_size=3), min_size=1, max_size=3)
+held = [
+    steps.Step(fault=steps.Fault(disk="vda", on="read", suspend="held")),
+    steps.Step(fault=steps.Fault(wait="held")),
+    steps.Step(fault=steps.Fault(resume="held")),
+]
 begins = built(
     steps.Fleece,
     id=st.just("t"),
     disks=st.just(["vda", "vdb"]),
+    room=st.none() | st.integers(4096, 256 << 20),
     fault=st.none() | built(steps.StorageFault, **fault_members),
     on_cbw_error=st.sampled_from([None, "break-snapshot"]),
 )
@@ -172,7 +189,12 @@ def scenarios(draw: Any) -> steps.Scenario:
             )
         ),
         seed=draw(st.none() | st.integers()),
-        steps=[steps.Step(fleece=draw(begins)), *draw(middle), draw(ends)],
+        steps=[
+            *draw(st.sampled_from([[], held])),
+            steps.Step(fleece=draw(begins)),
+            *draw(middle),
+            draw(ends),
+        ],
     )
 
 

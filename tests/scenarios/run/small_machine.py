@@ -299,6 +299,9 @@ class SmallSession(Session):
     async def hmp(self, line):
         raise QmpRefused("CommandNotFound", "no")
 
+    def printed(self):
+        return []
+
     async def wait_event(self, matches, what, timeout_ns):
         for _ in range(100):
             for each in self.events:
@@ -307,7 +310,7 @@ class SmallSession(Session):
             await give_way()
         raise DeadlinePassed(what, timeout_ns)
 
-    async def nbd(self, export, contexts=()):
+    async def nbd(self, export, contexts=(), hesitate_ns=0):
         await give_way()
         self.alive()
         return SmallClient(self, export)
@@ -326,6 +329,9 @@ class SmallSession(Session):
 
     async def put_on_top(self, disk, node_name):
         await self.qmp("qom-set", {"path": disk, "property": "drive", "value": node_name})
+
+    async def serve_storage(self, disk, fault):
+        raise AssertionError(f"the small machine has no storage server for {disk}")
 
     async def tool(self, argv, timeout_ns=0):
         return 0, b"", ""
@@ -380,7 +386,7 @@ class SmallBackend(Backend):
     def probe(self):
         return SmallSession.features, introspection()
 
-    def run(self, scenario, seed, body):
+    def run(self, scenario, seed, body, fresh=True):
         loop = Loop()
         self.session = SmallSession(loop, scenario, self.fault)
         loop.run(body(self.session))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.language.steps import Copy, Disk, End, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
+from scenarios.language.steps import Copy, Disk, End, Fault, Fleece, Hmp, Qmp, Scenario, Step, StorageFault
 from scenarios.run.features import Features, known, needs
 
 RECORDED = Path(__file__).parents[3] / "simulator/versions/recorded/7.2/system/schema.json.gz"
@@ -88,6 +88,12 @@ def test_what_steps_and_methods_imply():
         Step(qmp=Qmp(execute="query-jobs")),
         Step(fleece=Fleece(id="t", disks=["vda"], fault=StorageFault(), on_cbw_error="break-snapshot")),
     ]
+    suspended = Scenario(name="y", steps=[Step(fault=Fault(disk="vda", suspend="held"))])
+    small = Scenario(name="w", steps=[Step(fleece=Fleece(id="t", disks=["vda"], room=1 << 20))])
+    assert needs(small, None) == ["mounts"]
+    slow = Scenario(name="z", steps=[Step(fault=Fault(disk="vda", rate=1 << 20))])
+    assert needs(slow, None) == ["driver:throttle", "command:blockdev-reopen"]
+    assert needs(suspended, None) == ["driver:blkdebug", "command:blockdev-reopen", "hmp"]
     scenario = Scenario(name="x", disks={"vda": Disk(size=512)}, needs=["real"], steps=steps)
     wanted = needs(scenario, "overlay")
     assert wanted[0] == "real"
@@ -100,6 +106,8 @@ def test_what_steps_and_methods_imply():
         "driver:blkdebug",
         "argument:blockdev-backup.on-cbw-error",
     } <= set(wanted)
+    served = Scenario(name="x", steps=[Step(fault=Fault(disk="vda", pause=True))])
+    assert {"storage-server", "driver:nbd", "command:blockdev-reopen"} <= set(needs(served, None))
     assert "argument:blockdev-add.on-cbw-error" in needs(scenario, "snapshot-access")
     assert "linux" in needs(Scenario(name="x", guest="linux"), None)
     assert all(known(word) for word in wanted)

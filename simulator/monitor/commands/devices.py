@@ -1,0 +1,30 @@
+"""Devices that come and go while the machine runs (softmmu/qdev-monitor.c, 7.2)."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from simulator.machine import Machine
+
+    Arguments = dict[str, Any]
+
+
+async def device_add(machine: Machine, arguments: Arguments) -> Any:
+    machine.slots.plug(arguments, is_hot=True)
+    return {}
+
+
+async def device_del(machine: Machine, arguments: Arguments) -> Any:
+    await machine.slots.unplug(arguments["id"])
+    return {}
+
+
+async def system_reset(machine: Machine, arguments: Arguments) -> Any:
+    machine.outbox.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
+    machine.slots.after_reset()
+    return {}
+
+
+COMMANDS = {"device_add": device_add, "device_del": device_del, "system_reset": system_reset}

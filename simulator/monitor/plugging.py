@@ -1,0 +1,274 @@
+"""Devices that come with -device and device_add, and go with device_del.
+
+Source: softmmu/qdev-monitor.c (qdev_device_add_from_qdict, qdev_unplug) and hw/acpi/pcihp.c, 7.2. Of devices
+that are no disks only the name, the id and the bus are kept.
+"""
+
+from __future__ import annotations
+
+from simulator.block.errors import QmpError
+from simulator.block.graph import well_formed_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from simulator.block.guest import GuestDevice
+    from simulator.machine import Machine
+
+TRUE, FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
+
+# What each machine has: bus -> (its kind, whether devices can come to it while the machine runs).
+_BUSES = {
+    "none": {},
+    "pc": {"pci.0": ("PCI", True), "ide.0": ("IDE", False), "ide.1": ("IDE", False)},
+    "q35": {"pcie.0": ("PCIE", False), **{f"ide.{number}": ("IDE", False) for number in range(6)}},
+}
+# The bus that a device is put on that names none: the last of its kind (qbus_find_recursive).
+_DEFAULT_BUS = {"pc": {"PCI": "pci.0", "IDE": "ide.1"}, "q35": {"PCI": "pcie.0", "IDE": "ide.5"}}
+# Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
+_OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
+_DISK_SETTINGS = _OTHER_SETTINGS | frozenset(
+    ("drive", "share-rw", "serial", "bootindex", "write-cache", "werror", "rerror", "unit")
+)
+_SCSI_ADAPTERS = (
+    "virtio-scsi", "lsi53c", "lsi", "megasas", "mptsas", "pvscsi", "am53c974", "dc390", "usb-uas", "esp",
+)  # fmt: skip
+_LAST_SLOT = 0x1F
+# What the board itself has in the first slots of its bus.
+_FIRST_FREE_SLOT = {"pc": 2, "q35": 1}
+
+
+class Plugged:
+    """A device of a machine: `disk` is None for one that is no disk."""
+
+    __slots__ = ("device_id", "disk", "is_pci", "path", "type_name")
+
+    def __init__(
+        self, type_name: str, device_id: str, path: str, is_pci: bool, disk: GuestDevice | None
+    ) -> None:
+        self.type_name, self.device_id, self.path = type_name, device_id, path
+        self.is_pci, self.disk = is_pci, disk
+
+
+class Slots:
+    """What is plugged into a machine besides its board, by path, in the order in which it came."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.board = "pc"
+        self._others: dict[str, Plugged] = {}  # no disks
+        self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
+        self._bus: dict[str, str] = {}  # the name of each device's
+        self._in_slot: dict[str, int] = {}  # PCI devices on the board's own bus
+
+    # -- coming
+    def plug(self, given: Mapping[str, Any], is_hot: bool) -> None:
+        """`given`: options as -device or device_add has them, numbers and booleans perhaps not as text.
+        Raises QmpError."""
+        machine = self._machine
+        identifier = given.get("id")
+        if isinstance(identifier, str) and not well_formed_id(identifier):
+            raise QmpError("Parameter 'id' expects an identifier")
+        if "driver" not in given:
+            raise QmpError("Parameter 'driver' is missing")
+        driver = str(given["driver"])
+        is_disk = machine.devices.is_disk(driver)
+        if not is_disk and not machine.knows_device(driver):
+            raise QmpError(f"'{driver}' is not a valid device model name")
+        kind = machine.devices.bus_of(driver) if is_disk else self._kind_of(driver)
+        bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
+        self._check_id(identifier)
+        _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
+        asked = _asked_slot(driver, given)
+        slot = self._slot(driver, asked) if kind == "PCI" and self._is_own(given.get("bus")) else None
+        device_id = identifier if isinstance(identifier, str) else ""
+        if is_disk:
+            drive = str(given["drive"]) if "drive" in given else None
+            path = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw")).path
+        else:
+            path = machine.devices.path_of(device_id)
+            self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
+        self._bus[path] = bus
+        if slot is not None:
+            self._in_slot[path] = slot
+
+    def _is_own(self, bus: Any) -> bool:
+        """Whether it is the board's own PCI bus."""
+        return bus is None or bus == _DEFAULT_BUS.get(self.board, {}).get("PCI")
+
+    def _slot(self, driver: str, asked: int | None) -> int:
+        """The one asked for, or the first that is free. Raises QmpError."""
+        taken = {slot: path for path, slot in self._in_slot.items()}
+        if asked is None:
+            slots = range(_FIRST_FREE_SLOT.get(self.board, 1), _LAST_SLOT + 1)
+            asked = next((slot for slot in slots if slot not in taken), None)
+            if asked is None:
+                raise QmpError(f"PCI: no slot/function available for {driver}, all in use or reserved")
+        elif asked in taken:
+            other = self._find(taken[asked])
+            assert other is not None
+            raise QmpError(
+                f"PCI: slot {asked} function 0 not available for {driver}, "
+                f"in use by {other.type_name},id={other.device_id}"
+            )
+        return asked
+
+    def _kind_of(self, driver: str) -> str:
+        """The kind of bus that a device which is no disk needs, as far as it is looked at: "PCI" or ""."""
+        return "PCI" if self._machine.is_pci_device(driver) else ""
+
+    def _check_id(self, identifier: Any) -> None:
+        path = f"/machine/peripheral/{identifier}"
+        if path in self._others or path in self._machine.devices.by_path:
+            raise QmpError(f"Duplicate device ID '{identifier}'")
+
+    def buses(self) -> dict[str, tuple[str, bool]]:
+        """Of the board, of SCSI adapters ("ID.0"), and of other devices, whose kind ("") is not known."""
+        found: dict[str, tuple[str, bool]] = dict(_BUSES.get(self.board, {}))
+        adapters = 0
+        for other in self._others.values():
+            if other.type_name.startswith(_SCSI_ADAPTERS):
+                name = f"{other.device_id}.0" if other.device_id else f"scsi.{adapters}"
+                adapters += not other.device_id
+                found[name] = "SCSI", True
+            elif other.device_id:
+                found[other.device_id] = found[f"{other.device_id}.0"] = "", True
+        return found
+
+    def _find_bus(self, driver: str, kind: str, asked: Any, is_hot: bool) -> str:
+        """Its name, "" where it is not looked at. Raises QmpError."""
+        buses = self.buses()
+        if asked is not None:
+            if asked not in buses and self.board in _BUSES:
+                raise QmpError(f"Bus '{asked}' not found")
+            found, takes_hot = buses.get(str(asked), ("", True))
+            if found and kind and not found.startswith(kind):
+                raise QmpError(f"Device '{driver}' can't go on {found} bus")
+            name = str(asked)
+        elif kind:
+            name, takes_hot = self._default_bus(driver, kind, buses)
+        else:
+            return ""
+        if is_hot and not takes_hot:
+            raise QmpError(f"Bus '{name}' does not support hotplugging")
+        return name
+
+    def _default_bus(self, driver: str, kind: str, buses: dict[str, tuple[str, bool]]) -> tuple[str, bool]:
+        if kind == "SCSI":
+            name = next((each for each, (found, _) in buses.items() if found == "SCSI"), None)
+        elif self.board in _BUSES:
+            name = _DEFAULT_BUS.get(self.board, {}).get(kind)
+        else:
+            # A board that is not known in so much detail has these.
+            return "", True
+        if name is None:
+            raise QmpError(f"No '{kind}' bus found for device '{driver}'")
+        return name, buses[name][1]
+
+    # -- going
+    async def unplug(self, name: str) -> None:
+        """device_del. A SCSI disk goes at once, right behind the reply. A PCI device goes when its guest has
+        agreed, and here nobody does; a reset takes it away. Raises QmpError."""
+        device = self._find(name)
+        if device is None:
+            if name in ("", "/machine", "/"):
+                raise QmpError(f"{name} is not a hotpluggable device")
+            raise QmpError(f"Device '{name}' not found", "DeviceNotFound")
+        if device.path in self._leaving:
+            raise QmpError(f"Device {device.device_id} is already in the process of unplug")
+        if not self._may_leave(device):
+            raise QmpError(f"Bus '{self._bus.get(device.path, 'ide.0')}' does not support hotplugging")
+        if device.is_pci:
+            self._leaving.append(device.path)
+            return
+        if device.disk is not None and device.disk.backend.node is not None:
+            async with self._machine.graph.drained(device.disk.backend.node):
+                pass
+        self._machine.spawn(self._remove(device), f"unplug of {device.path}")
+
+    def _may_leave(self, device: Plugged) -> bool:
+        return device.disk is None or self._machine.devices.bus_of(device.type_name) != "IDE"
+
+    def _find(self, name: str) -> Plugged | None:
+        path = name if name.startswith("/") else f"/machine/peripheral/{name}"
+        if path in self._others:
+            return self._others[path]
+        disk = self._machine.devices.by_path.get(path)
+        if disk is None:
+            return None
+        is_pci = self._machine.devices.bus_of(disk.type_name) == "PCI"
+        return Plugged(disk.type_name, disk.device_id, path, is_pci, disk)
+
+    def after_reset(self) -> None:
+        """What waits for the guest goes, right behind the reply."""
+        leaving = sorted(self._leaving, key=lambda path: self._in_slot.get(path, 0))
+        self._leaving.clear()
+        if leaving:
+            self._machine.spawn(self._remove_all(leaving), "unplug at reset")
+
+    async def _remove_all(self, paths: list[str]) -> None:
+        for path in paths:
+            device = self._find(path)
+            if device is not None:
+                for disk in self._on_adapter(device):
+                    await self._remove(disk)
+                await self._remove(device)
+
+    def _on_adapter(self, device: Plugged) -> list[Plugged]:
+        """The disks that go with a SCSI adapter; all there are, as a disk's adapter is not kept."""
+        if not device.type_name.startswith(_SCSI_ADAPTERS):
+            return []
+        paths = [path for path, disk in self._machine.devices.by_path.items() if disk.type_name == "scsi-hd"]
+        found = [self._find(path) for path in paths]
+        return [each for each in found if each is not None]
+
+    async def _remove(self, device: Plugged) -> None:
+        machine = self._machine
+        if machine.gone:
+            return
+        if device.disk is not None:
+            await machine.devices.unplug(device.disk)
+        self._others.pop(device.path, None)
+        self._in_slot.pop(device.path, None)
+        self._bus.pop(device.path, None)
+        if device.is_pci and device.type_name.startswith("virtio-"):
+            machine.outbox.emit("DEVICE_DELETED", {"path": f"{device.path}/virtio-backend"})
+        told = {"path": device.path}
+        machine.outbox.emit(
+            "DEVICE_DELETED", {"device": device.device_id, **told} if device.device_id else told
+        )
+
+
+def _check_names(machine: Machine, driver: str, given: Mapping[str, Any], fine: frozenset[str]) -> None:
+    if fine.issuperset(given):
+        return
+    driver = "virtio-blk-pci" if driver == "virtio-blk" else driver
+    known = machine.device_properties(driver)
+    for name in given:
+        if name not in fine and known is not None and name not in known:
+            raise QmpError(f"Property '{driver}.{name}' not found")
+
+
+def _asked_slot(driver: str, given: Mapping[str, Any]) -> int | None:
+    """Of a PCI address: SLOT or SLOT.FUNCTION, hexadecimal (set_pci_devfn); None where a function but the
+    first is asked for, as several of them share a slot. Raises QmpError."""
+    address = given.get("addr")
+    if not isinstance(address, str):
+        return None
+    text, dot, function = address.partition(".")
+    try:
+        slot = int(text, 16)
+    except ValueError:
+        slot = -1
+    if not 0 <= slot <= _LAST_SLOT or (dot and function not in tuple("01234567")):
+        raise QmpError(f"Property '{driver}.addr' doesn't take value '{address}'")
+    return slot if not dot or function == "0" else None
+
+
+def _truth(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if value not in (*TRUE, *FALSE, True, False):
+        raise QmpError(f"Parameter '{name}' expects 'on' or 'off'")
+    return value is True or value in TRUE
