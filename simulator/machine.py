@@ -220,6 +220,9 @@ class Machine:
 
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
+        if self.storage_daemon and not self.version.block.daemon_closes_nodes:
+            self.gone = True
+            return
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
         self.run_state = "shutdown"
@@ -255,9 +258,12 @@ def _job_rules(version: Version) -> JobRules:
     return JobRules(
         verbs=version.jobs.verbs,
         commit_newest_first=not version.block.transaction_commits_in_order,
-        completion_mode_text=version.texts.grouped_unsupported.replace("{completion_mode}", "{mode}"),
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,
+        reword=version.reword,
+        checks_groups_first=version.block.transaction_checks_groups_first,
+        pause_wakes=version.jobs.pause_wakes,
+        aborts_together=version.jobs.failed_group_aborts_together,
     )
 
 

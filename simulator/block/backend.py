@@ -63,6 +63,9 @@ class BlockBackend(Parent):
         label = self.name or self.device_id
         return f"block device '{label}'" if label else "an unnamed block device"
 
+    def short_description(self) -> str:
+        return self.name or self.device_id or "a block device"
+
     def device_name(self) -> str:
         return self.name
 
@@ -102,6 +105,7 @@ class BlockBackend(Parent):
             for _ in range(2):
                 async with self.graph.drained(self.root.node):
                     pass
+            await self.graph.changing()
             edge, self.root = self.root, None
             await self.graph.detach(edge)
 

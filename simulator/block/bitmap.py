@@ -102,7 +102,7 @@ class DirtyBitmap:
         for first, last, _ in self._dirty.extents(0, self.size_bytes):
             yield first, last - first
 
-    def info(self) -> dict[str, Any]:
+    def info(self, with_status: bool = False) -> dict[str, Any]:
         """BlockDirtyInfo. Recording says whether writes are remembered here or in the successor."""
         successor = self.successor
         info: dict[str, Any] = {
@@ -116,7 +116,19 @@ class DirtyBitmap:
             info["name"] = self.name
         if self.inconsistent:
             info["inconsistent"] = True
+        if with_status:
+            info["status"] = self._status()
         return info
+
+    def _status(self) -> str:
+        """DirtyBitmapStatus (bdrv_dirty_bitmap_status, block/dirty-bitmap.c:191, 5.2)."""
+        if self.inconsistent:
+            return "inconsistent"
+        if self.successor is not None:
+            return "frozen"
+        if self.busy:
+            return "locked"
+        return "active" if self.enabled else "disabled"
 
     def serialise(self, offset: int, length: int) -> bytes:
         """One bit a granule, lowest first, in 64 bit little-endian words (hbitmap_serialize_part). `offset`

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from simulator.block.backend import BlockBackend
     from simulator.block.node import Edge, Node
+    from simulator.block.rules import Members
 
 _LIMITS = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 
@@ -31,10 +32,13 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
         "backing_file_depth": 0,
     }
     info.update(dict.fromkeys(_LIMITS, 0))
+    info.update(_of_some_versions(node, node.graph.rules.members))
     if node.backing is not None:
         info["backing_file"] = node.backing.filename
     if node.bitmaps:
-        info["dirty-bitmaps"] = [bitmap.info() for bitmap in node.bitmaps]
+        info["dirty-bitmaps"] = [
+            bitmap.info(node.graph.rules.members.bitmap_status) for bitmap in node.bitmaps
+        ]
     image = info["image"] = image_info(node)
     layer = node.below
     while layer is not None and not flat:
@@ -44,6 +48,18 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
         below = image_info(layer)
         image["backing-image"] = below
         image, layer = below, layer.below
+    return info
+
+
+def _of_some_versions(node: Node, members: Members) -> dict[str, Any]:
+    info: dict[str, Any] = {}
+    if members.active:
+        info["active"] = True
+    if members.missing_key:
+        info["encryption_key_missing"] = False
+    if members.children:
+        edges = reversed(list(node.children.values()))
+        info["children"] = [{"child": edge.name, "node-name": edge.node.node_name} for edge in edges]
     return info
 
 
@@ -65,6 +81,11 @@ def image_info(node: Node) -> dict[str, Any]:
             info["cluster-size"] = informed.driver.cluster_bytes
         info["dirty-flag"] = informed.driver.image_info().get("dirty-flag", False)
     info.update(node.driver.image_info())
+    members = node.graph.rules.members
+    if members.limits:
+        info["limits"] = _limits(node)
+    if members.file_specific and node.driver.format_name == "file":
+        info["format-specific"] = {"type": "file", "data": {}}
     backing = filenames.header_backing(node)
     if backing:
         info["backing-filename"] = backing
@@ -75,23 +96,50 @@ def image_info(node: Node) -> dict[str, Any]:
     return info
 
 
+def _limits(node: Node) -> dict[str, Any]:
+    """BlockLimitsInfo (bdrv_refresh_limits, block/io.c): of a node without children what no driver says
+    otherwise, of all others their storage's. qcow2 zeroes and discards in clusters, and what is above it
+    discards so, too."""
+    lowest, discard_bytes = node, _discard_alignment(node)
+    while (storage := _storage_child(lowest)) is not None:
+        lowest = storage.node
+        discard_bytes = max(discard_bytes, _discard_alignment(lowest))
+    limits = {
+        "request-alignment": 1,
+        "max-iov": 1024,
+        "min-mem-alignment": 1 if lowest.driver.format_name == "file" else 512,
+        "opt-mem-alignment": 4096,
+    }
+    if discard_bytes:
+        limits["discard-alignment"] = discard_bytes
+    if node.driver.format_name == "qcow2":
+        limits["write-zeroes-alignment"] = discard_bytes
+    return limits
+
+
+def _discard_alignment(node: Node) -> int:
+    return (node.driver.cluster_bytes or 0) if node.driver.format_name == "qcow2" else 0
+
+
 # -- statistics. Requests are not counted: all numbers are zero, as on a machine that has just started.
 _COUNTED = ("rd", "wr", "unmap")
 
 
-def node_stats(node: Node | None, of_drive: bool) -> dict[str, Any]:
-    """BlockStats of a node; `of_drive`: as query-blockstats shows it for a drive."""
+def node_stats(
+    node: Node | None, of_drive: bool, members: Members, is_device: bool = False
+) -> dict[str, Any]:
+    """BlockStats of a node; `of_drive`: as query-blockstats shows it for a drive, perhaps a device's."""
     stats: dict[str, Any] = {
         "wr_highest_offset": 0,
         "flush_operations": 0,
         "flush_total_time_ns": 0,
         "failed_flush_operations": 0,
         "invalid_flush_operations": 0,
-        "account_invalid": of_drive,
-        "account_failed": of_drive,
+        "account_invalid": of_drive and (members.device_accounts or not is_device),
+        "account_failed": of_drive and (members.device_accounts or not is_device),
         "timed_stats": [],
     }
-    for kind in _COUNTED:
+    for kind in (*_COUNTED, "zone_append") if members.zone_append else _COUNTED:
         for name in ("bytes", "operations", "merged", "total_time_ns"):
             stats[f"{kind}_{name}"] = 0
         stats[f"failed_{kind}_operations"] = 0
@@ -121,7 +169,7 @@ def _stats_of_layers(node: Node, of_drive: bool) -> dict[str, Any]:
 
 
 def _inner_stats(node: Node, of_drive: bool) -> dict[str, Any]:
-    info = node_stats(node, of_drive)
+    info = node_stats(node, of_drive, node.graph.rules.members)
     # Only a drive itself counts refused and failed requests.
     info["stats"]["account_invalid"] = info["stats"]["account_failed"] = False
     return info
@@ -167,7 +215,7 @@ class GraphPicture:
                     "child": self._number(edge.node),
                     "name": edge.name,
                     "perm": _names(edge.perm),
-                    "shared-perm": _names(edge.shared),
+                    "shared-perm": _shared_names(edge),
                 }
             )
 
@@ -180,6 +228,11 @@ class GraphPicture:
 
     def reply(self) -> dict[str, Any]:
         return {"nodes": self._nodes[::-1], "edges": self._edges[::-1]}
+
+
+def _shared_names(edge: Edge) -> list[str]:
+    names = _names(edge.shared)
+    return ["graph-mod", *names] if edge.node.graph.rules.members.graph_mod else names
 
 
 def _names(perm: int) -> list[str]:

@@ -130,6 +130,7 @@ class Graph:
         node.drained_end()
         del self.nodes[node.node_name]
         for edge in list(node.children.values()):
+            await self.changing()
             await self.detach(edge, refresh=False)
         node.was_closed()
 
@@ -219,7 +220,7 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
-        if isinstance(edge.parent, Node):
+        if isinstance(edge.parent, Node) and self.rules.moved_edge_is_newest:
             # It becomes the newest of its parent's children (bdrv_child_cb_attach).
             edge.parent.children[edge.name] = edge.parent.children.pop(edge.name)
         if edge.blocker is not None:
@@ -325,6 +326,12 @@ class Graph:
         for node in nodes:
             while node.drained_busy():
                 await self._progress.wait()
+
+    async def changing(self) -> None:
+        """Before an edge comes or goes: some versions drain everything then, as jobs on any node see."""
+        if self.rules.changes_drain_all:
+            async with self.drained_all():
+                pass
 
     # -- operations that a job or a backing relation forbids
     def check_operation(self, node: Node, operation: str) -> None:

@@ -177,6 +177,9 @@ class Node:
     def user_description(self) -> str:
         return f"node '{self.node_name}'"
 
+    def short_description(self) -> str:
+        return self.node_name
+
     def device_name(self) -> str:
         return ""
 
@@ -381,10 +384,9 @@ class Node:
         return False
 
     def _after_write(self, offset: int, length: int) -> None:
-        end = offset + length
-        end += -end % 512  # a size is one of whole sectors (bdrv_co_write_req_finish)
-        if end > self.size_bytes and length:
-            self.size_bytes = end
+        if offset + length > self.size_bytes and length:
+            # In whole sectors (bdrv_co_write_req_finish).
+            end = self.size_bytes = offset + length + -(offset + length) % 512
             for bitmap in self.bitmaps:
                 bitmap.truncate(end)
             for edge in list(self.parents):

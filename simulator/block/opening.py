@@ -96,8 +96,12 @@ def no_size(option: str) -> QmpError:
 async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
     """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
     (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
-    if file is not None and any(edge.parent is not node for edge in file.parents):
-        for _ in range(2):
+    if file is None:
+        return
+    for _ in ("it comes", "it goes"):
+        await graph.changing()
+    if any(edge.parent is not node for edge in file.parents):
+        for _ in range(graph.rules.probing_drains):
             async with graph.drained(file):
                 pass
 
@@ -179,6 +183,7 @@ async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[s
 
 
 async def _attach(graph: Graph, node: Node, name: str, role: int, child: Node) -> None:
+    await graph.changing()
     try:
         graph.attach(node, name, role, child, 0, permissions.ALL)
     except QmpError:

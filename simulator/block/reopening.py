@@ -55,6 +55,7 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
 
     Raises QmpError, and nothing has changed then.
     """
+    await graph.changing()
     queue: list[_Entry] = []
     tops = []
     for options in options_list:

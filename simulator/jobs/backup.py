@@ -227,6 +227,8 @@ def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[
     chosen = {"driver": "copy-before-write", "file": source.node_name, "target": target.node_name}
     if options.filter_node_name is not None:
         chosen["node-name"] = options.filter_node_name
+    if options.on_cbw_error is not None:
+        chosen["on-cbw-error"] = options.on_cbw_error
     return chosen
 
 

@@ -151,7 +151,7 @@ class Job(Parent):
     def _fail(self, errno: int, text: str | None) -> None:
         self.errno = errno
         if text is not None:
-            self.error = text
+            self.error = self.jobs.rules.reword(text)
 
     async def exit(self) -> None:
         """job_exit: idle from now on, or the drains of its own ending would wait for the job for ever."""
@@ -230,7 +230,7 @@ class Job(Parent):
     # -- pausing
     def pause(self) -> None:
         self.pause_count += 1
-        if not self.paused:
+        if not self.paused and self.jobs.rules.pause_wakes:
             self.enter()
 
     def resume(self) -> None:

@@ -31,7 +31,7 @@ async def blockdev_del(machine: Machine, arguments: Arguments) -> Any:
     name = arguments["node-name"]
     node = machine.graph.nodes.get(name)
     if node is None:
-        raise QmpError(machine.version.texts.blockdev_del_unknown.format(node_name=name))
+        raise QmpError(f"Failed to find node with node-name='{name}'")
     if any(isinstance(edge.parent, BlockBackend) for edge in node.parents):
         raise QmpError(f"Node {name} is in use")
     machine.graph.check_operation(node, "drive-del")
@@ -54,9 +54,11 @@ async def block_resize(machine: Machine, arguments: Arguments) -> Any:
     size = arguments["size"]
     if size < 0:
         raise QmpError("Parameter 'size' expects a >0 size")
+    if machine.version.block.resize_names_blocker:
+        machine.graph.check_operation(node, "resize")
     if any("resize" not in allowed for _, allowed in node.op_blockers):
         device = arguments.get("device", "(null)")
-        raise QmpError(machine.version.texts.resize_of_job_target.format(device=device))
+        raise QmpError(f"Device '{device}' is in use")
     await resize(machine.graph, node, size)
     return {}
 
@@ -91,16 +93,19 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
         if backend.node is not None:
             top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
+            if top.bitmaps and machine.graph.rules.members.drive_bitmaps:
+                info["dirty-bitmaps"] = info["inserted"]["dirty-bitmaps"]
         replies.append(info)
     return replies
 
 
 async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
+    members = machine.graph.rules.members
     if arguments.get("query-nodes", False):
-        return [describe.node_stats(node, of_drive=False) for node in machine.graph.nodes.values()]
+        return [describe.node_stats(node, False, members) for node in machine.graph.nodes.values()]
     replies = []
     for backend, device in _drives(machine):
-        info = describe.node_stats(backend.node, of_drive=True)
+        info = describe.node_stats(backend.node, True, members, device is not None)
         info["device"] = backend.name
         if device is not None:
             info["qdev"] = backend.device_id
