@@ -24,6 +24,8 @@ from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.backend import BlockBackend
     from simulator.block.node import Edge, Node
     from simulator.jobs.registry import Jobs
@@ -357,6 +359,13 @@ class MirrorJob(BlockJob):
             graph.warnings.append(error.console_text)
             return EPERM
         return 0
+
+    def block_job_info(self) -> dict[str, Any]:
+        """Of the type mirror only, so not of a commit."""
+        shown = super().block_job_info()
+        if self.jobs.rules.shows_actively_synced and self.job_type == "mirror":
+            shown["actively-synced"] = self.copying.actively_synced
+        return shown
 
 
 class ActiveCommitJob(MirrorJob):
