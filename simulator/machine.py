@@ -239,8 +239,8 @@ class Machine:
     async def _close_all_nodes(self) -> None:
         for device in list(self.devices.by_path.values()):
             await self.devices.remove(device)
-        for name in list(self.graph.backends):
-            await self.graph.backends.pop(name).remove()
+        for backend in [*self.graph.backends.values(), *self.graph.orphans]:
+            await backend.remove()
         for node in list(self.graph.nodes.values()):
             node.monitor_owned = False
         for node in reversed(list(self.graph.nodes.values())):
@@ -265,6 +265,7 @@ def _job_rules(version: Version) -> JobRules:
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
         pause_wakes=version.jobs.pause_wakes,
+        shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,
     )
 

@@ -20,6 +20,7 @@ class BlockBackend(Parent):
     """`name` is a drive's id or "" for an unnamed one; `device_id` the guest device that stands on it, or "".
 
     Requests are checked against the size and wait while the node below is drained. Failures are OSError.
+    `number` counts all that were made.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class BlockBackend(Parent):
         "in_flight",
         "keeps_io_status",
         "name",
+        "number",
         "on_eject",
         "on_resize",
         "opens_read_only",
@@ -43,6 +45,7 @@ class BlockBackend(Parent):
 
     def __init__(self, graph: Graph, name: str, perm: int, shared: int) -> None:
         self.graph = graph
+        self.number = graph.number_backend()
         self.name = name
         self.device_id = ""
         self.perm, self.shared = perm, shared

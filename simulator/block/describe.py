@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
+from simulator.block.chain import skip_implicit_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,12 +119,6 @@ def _limits(node: Node) -> dict[str, Any]:
 
 def _discard_alignment(node: Node) -> int:
     return (node.driver.cluster_bytes or 0) if node.driver.format_name == "qcow2" else 0
-
-
-def skip_implicit_filters(node: Node) -> Node:
-    while node.implicit and node.filtered is not None:
-        node = node.filtered
-    return node
 
 
 # -- statistics. Requests are not counted: all numbers are zero, as on a machine that has just started.

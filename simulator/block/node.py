@@ -9,6 +9,7 @@ from __future__ import annotations
 from errno import EIO, EPERM
 
 from simulator.block import filenames
+from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
@@ -106,6 +107,7 @@ class Node:
         self.force_share = False
         self.monitor_owned = False
         self.implicit = False
+        self.never_freeze = False  # the link to it must be free to change
         self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
         # Newest first: (reason, operations not blocked).
         self.op_blockers: list[tuple[str, frozenset[str]]] = []
@@ -152,6 +154,12 @@ class Node:
     def below(self) -> Node | None:
         """bdrv_filter_or_cow_bs."""
         return self.filtered or self.backing
+
+    @property
+    def link_below(self) -> Edge | None:
+        """The edge to `below` (bdrv_filter_or_cow_child)."""
+        below = self.below
+        return next((edge for edge in self.children.values() if edge.node is below), None)
 
     def drive_name(self) -> str:
         """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
@@ -214,6 +222,16 @@ class Node:
             if inside <= 0:
                 return bytes(length)
             return await self.driver.read(offset, inside) + bytes(length - inside)
+        finally:
+            self._end(request)
+
+    async def copy_on_read(self, offset: int, length: int, wanted: bool = True) -> bytes:
+        """Read, and write here what only layers below have (BDRV_REQ_COPY_ON_READ). Not `wanted`: what is
+        here need not be read, and nothing is returned. Raises OSError."""
+        request = self._begin(offset, length, False)
+        try:
+            await self._serialise(request)
+            return await copy_on_read(self, offset, length, wanted)
         finally:
             self._end(request)
 
@@ -334,14 +352,18 @@ class Node:
 
     async def _before_write(self, request: Request, flags: int) -> None:
         if flags & SERIALISING:
-            request.serialising = True
-            self.serialising_in_flight += 1
-            unit = self.driver.cluster_bytes or 1
-            request.offset -= request.offset % unit
-            request.end += -request.end % unit
-            await self._wait_for_overlapping(request)
+            await self._serialise(request)
         elif self.serialising_in_flight:
             await self._wait_for_overlapping(request)
+
+    async def _serialise(self, request: Request) -> None:
+        """No request overlaps this one from now on, in whole clusters."""
+        request.serialising = True
+        self.serialising_in_flight += 1
+        unit = self.driver.cluster_bytes or 1
+        request.offset -= request.offset % unit
+        request.end += -request.end % unit
+        await self._wait_for_overlapping(request)
 
     async def _wait_for_overlapping(self, request: Request) -> None:
         """Until no other request overlaps of which one of the two is serialising. A request that is itself

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FAMILIES = (
     "backup",
     "bitmaps",
+    "chains",
     "create",
     "devices",
     "exports",
@@ -30,6 +31,7 @@ _FAMILIES = (
     "jobs",
     "machine",
     "media",
+    "mirror",
     "nodes",
     "objects",
     "qom",

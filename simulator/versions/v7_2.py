@@ -36,6 +36,7 @@ FACTS = (
     ),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
+    ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
     ("block.transaction_commits_in_order", True, "blockdev.c:2370"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "blkdebug": ("blkdebug", "Blkdebug"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
+    "copy-on-read": ("copy_on_read", "CopyOnRead"),
     "file": ("file", "File"),
     "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),

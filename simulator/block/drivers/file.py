@@ -56,6 +56,10 @@ class File(Driver):
     async def close(self) -> None:
         self._file.close()
 
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return True
+
     def _wants_writable(self, perm: int) -> bool:
         node = self.node
         if node.read_only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block import describe
 from simulator.block.backend import BlockBackend
+from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.reopening import reopen
 from simulator.block.resize import resize
@@ -90,7 +91,7 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             if device.tray_open is not None:
                 info["tray_open"] = device.tray_open
         if backend.node is not None:
-            top = describe.skip_implicit_filters(backend.node)
+            top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
             if top.bitmaps and machine.graph.rules.members.drive_bitmaps:
                 info["dirty-bitmaps"] = info["inserted"]["dirty-bitmaps"]
@@ -114,10 +115,12 @@ async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
 
 async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
     picture = describe.GraphPicture()
-    for backend, _ in _drives(machine):
+    backends = [backend for backend, _ in _drives(machine)]
+    backends += [export.backend for export in machine.exports.by_age]
+    for job in machine.jobs.block_jobs():
+        backends += job.backends
+    for backend in sorted(backends + machine.graph.orphans, key=lambda backend: backend.number):
         picture.add_backend(backend)
-    for export in reversed(machine.exports.by_age):
-        picture.add_backend(export.backend)
     for job in machine.jobs.block_jobs():
         picture.add("block-job", job, job.id, job.edges)
     for node in machine.graph.nodes.values():
