@@ -3,7 +3,7 @@
 OpenSSL stands for the GnuTLS that QEMU uses, so texts of a failed handshake are only as near as a few
 reasons allow. What QEMU decides itself, trust, the host's name and the peer's, is said in its words. A
 certificate that is not trusted ends the handshake where it is read; QEMU looks at it when the handshake is
-over, and a client may have done its part by then. Purposes of a peer's certificate count here, and not in QEMU.
+over, and a client may have done its part by then. Purposes of a peer's certificate count here, not in QEMU.
 """
 
 from __future__ import annotations
