@@ -106,7 +106,10 @@ class Machine:
         address = self.schema.type_at("blockdev-add", "=nbd", "server")
         assert address is not None
         members = [("addr", address, False), ("tls-creds", "str", True), ("tls-authz", "str", True)]
-        return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "uint32", True)])
+        members.append(("max-connections", "uint32", True))
+        if self.schema.type_at("nbd-server-start", "handshake-max-seconds") is not None:
+            members.append(("handshake-max-seconds", "uint32", True))
+        return self.schema.with_struct("NbdServerOptions", members)
 
     # -- what the version's binary has beyond what is simulated
     def knows_device(self, type_name: str) -> bool:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from simulator.wire.nbd.messages import ExportInfo, Payload
 
 DEFAULT_MAX_CONNECTIONS = 100  # include/block/nbd.h:41
-DEFAULT_HANDSHAKE_S = 10  # include/block/nbd.h:34
 
 
 class NbdServer:
@@ -52,7 +51,7 @@ class NbdServer:
         self.scheduler = scheduler
         self.address = address
         self.max_connections = max_connections
-        self.policy = policy or ServerPolicy(handshake_limit_ns=DEFAULT_HANDSHAKE_S * 1_000_000_000)
+        self.policy = policy or ServerPolicy()
         self.on_closed = on_closed
         self.new_tls = new_tls
         self.connections: list[NbdConnection] = []  # accepted, oldest first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.block.nbd_server import DEFAULT_HANDSHAKE_S, DEFAULT_MAX_CONNECTIONS, NbdServer
+from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
 from simulator.block.tls import SERVER, authorizer, find_context
 from simulator.wire.nbd.messages import ServerPolicy
 
@@ -42,7 +42,7 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
         if listener is not None:
             listener.close()
         raise
-    limit_s = arguments.get("handshake-max-seconds", DEFAULT_HANDSHAKE_S)
+    limit_s = arguments.get("handshake-max-seconds", machine.version.exports.handshake_limit_s)
     machine.nbd_server = NbdServer(
         machine.exports,
         machine.scheduler,

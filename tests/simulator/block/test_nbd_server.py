@@ -15,7 +15,7 @@ from simulator.monitor.commands.exports import start_server
 from simulator.versions import load
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client import open_export
-from simulator.wire.nbd.messages import Ready, Reply
+from simulator.wire.nbd.messages import Ready, Reply, ServerPolicy
 
 SLOW_NS = 1_000_000
 
@@ -33,7 +33,11 @@ class Served:
         self.node = machine.graph.nodes["n"]
         self.node.monitor_owned = True
         machine.nbd_server = NbdServer(
-            machine.exports, machine.scheduler, {"type": "unix", "path": "/s"}, max_connections
+            machine.exports,
+            machine.scheduler,
+            {"type": "unix", "path": "/s"},
+            max_connections,
+            ServerPolicy(handshake_limit_ns=10 * SECOND),
         )
         options = {"type": "nbd", "id": "e", "node-name": "n", "writable": True, **export}
         self.export = self.run(machine.exports.add(options, machine.nbd_server))
@@ -202,10 +206,23 @@ def test_a_client_that_does_not_finish_its_handshake_is_dropped_after_ten_second
     assert not ready.connection.closed
 
 
+@pytest.mark.parametrize(("version", "is_limited"), [("5.2", False), ("7.2", True), ("11.1", True)])
+def test_how_long_a_handshake_may_take_in_a_version(version, is_limited):
+    machine = Machine(load(version), MemoryHost())
+    scheduler = machine.scheduler
+    start = start_server(machine, {"type": "unix", "path": "/s"}, {})
+    scheduler.run_until(scheduler.spawn(start, "test"), scheduler.now_ns + SECOND)
+    client = machine.connect_nbd()
+    machine.run_for(10 * SECOND - 1)
+    assert not client.closed
+    machine.run_for(100 * SECOND)
+    assert client.closed == is_limited
+
+
 @pytest.mark.parametrize("limit_s", [0, 3])
 def test_how_long_a_handshake_may_take_is_said_when_the_server_is_started(limit_s):
     # nbd-server-start has handshake-max-seconds since 10.0 (qapi/block-export.json).
-    machine = Machine(load("7.2"), MemoryHost())
+    machine = Machine(load("10.0"), MemoryHost())
     scheduler = machine.scheduler
     start = start_server(machine, {"type": "unix", "path": "/s"}, {"handshake-max-seconds": limit_s})
     scheduler.run_until(scheduler.spawn(start, "test"), scheduler.now_ns + SECOND)
