@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from errno import EISDIR
 
 from simulator.block.errors import QmpError
 
@@ -24,7 +25,7 @@ class Secret:
         if "file" in properties and "data" in properties:
             raise QmpError("'file' and 'data' are mutually exclusive")
         if "file" in properties:
-            payload = _read(host, properties["file"])
+            payload = read_file(host, properties["file"], f"Unable to read {properties['file']}: ")
         elif "data" in properties:
             payload = properties["data"].encode()
         else:
@@ -36,13 +37,13 @@ class Secret:
         self.payload = payload
 
 
-def _read(host: Host, path: str) -> bytes:
+def read_file(host: Host, path: str, failure: str) -> bytes:
+    """The whole file. Raises QmpError: `failure`, and what g_file_get_contents says."""
     try:
         return host.read_all(path)
     except OSError as error:
-        raise QmpError(
-            f"Unable to read {path}: Failed to open file \u201c{path}\u201d: {error.strerror}"
-        ) from None
+        doing = "Error reading file" if error.errno == EISDIR else "Failed to open file"
+        raise QmpError(f"{failure}{doing} \u201c{path}\u201d: {error.strerror}") from None
 
 
 def _decode(text: bytes) -> bytes:

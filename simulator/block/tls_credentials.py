@@ -10,7 +10,7 @@ from errno import ENOENT
 from os import strerror
 
 from simulator.block.errors import QmpError
-from simulator.block.secrets import find_secret
+from simulator.block.secrets import find_secret, read_file
 from simulator.block.tls import SERVER, NoSessionsError, TlsCredentials, TlsSettings
 from simulator.wire import x509
 
@@ -107,8 +107,13 @@ class Maker:
         password = ""
         if has_own and "passwordid" in properties:
             password = find_secret(self._objects, properties["passwordid"])
-        if has_own and not x509.pem_blocks(self._read(files["cert"]), b"CERTIFICATE", b"X509 CERTIFICATE"):
-            raise QmpError(f"Cannot load certificate '{files['cert']}' & key '{files['key']}': {_NO_BASE64}")
+        self._load(files["ca-cert"], f"CA certificate '{files['ca-cert']}'")
+        if has_own:
+            both = f"certificate '{files['cert']}' & key '{files['key']}'"
+            own = self._load(files["cert"], both)
+            self._load(files["key"], both)
+            if not x509.pem_blocks(own, b"CERTIFICATE", b"X509 CERTIFICATE"):
+                raise QmpError(f"Cannot load {both}: {_NO_BASE64}")
         settings = TlsSettings(
             credentials.endpoint,
             self._priority(credentials),
@@ -117,21 +122,25 @@ class Maker:
             password,
         )
         self._make(credentials, settings)
-        if "ca-crl" in files and not x509.pem_blocks(self._read(files["ca-crl"]), b"X509 CRL"):
-            raise QmpError(f"Cannot load CRL '{files['ca-crl']}': {_NO_BASE64}")
+        if "ca-crl" in files:
+            what = f"CRL '{files['ca-crl']}'"
+            if not x509.pem_blocks(self._load(files["ca-crl"], what), b"X509 CRL"):
+                raise QmpError(f"Cannot load {what}: {_NO_BASE64}")
         self._check_dh(files.get("dh", ""))
 
     def _read(self, path: str) -> bytes:
+        """To look at it. Raises QmpError."""
+        return read_file(self._host, path, f"Cannot load CA cert list {path}: ")
+
+    def _load(self, path: str, what: str) -> bytes:
+        """As GnuTLS does, which tells no more of a file that cannot be read. Raises QmpError."""
         try:
             return self._host.read_all(path)
-        except OSError as error:
-            # g_file_get_contents's words, as the C library's locale of a terminal has them.
-            raise QmpError(
-                f"Cannot load CA cert list {path}: Failed to open file \u201c{path}\u201d: {error.strerror}"
-            ) from None
+        except OSError:
+            raise QmpError(f"Cannot load {what}: Error while reading file.") from None
 
     def _check_dh(self, path: str) -> None:
-        if path and not x509.pem_blocks(self._read(path), b"DH PARAMETERS"):
+        if path and not x509.pem_blocks(read_file(self._host, path, ""), b"DH PARAMETERS"):
             raise QmpError(f"Unable to load DH parameters from {path}: {_NO_HEADER}")
 
     def _check_sanity(self, files: dict[str, str], is_server: bool) -> None:
@@ -205,13 +214,22 @@ class Maker:
         parameters = self._path(credentials, "dh-params.pem", False) if is_server else ""
         path = self._path(credentials, "keys.psk", True)
         self._check_dh(parameters)
-        keys = _keys(self._host.read_all(path))
+        keys = self._keys(path, is_server)
         if not is_server:
             username = username or "qemu"
             if username not in keys:
                 raise QmpError(f"Username {username} not found in PSK file {path}")
             keys = {username: keys[username]}
         self._make(credentials, TlsSettings(credentials.endpoint, self._priority(credentials), keys=keys))
+
+    def _keys(self, path: str, is_server: bool) -> dict[str, bytes]:
+        """A server looks into the file when somebody comes, so nothing is wrong with it yet."""
+        try:
+            return _keys(read_file(self._host, path, f"Cannot read PSK file {path}: "))
+        except QmpError:
+            if is_server:
+                return {}
+            raise
 
     @staticmethod
     def _priority(credentials: TlsCredentials) -> str:

@@ -117,7 +117,7 @@ def _load_own(context: ssl.SSLContext, certificate: str, key: str, password: str
 def _load_revocations(context: ssl.SSLContext, path: str) -> None:
     try:
         context.load_verify_locations(cafile=path)
-    except ssl.SSLError:
+    except (ssl.SSLError, OSError):
         return  # whoever made the settings says so
     context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 

@@ -76,6 +76,14 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "anonymous": {"qom-type": "tls-creds-anon", "endpoint": "server"},
     "anonymous client": {"qom-type": "tls-creds-anon"},
     "anonymous with junk": {"qom-type": "tls-creds-anon", "endpoint": "server", "dir": "junk-dh"},
+    "CA is a directory": x509("ca-directory"),
+    "CA is a directory, unchecked": x509("ca-directory", **{"sanity-check": False}),
+    "key is a directory": x509("key-directory"),
+    "CRL is a directory": x509("crl-directory"),
+    "DH is a directory": x509("dh-directory"),
+    "keys are a directory": psk("keys-directory"),
+    "keys of a server are a directory": psk("keys-directory", endpoint="server"),
+    "secret of a directory": secret(file="good"),
     "keys": psk("keys", endpoint="server"),
     "keys with a name": psk("keys", endpoint="server", username="qemu"),
     "no keys": psk("good", endpoint="server"),
@@ -181,6 +189,10 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, changes in changed.items():
         sources = {kind: path for kind, path in {**files, **changes}.items() if path is not None}
         directory(place / name, **sources)
+    for short, name in (("ca", "ca-cert"), ("key", "server-key"), ("crl", "ca-crl"), ("dh", "dh-params")):
+        kept = {kind: path for kind, path in files.items() if kind != name.replace("-", "_")}
+        (directory(place / f"{short}-directory", **kept) / f"{name}.pem").mkdir()
+    (place / "keys-directory" / "keys.psk").mkdir(parents=True)
     return place
 
 
