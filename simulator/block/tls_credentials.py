@@ -112,8 +112,10 @@ class Maker:
             both = f"certificate '{files['cert']}' & key '{files['key']}'"
             own = self._load(files["cert"], both)
             self._load(files["key"], both)
-            if not x509.pem_blocks(own, b"CERTIFICATE", b"X509 CERTIFICATE"):
-                raise QmpError(f"Cannot load {both}: {_NO_BASE64}")
+            if not _has_block(own, b"CERTIFICATE", b"X509 CERTIFICATE"):
+                # GnuTLS's words, and not the other way round.
+                reason = _NO_HEADER if _says(own, b"CERTIFICATE") else _NO_BASE64
+                raise QmpError(f"Cannot load {both}: {reason}")
         settings = TlsSettings(
             credentials.endpoint,
             self._priority(credentials),
@@ -124,7 +126,7 @@ class Maker:
         self._make(credentials, settings)
         if "ca-crl" in files:
             what = f"CRL '{files['ca-crl']}'"
-            if not x509.pem_blocks(self._load(files["ca-crl"], what), b"X509 CRL"):
+            if not _has_block(self._load(files["ca-crl"], what), b"X509 CRL"):
                 raise QmpError(f"Cannot load {what}: {_NO_BASE64}")
         self._check_dh(files.get("dh", ""))
 
@@ -140,8 +142,12 @@ class Maker:
             raise QmpError(f"Cannot load {what}: Error while reading file.") from None
 
     def _check_dh(self, path: str) -> None:
-        if path and not x509.pem_blocks(read_file(self._host, path, ""), b"DH PARAMETERS"):
-            raise QmpError(f"Unable to load DH parameters from {path}: {_NO_HEADER}")
+        if not path:
+            return
+        text = read_file(self._host, path, "")
+        if not _has_block(text, b"DH PARAMETERS"):
+            reason = _NO_BASE64 if _says(text, b"DH PARAMETERS") else _NO_HEADER
+            raise QmpError(f"Unable to load DH parameters from {path}: {reason}")
 
     def _check_sanity(self, files: dict[str, str], is_server: bool) -> None:
         """qcrypto_tls_creds_x509_sanity_check."""
@@ -234,6 +240,19 @@ class Maker:
     @staticmethod
     def _priority(credentials: TlsCredentials) -> str:
         return str(credentials.properties.get("priority", ""))
+
+
+def _says(text: bytes, label: bytes) -> bool:
+    """Whether a block of that kind begins."""
+    return b"-----BEGIN " + label + b"-----" in text
+
+
+def _has_block(text: bytes, *labels: bytes) -> bool:
+    """One that is whole."""
+    try:
+        return bool(x509.pem_blocks(text, *labels))
+    except x509.Malformed:
+        return False
 
 
 def _keys(text: bytes) -> dict[str, bytes]:

@@ -41,6 +41,9 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "certificate is junk": x509("junk-cert"),
     "certificate is junk, unchecked": x509("junk-cert", **{"sanity-check": False}),
     "certificate is broken": x509("broken-cert"),
+    "certificate is broken, unchecked": x509("broken-cert", **{"sanity-check": False}),
+    "CRL is broken": x509("broken-crl"),
+    "DH is broken": x509("broken-dh"),
     "certificate is no DER": x509("no-der"),
     "CA is junk": x509("junk-ca"),
     "CA is junk, unchecked": x509("junk-ca", **{"sanity-check": False}),
@@ -139,6 +142,9 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     junk, broken, two, encrypted = (made / name for name in ("junk", "broken", "two", "encrypted"))
     junk.write_text("junk\n")
     broken.write_text("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n")
+    broken_crl, broken_dh = made / "broken-crl", made / "broken-dh"
+    broken_crl.write_text(broken.read_text().replace("CERTIFICATE", "X509 CRL"))
+    broken_dh.write_text(broken.read_text().replace("CERTIFICATE", "DH PARAMETERS"))
     no_der = made / "no-der"
     no_der.write_text("-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n")
     two.write_bytes((other.place / "ca-cert.pem").read_bytes() + files["ca_cert"].read_bytes())
@@ -184,6 +190,8 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "junk-crl": {"ca_crl": junk},
         "junk-dh": {"dh_params": junk},
+        "broken-crl": {"ca_crl": broken_crl},
+        "broken-dh": {"dh_params": broken_dh},
         "encrypted": {"server_key": encrypted},
     }
     for name, changes in changed.items():
