@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from simulator.block.host import Host
     from simulator.block.nbd_server import NbdConnection, NbdServer
+    from simulator.block.tls_credentials import MakeContext
     from simulator.engine.task import Task
     from simulator.qapi.schema import Schema
     from simulator.versions.version import Version
@@ -65,7 +66,7 @@ class Machine:
         self.drives = Drives(self.graph)
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
-        self.objects: dict[str, Any] = {}
+        self.objects = self.graph.objects
         self.run_state = "running"
         self.name = ""
         self.gone = False
@@ -77,6 +78,7 @@ class Machine:
         # alone.
         self.listen: Callable[[dict[str, Any]], Any] | None = None
         self.on_listen: Callable[[Any], None] = _nobody_listens
+        self.make_tls: MakeContext | None = None  # likewise
         self._schema: Schema | None = None
         self._waiting: deque[Session] = deque()
         self._dispatching = False
@@ -104,7 +106,10 @@ class Machine:
         address = self.schema.type_at("blockdev-add", "=nbd", "server")
         assert address is not None
         members = [("addr", address, False), ("tls-creds", "str", True), ("tls-authz", "str", True)]
-        return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "uint32", True)])
+        members.append(("max-connections", "uint32", True))
+        if self.schema.type_at("nbd-server-start", "handshake-max-seconds") is not None:
+            members.append(("handshake-max-seconds", "uint32", True))
+        return self.schema.with_struct("NbdServerOptions", members)
 
     # -- what the version's binary has beyond what is simulated
     def knows_device(self, type_name: str) -> bool:

@@ -58,6 +58,7 @@ class Graph:
         self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
+        self.objects: dict[str, Any] = {}  # of object-add, by id
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self._chance = chance

@@ -156,11 +156,18 @@ class Server:
             else:
                 self._nbd_listener.close()
         self._nbd_listener = listener
+        self._watch_nbd_listener()
+
+    def _watch_nbd_listener(self) -> None:
+        """While there is room for a client; the others stay in the socket's queue, as QEMU leaves them."""
+        listener, server = self._nbd_listener, self.machine.nbd_server
         if listener is not None:
-            self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_nbd())
+            wanted = _READ if server is not None and server.has_room else 0
+            self._watch(listener.socket.fileno(), wanted, lambda events: self._accept_nbd())
 
     def _accept_nbd(self) -> None:
-        while self._nbd_listener is not None:
+        server = self.machine.nbd_server
+        while self._nbd_listener is not None and server is not None and server.has_room:
             try:
                 sock, _ = self._nbd_listener.socket.accept()
             except OSError:
@@ -323,6 +330,7 @@ class Server:
         self.print()
         for channel in list(self._channels):
             self._send(channel)
+        self._watch_nbd_listener()
 
     def print(self) -> None:
         """What the machine has to say on the standard streams."""
