@@ -5,6 +5,7 @@ from __future__ import annotations
 from errno import EIO, ENOMEDIUM
 
 from simulator.block import permissions
+from simulator.block.accounting import Accounting
 from simulator.block.parent import Parent
 from simulator.engine.task import WaitQueue
 
@@ -23,6 +24,7 @@ class BlockBackend(Parent):
     """
 
     __slots__ = (
+        "_accounting",
         "_queue",
         "device_id",
         "graph",
@@ -54,6 +56,14 @@ class BlockBackend(Parent):
         self.on_resize: Callable[[], None] | None = None
         self.on_eject: list[Callable[[], None]] = []  # told before it lets go of its node
         self._queue = WaitQueue("a drained section to end")
+        self._accounting: Accounting | None = None
+
+    @property
+    def accounting(self) -> Accounting:
+        """What its device counts."""
+        if self._accounting is None:
+            self._accounting = Accounting(self.graph.scheduler)
+        return self._accounting
 
     # -- as a parent
     def user_description(self) -> str:

@@ -80,68 +80,6 @@ def skip_implicit_filters(node: Node) -> Node:
     return node
 
 
-# -- statistics. Requests are not counted: all numbers are zero, as on a machine that has just started.
-_COUNTED = ("rd", "wr", "unmap")
-
-
-def node_stats(node: Node | None, of_drive: bool) -> dict[str, Any]:
-    """BlockStats of a node; `of_drive`: as query-blockstats shows it for a drive."""
-    stats: dict[str, Any] = {
-        "wr_highest_offset": 0,
-        "flush_operations": 0,
-        "flush_total_time_ns": 0,
-        "failed_flush_operations": 0,
-        "invalid_flush_operations": 0,
-        "account_invalid": of_drive,
-        "account_failed": of_drive,
-        "timed_stats": [],
-    }
-    for kind in _COUNTED:
-        for name in ("bytes", "operations", "merged", "total_time_ns"):
-            stats[f"{kind}_{name}"] = 0
-        stats[f"failed_{kind}_operations"] = 0
-        stats[f"invalid_{kind}_operations"] = 0
-    if node is None:
-        return {"stats": stats}
-    return {"stats": stats, **_stats_of_layers(node, of_drive)}
-
-
-def _stats_of_layers(node: Node, of_drive: bool) -> dict[str, Any]:
-    if of_drive:
-        node = skip_implicit_filters(node)
-    info: dict[str, Any] = {"node-name": node.node_name}
-    if node.driver.format_name == "file":
-        info["driver-specific"] = {
-            "driver": "file",
-            "discard-nb-ok": 0,
-            "discard-nb-failed": 0,
-            "discard-bytes-ok": 0,
-        }
-    storage = _storage_child(node)
-    if storage is not None:
-        info["parent"] = _inner_stats(storage.node, of_drive)
-    if of_drive and node.below is not None:
-        info["backing"] = _inner_stats(node.below, of_drive)
-    return info
-
-
-def _inner_stats(node: Node, of_drive: bool) -> dict[str, Any]:
-    info = node_stats(node, of_drive)
-    # Only a drive itself counts refused and failed requests.
-    info["stats"]["account_invalid"] = info["stats"]["account_failed"] = False
-    return info
-
-
-def _storage_child(node: Node) -> Edge | None:
-    wanted = permissions.DATA | permissions.FILTERED
-    edges = list(node.children.values())
-    for edge in edges:
-        if edge.role & permissions.PRIMARY and edge.role & wanted:
-            return edge
-    storing = [edge for edge in edges if edge.role & permissions.DATA]
-    return storing[0] if len(storing) == 1 else None
-
-
 # -- x-debug-query-block-graph
 _PERMISSION_NAMES = (
     (permissions.RESIZE, "resize"),

@@ -114,6 +114,7 @@ class Node:
         self.in_flight = 0
         self.serialising_in_flight = 0
         self.writes_ended = self._writes_flushed = 0  # write_gen and flushed_gen
+        self.wr_highest_offset = 0  # where the write that reached farthest ended, whatever became of it
         self.quiesce_count = 0
         self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
 
@@ -227,8 +228,11 @@ class Node:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev")
-            await self.driver.write(offset, payload, flags & ~SERIALISING)
-            self._after_write(offset, length)
+            try:
+                await self.driver.write(offset, payload, flags & ~SERIALISING)
+                self._grow(offset, length)
+            finally:
+                self._after_write(offset, length)
         finally:
             if self.driver.hears_events:
                 await self.driver.event("pwritev_done")
@@ -240,8 +244,11 @@ class Node:
             await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev_zero")
-            await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
-            self._after_write(offset, length)
+            try:
+                await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
+                self._grow(offset, length)
+            finally:
+                self._after_write(offset, length)
         finally:
             if self.driver.hears_events:
                 await self.driver.event("pwritev_done")
@@ -255,8 +262,10 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, 0)
-            await self.driver.discard(offset, length)
-            self._mark_dirty(offset, length)
+            try:
+                await self.driver.discard(offset, length)
+            finally:
+                self._mark_dirty(offset, length)
         finally:
             self._end(request)
 
@@ -358,7 +367,7 @@ class Node:
                 return True
         return False
 
-    def _after_write(self, offset: int, length: int) -> None:
+    def _grow(self, offset: int, length: int) -> None:
         end = offset + length
         if end > self.size_bytes and length:
             self.size_bytes = end
@@ -366,6 +375,12 @@ class Node:
                 bitmap.truncate(end)
             for edge in list(self.parents):
                 edge.parent.child_resized(edge)
+
+    def _after_write(self, offset: int, length: int) -> None:
+        """Also of one that failed: who knows what it has written (bdrv_co_write_req_finish)."""
+        if not length:
+            return
+        self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
         if self.bitmaps:
             self._mark_dirty(offset, length)
 

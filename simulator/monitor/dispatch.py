@@ -33,6 +33,7 @@ _FAMILIES = (
     "nodes",
     "objects",
     "qom",
+    "statistics",
     "transaction",
 )
 

@@ -35,6 +35,7 @@ class File(Driver):
     _lock: ImageLock
     _next: HostFile | None = None
     _uses_lock = True
+    _discards = _failed_discards = _discarded_bytes = 0
 
     async def open(self, options: dict[str, Any]) -> None:
         path = self._path = str(options.get("filename", ""))
@@ -131,8 +132,12 @@ class File(Driver):
         try:
             self._file.discard(offset, length)
         except OSError as error:
+            self._failed_discards += 1
             if error.errno != ENOTSUP:
                 raise
+        else:
+            self._discards += 1
+            self._discarded_bytes += length
 
     async def flush_to_disk(self) -> None:
         if self._file.writable:
@@ -154,6 +159,13 @@ class File(Driver):
         self._measure()
 
     # -- what others may ask
+    def specific_stats(self) -> dict[str, Any]:
+        return {
+            "discard-nb-ok": self._discards,
+            "discard-nb-failed": self._failed_discards,
+            "discard-bytes-ok": self._discarded_bytes,
+        }
+
     @property
     def cluster_bytes(self) -> int | None:
         """QEMU's driver answers, with nothing known (raw_get_info), so nobody warns of an unknown cluster

@@ -65,7 +65,7 @@ async def query_named_block_nodes(machine: Machine, arguments: Arguments) -> Any
     return [describe.device_info(node, flat) for node in reversed(machine.graph.nodes.values())]
 
 
-def _drives(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
+def drives_of(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
     """Named drives and the nameless ones of devices, with the device that stands on each."""
     attached = {device.backend: device for device in machine.devices.by_path.values()}
     drives = [(backend, attached.get(backend)) for backend in machine.graph.backends.values()]
@@ -74,7 +74,7 @@ def _drives(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
 
 async def query_block(machine: Machine, arguments: Arguments) -> Any:
     replies = []
-    for backend, device in _drives(machine):
+    for backend, device in drives_of(machine):
         info: dict[str, Any] = {
             "device": backend.name,
             "type": "unknown",
@@ -94,22 +94,9 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
     return replies
 
 
-async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
-    if arguments.get("query-nodes", False):
-        return [describe.node_stats(node, of_drive=False) for node in machine.graph.nodes.values()]
-    replies = []
-    for backend, device in _drives(machine):
-        info = describe.node_stats(backend.node, of_drive=True)
-        info["device"] = backend.name
-        if device is not None:
-            info["qdev"] = backend.device_id
-        replies.append(info)
-    return replies
-
-
 async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
     picture = describe.GraphPicture()
-    for backend, _ in _drives(machine):
+    for backend, _ in drives_of(machine):
         picture.add_backend(backend)
     for export in reversed(machine.exports.by_age):
         picture.add_backend(export.backend)
@@ -127,6 +114,5 @@ COMMANDS = {
     "block_resize": block_resize,
     "query-named-block-nodes": query_named_block_nodes,
     "query-block": query_block,
-    "query-blockstats": query_blockstats,
     "x-debug-query-block-graph": query_block_graph,
 }

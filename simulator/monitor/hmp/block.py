@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     Arguments = dict[str, Any]
 
+_STATISTICS = (
+    *("rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations", "wr_total_time_ns"),
+    *("rd_total_time_ns", "flush_total_time_ns", "rd_merged", "wr_merged", "idle_time_ns"),
+)
+
 
 async def info_block(machine: Machine, arguments: Arguments) -> str:
     wanted = arguments.get("device")
@@ -35,6 +40,14 @@ async def info_block(machine: Machine, arguments: Arguments) -> str:
             if wanted is None or node["node-name"] == wanted:
                 printed += ("\n" if position else "") + _block_info(None, node, verbose)
     return printed
+
+
+async def info_blockstats(machine: Machine, arguments: Arguments) -> str:
+    lines = []
+    for info in await handlers()["query-blockstats"](machine, {}):
+        counted = " ".join(f"{name}={info['stats'].get(name, 0)}" for name in _STATISTICS)
+        lines.append(f"{info['device']}: {counted}\n")
+    return "".join(lines)
 
 
 def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:
@@ -183,6 +196,7 @@ async def block_resize(machine: Machine, arguments: Arguments) -> str:
 
 COMMANDS = {
     "info block": ("nodes:-n,verbose:-v,device:B?", info_block),
+    "info blockstats": ("", info_blockstats),
     "block_resize": ("device:B,size:o", block_resize),
     "qemu-io": ("qdev:-d,device:B,command:s", run_qemu_io),
     "drive_add": ("node:-n,pci_addr:s,opts:s", drive_add),
