@@ -9,6 +9,7 @@ from simulator.block.drive import Drives
 from simulator.block.export import Exports
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
+from simulator.block.iothreads import IoThread
 from simulator.block.rules import rules_of
 from simulator.engine.chance import Chance
 from simulator.engine.outbox import Outbox
@@ -58,6 +59,7 @@ class Machine:
         self.outbox = Outbox(self.scheduler)
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
+        self.graph.emit = self.outbox.emit
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)
         self.nbd_server: NbdServer | None = None
@@ -66,6 +68,7 @@ class Machine:
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
         self.objects: dict[str, Any] = {}
+        self.threads_made = 0
         self.run_state = "running"
         self.name = ""
         self.gone = False
@@ -138,6 +141,10 @@ class Machine:
         return type_name, _property_names(
             self.version.recorded(self.binary, "objects")["object"].get(type_name)
         )
+
+    @property
+    def iothreads(self) -> dict[str, IoThread]:
+        return {name: item for name, item in self.objects.items() if isinstance(item, IoThread)}
 
     def print(self, text: str) -> None:
         if text:

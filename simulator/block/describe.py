@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
+from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
         "encrypted": False,
         "cache": dict(node.cache),
         "detect_zeroes": node.detect_zeroes,
-        "write_threshold": 0,
+        "write_threshold": signed64(node.write_threshold),
         "backing_file_depth": 0,
     }
     info.update(dict.fromkeys(_LIMITS, 0))

@@ -12,6 +12,7 @@ from simulator.block import filenames
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
+from simulator.block.request import Request
 from simulator.engine.task import WaitQueue
 
 TYPE_CHECKING = False
@@ -22,22 +23,12 @@ if TYPE_CHECKING:
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.driver import Driver
     from simulator.block.graph import Graph
+    from simulator.block.iothreads import IoThread
     from simulator.block.parent import Parent
     from simulator.block.permissions import Held
 
 MAX_REQUEST_BYTES = (1 << 31) - 512  # BDRV_REQUEST_MAX_BYTES, include/block/block-common.h:76
 MAX_LENGTH_BYTES = ((1 << 63) - 1) & ~((1 << 30) - 1)  # BDRV_MAX_LENGTH
-
-
-class Request:
-    """One request in flight on a node. `serialising`: no other request may overlap it."""
-
-    __slots__ = ("end", "offset", "serialising", "waiting", "writes")
-
-    def __init__(self, offset: int, end: int, writes: bool) -> None:
-        self.offset, self.end, self.writes = offset, end, writes
-        self.serialising = False
-        self.waiting = False
 
 
 class Edge:
@@ -91,6 +82,7 @@ class Node:
         self.explicit_options: dict[str, Any] = {}  # of these, what the user gave for this very node
         self.inherits_from: Node | None = None  # the parent whose options described this node
         self.driver: Driver = driver_class(self)
+        self.iothread: IoThread | None = None  # None: the main loop
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []  # oldest first
         # The backing file that the image itself led to, by the name that this had when it was opened.
@@ -114,6 +106,7 @@ class Node:
         self.in_flight = 0
         self.serialising_in_flight = 0
         self.writes_ended = self._writes_flushed = 0  # write_gen and flushed_gen
+        self.write_threshold = 0  # a write that ends beyond it is told once; 0: none is
         self.wr_highest_offset = 0  # where the write that reached farthest ended, whatever became of it
         self.quiesce_count = 0
         self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
@@ -228,6 +221,8 @@ class Node:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev")
+            if self.write_threshold:
+                self._check_threshold(offset + length)
             try:
                 await self.driver.write(offset, payload, flags & ~SERIALISING)
                 self._grow(offset, length)
@@ -244,6 +239,8 @@ class Node:
             await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev_zero")
+            if self.write_threshold:
+                self._check_threshold(offset + length)
             try:
                 await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
                 self._grow(offset, length)
@@ -352,20 +349,20 @@ class Node:
     async def _wait_for_overlapping(self, request: Request) -> None:
         """Until no other request overlaps of which one of the two is serialising. A request that is itself
         waiting is not waited for, or two serialising ones would wait for each other for ever."""
-        while self._conflict(request):
+        while request.conflicts(self.requests):
             request.waiting = True
             try:
                 await self.request_done.wait()
             finally:
                 request.waiting = False
 
-    def _conflict(self, request: Request) -> bool:
-        for other in self.requests:
-            if other is request or not (other.serialising or request.serialising) or other.waiting:
-                continue
-            if other.offset < request.end and request.offset < other.end:
-                return True
-        return False
+    def _check_threshold(self, end: int) -> None:
+        """Before the write is made (bdrv_write_threshold_check_write)."""
+        threshold = self.write_threshold
+        if end > threshold:
+            self.write_threshold = 0
+            told = {"node-name": self.node_name, "amount-exceeded": end - threshold}
+            self.graph.emit("BLOCK_WRITE_THRESHOLD", {**told, "write-threshold": threshold})
 
     def _grow(self, offset: int, length: int) -> None:
         end = offset + length

@@ -6,6 +6,7 @@ that are no disks only the name, the id and the bus are kept.
 
 from __future__ import annotations
 
+from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 
@@ -83,6 +84,7 @@ class Slots:
         bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
         self._check_id(identifier)
         _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
+        self._check_iothread(given)
         asked = _asked_slot(driver, given)
         slot = self._slot(driver, asked) if kind == "PCI" and self._is_own(given.get("bus")) else None
         device_id = identifier if isinstance(identifier, str) else ""
@@ -91,6 +93,9 @@ class Slots:
             counted = {name: _on_off_auto(given, name) for name in _COUNTED}
             disk = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw"))
             path = disk.path
+            if kind == "SCSI" and disk.backend.node is not None:
+                # An adapter without a thread of its own works in the main loop.
+                iothreads.move(disk.backend.node, None, disk.backend)
             for name, value in counted.items():
                 if value is not None:
                     setattr(disk.backend.accounting, name.replace("-", "_"), value)
@@ -121,6 +126,12 @@ class Slots:
                 f"in use by {other.type_name},id={other.device_id}"
             )
         return asked
+
+    def _check_iothread(self, given: Mapping[str, Any]) -> None:
+        """A device that may have one was not refused by its name. The node goes there when the guest's driver
+        starts the device, which none does here."""
+        if "iothread" in given and given["iothread"] not in self._machine.iothreads:
+            raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
 
     def _kind_of(self, driver: str) -> str:
         """The kind of bus that a device which is no disk needs, as far as it is looked at: "PCI" or ""."""

@@ -73,8 +73,7 @@ async def nbd_server_remove(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def block_export_add(machine: Machine, arguments: Arguments) -> Any:
-    iothreads = [name for name, item in machine.objects.items() if item.type_name == "iothread"]
-    await machine.exports.add(arguments, machine.nbd_server, iothreads)
+    await machine.exports.add(arguments, machine.nbd_server, machine.iothreads)
     return {}
 
 

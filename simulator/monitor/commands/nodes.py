@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block import describe
+from simulator.block import backend_limits, describe
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.reopening import reopen
@@ -90,6 +90,7 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
         if backend.node is not None:
             top = describe.skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
+            info["inserted"].update(backend_limits.describe(backend))
         replies.append(info)
     return replies
 

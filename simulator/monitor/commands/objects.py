@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
+from simulator.block.iothreads import IoThread
 from simulator.block.throttle_groups import ThrottleGroup
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PlainObject:
-    """An object that is only named by others: an iothread, a secret."""
+    """An object that is only named by others: a secret."""
 
     __slots__ = ("properties", "type_name")
 
@@ -30,13 +31,18 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
     if not well_formed_id(identifier):
         raise QmpError("Parameter 'id' expects an identifier")
-    made: ThrottleGroup | PlainObject
+    made: ThrottleGroup | IoThread | PlainObject
     if type_name == ThrottleGroup.type_name:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
+    elif type_name == IoThread.type_name:
+        machine.threads_made += 1
+        made = IoThread(identifier, properties, machine.threads_made)
     else:
         made = PlainObject(type_name, properties)
     if identifier in machine.objects:
         raise QmpError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
+    if isinstance(made, ThrottleGroup) and identifier in machine.graph.throttle_groups:
+        raise QmpError("A group with this name already exists")
     machine.objects[identifier] = made
     if isinstance(made, ThrottleGroup):
         machine.graph.throttle_groups[identifier] = made
