@@ -7,6 +7,7 @@ from collections import deque
 
 from simulator.block.drive import Drives
 from simulator.block.export import Exports
+from simulator.block.fdsets import FdSets
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
 from simulator.block.iothreads import IoThread
@@ -57,6 +58,8 @@ class Machine:
         self.scheduler = scheduler or Scheduler()
         self.epoch_ns = epoch_ns
         self.outbox = Outbox(self.scheduler)
+        self.fdsets = host.fdsets = FdSets(host, lambda: self.run_state == "running", not storage_daemon)
+        self.current_monitor: Session | None = None  # whose command runs
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
         self.graph.emit = self.outbox.emit
@@ -158,6 +161,7 @@ class Machine:
         """A client has connected to a QMP monitor."""
         session = Session(self, pretty)
         self.sessions.append(session)
+        self.fdsets.has_clients = True
         return session
 
     def disconnect_monitor(self, session: Session) -> None:
@@ -168,6 +172,9 @@ class Machine:
         endpoint.receive_eof()
         if endpoint in self.sessions:
             self.sessions.remove(endpoint)
+            for descriptor in endpoint.take_all_descriptors():
+                self.host.close_descriptor(descriptor)
+            self.fdsets.client_gone(is_last=not self.sessions)
 
     def requests_waiting(self, session: Session) -> None:
         """A monitor has a request; commands of all monitors run one at a time, in the order they came."""
@@ -182,6 +189,7 @@ class Machine:
             if session.stalled:
                 session.postponed += 1
             elif session.queue:
+                self.current_monitor = session
                 await session.answer(session.queue.popleft())
         self._dispatching = False
 

@@ -24,6 +24,7 @@ _FAMILIES = (
     "backup",
     "bitmaps",
     "create",
+    "descriptors",
     "devices",
     "exports",
     "human",

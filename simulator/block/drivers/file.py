@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from errno import ENOTSUP
+import os
+from errno import EINVAL, ENOTSUP
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import fdsets, permissions
 from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
 from simulator.block.host import ImageLock
@@ -67,7 +68,15 @@ class File(Driver):
         try:
             return self.node.graph.host.open(self._path, read_only=not writable)
         except OSError as error:
-            raise QmpError(f"Could not open '{self._path}': {strerror(error.errno or 0)}") from None
+            why = strerror(error.errno or 0)
+            if not self._path.startswith(fdsets.PREFIX):
+                raise QmpError(f"Could not open '{self._path}': {why}") from None
+            if error.errno == EINVAL:
+                raise QmpError(f"Could not parse fdset {self._path}") from None
+            flags = (os.O_RDWR if writable else os.O_RDONLY) | (
+                os.O_DIRECT if self.node.cache.get("direct") else 0
+            )
+            raise QmpError(f"Could not dup FD for {self._path} flags {flags:x}: {why}") from None
 
     def _measure(self) -> None:
         size = self._file.size_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
+from simulator.monitor.commands.descriptors import take_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ async def nbd_server_start(machine: Machine, arguments: Arguments) -> Any:
     from_monitor = "data" in given
     address = {"type": given["type"], **given["data"]} if from_monitor else dict(given)
     if from_monitor and address["type"] == "fd" and machine.nbd_server is None:
-        # It is the name of one that was passed with getfd, and nothing can be.
-        raise QmpError(f"File descriptor named '{address['str']}' has not been found")
+        # It is the name of one that was passed with getfd.
+        address["descriptor"] = take_named(machine, address["str"])
     await start_server(machine, address, arguments)
     return {}
 
