@@ -38,6 +38,7 @@ _FAMILIES = (
     "qom",
     "statistics",
     "transaction",
+    "types",
 )
 
 _handlers: dict[str, Handler] = {}
