@@ -6,10 +6,11 @@ include/block/block_int-common.h, 7.2.
 
 from __future__ import annotations
 
-from errno import EIO, EPERM
+from errno import EIO, ENOTSUP, EPERM
+from os import strerror
 
 from simulator.block import filenames
-from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
+from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
@@ -215,6 +216,8 @@ class Node:
                 offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
             )
             return
+        if flags & WRITE_COMPRESSED and not self.driver.supports_compressed_writes:
+            raise OSError(ENOTSUP, strerror(ENOTSUP))
         request = self._begin(offset, length, True)
         try:
             if flags & SERIALISING or self.serialising_in_flight:

@@ -48,8 +48,9 @@ async def _readv(blk: BlockBackend, arguments: list[str]) -> str:
 
 async def _write(blk: BlockBackend, arguments: list[str]) -> str:
     request = Write(arguments, "bcCfnpquz", usage_of("write"))
-    if "b" in request.options or "c" in request.options:
-        # VM state and compressed clusters, which the drivers here do not have.
+    request.check_sectors()
+    if "b" in request.options:
+        # VM state, which the drivers here do not have.
         raise OSError(ENOTSUP, "not supported")
     return await request.run(blk)
 

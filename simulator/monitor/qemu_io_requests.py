@@ -6,13 +6,14 @@ Times that are reported are virtual, so two runs print the same.
 from __future__ import annotations
 
 from simulator.block import accounting
-from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK
+from simulator.block.driver import FUA, MAY_UNMAP, NO_FALLBACK, WRITE_COMPRESSED
 from simulator.block.node import MAX_REQUEST_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.backend import BlockBackend
 
+_SECTOR_BYTES = 512
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
 _UNITS = ("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)
 
@@ -200,11 +201,23 @@ class Write:
             raise Usage(f"length cannot exceed {MAX_REQUEST_BYTES} without -n, given {operands[1]}\n")
         self.pattern = _pattern(self.options, 0xCD)
 
+    def check_sectors(self) -> None:
+        """What -b and -c cannot have. Raises Usage."""
+        if not {"b", "c"} & self.options.keys():
+            return
+        if {"b", "z"} <= self.options.keys():
+            raise Usage("-b and -z cannot be specified at the same time\n")
+        if "f" in self.options:
+            raise Usage("-f and -b or -c cannot be specified at the same time\n")
+        for value, name in ((self.offset, "offset"), (self.length, "count")):
+            if value % _SECTOR_BYTES:
+                raise Usage(f"{value} is not a sector-aligned value for '{name}'\n")
+
     async def run(self, blk: BlockBackend) -> str:
-        letters = (("f", FUA), ("n", NO_FALLBACK), ("u", MAY_UNMAP))
+        letters = (("f", FUA), ("n", NO_FALLBACK), ("u", MAY_UNMAP), ("c", WRITE_COMPRESSED))
         flags = sum(flag for letter, flag in letters if letter in self.options)
         if "z" in self.options:
-            await blk.write_zeroes(self.offset, self.length, flags)
+            await blk.write_zeroes(self.offset, self.length, flags & ~WRITE_COMPRESSED)
         else:
             await blk.write(self.offset, bytes((self.pattern,)) * self.length, flags)
         return reported("wrote", self.options, self.offset, self.length)

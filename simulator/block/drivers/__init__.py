@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # Format name -> (file in this folder, class in it)
 _PLACES = {
     "blkdebug": ("blkdebug", "Blkdebug"),
+    "compress": ("compress", "Compress"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "file": ("file", "File"),
     "nbd": ("nbd", "Nbd"),
