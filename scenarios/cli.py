@@ -31,6 +31,13 @@ COMMANDS = {
     "matrix": Command("scenarios.matrix.command", "main", "make, list and remove images of QEMU versions"),
     "emulator": Command("simulator.serve.emulator", "main", "write executables that answer as QEMU does"),
     "record": Command("scenarios.record.command", "main", "record what a real QEMU answers"),
+    "record-sessions": Command(
+        "scenarios.conformance.command", "main", "record sessions with a real QEMU, to replay them elsewhere"
+    ),
+    "replay-sessions": Command(
+        "scenarios.conformance.replay", "main", "play recorded sessions, on the simulator or a real QEMU"
+    ),
+    "diff": Command("scenarios.conformance.diff", "main", "run a spec on two backends, tell where they part"),
     "schema": Command("scenarios.language.schema", "main", "print the JSON Schema of scenario files"),
 }
 
@@ -38,7 +45,7 @@ COMMANDS = {
 def usage() -> str:
     """What `goldenfleece --help` prints."""
     lines = ["usage: goldenfleece COMMAND ...", "", "Tests and simulates QEMU's image fleecing.", ""]
-    lines += [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<17}{command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "goldenfleece COMMAND --help tells the rest.", ""]
     lines.append("Exit status: 0 holds, 1 a finding, 2 usage or a broken set-up.")
     return "\n".join(lines)

@@ -235,6 +235,9 @@ class Machine:
 
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
+        if self.storage_daemon and not self.version.block.daemon_closes_nodes:
+            self.gone = True
+            return
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
         self.run_state = "shutdown"
@@ -249,8 +252,8 @@ class Machine:
     async def _close_all_nodes(self) -> None:
         for device in list(self.devices.by_path.values()):
             await self.devices.remove(device)
-        for name in list(self.graph.backends):
-            await self.graph.backends.pop(name).remove()
+        for backend in [*self.graph.backends.values(), *self.graph.orphans]:
+            await backend.remove()
         for node in list(self.graph.nodes.values()):
             node.monitor_owned = False
         for node in reversed(list(self.graph.nodes.values())):
@@ -270,9 +273,13 @@ def _job_rules(version: Version) -> JobRules:
     return JobRules(
         verbs=version.jobs.verbs,
         commit_newest_first=not version.block.transaction_commits_in_order,
-        completion_mode_text=version.texts.grouped_unsupported.replace("{completion_mode}", "{mode}"),
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,
+        reword=version.reword,
+        checks_groups_first=version.block.transaction_checks_groups_first,
+        pause_wakes=version.jobs.pause_wakes,
+        shows_actively_synced=version.jobs.shows_actively_synced,
+        aborts_together=version.jobs.failed_group_aborts_together,
     )
 
 

@@ -26,6 +26,7 @@ from scenarios.backends.rooms import can_mount
 from scenarios.backends.run_directory import RunDirectory
 from scenarios.backends.shared_machine import Kind, SharedMachine, can_share
 from scenarios.backends.storage import FEATURE
+from scenarios.backends.watched_monitor import SocketMonitor
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
@@ -109,6 +110,8 @@ class AsyncioBackend(Backend):
 
     async def _run(self, place: RunDirectory, scenario: Scenario, body: Body) -> None:
         session = self.make_session(self._launcher.open(place), scenario)
+        if self.has_watched_monitor:
+            session.watched = SocketMonitor(place.path / "watched.sock")
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()
@@ -119,6 +122,8 @@ class AsyncioBackend(Backend):
             error.stacks = await session.stacks()
             raise
         finally:
+            if session.watched is not None:
+                session.watched.close()
             await session.close()
 
     def _run_shared(self, scenario: Scenario, body: Body) -> None:

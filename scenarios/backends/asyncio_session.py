@@ -105,7 +105,7 @@ class AsyncioSession(SharedSession):
     def monitors(self, option: str, control: str) -> list[str]:
         """The chardevs of all control connections, each with what makes it a monitor; `option` goes before a
         chardev."""
-        chardevs = {"qmp": f"socket,id=qmp,{control}"}
+        chardevs = {"qmp": f"socket,id=qmp,{control}", **self.watched_chardevs()}
         if self._second_monitor is not None:
             chardevs["qmp2"] = f"socket,id=qmp2,path={self._second_monitor},server=on,wait=off"
         return [word for name, each in chardevs.items() for word in (option, each, *self.monitor_of(name))]

@@ -63,10 +63,10 @@ class ChrootLauncher(Launcher):
 
     def open(self, place: RunDirectory) -> Launch:
         tools_of = f"{PREFIX}:{self._suite} {self._root.about.package}"
-        return HostLaunch(place, tools_of, self.find, self._prefix(place.path), self._root.path)
+        return HostLaunch(place, tools_of, self.find, self.prefix(place.path), self._root.path)
 
-    def _prefix(self, place: Path) -> list[str]:
-        """The command that what is to be started is appended to."""
+    def prefix(self, place: Path) -> list[str]:
+        """The command that what is to be started is appended to; `place` is a run directory's path."""
         root = self._root.path
         if self._bubblewrap:
             links = [path for path in root.iterdir() if path.is_symlink()]

@@ -99,6 +99,21 @@ class Transport(Protocol):
     def new_future(self) -> Waiter: ...
 
 
+class MonitorWire(Protocol):
+    """A QMP monitor, as bytes. `closed`: the machine has closed it, and nothing comes any more."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def send(self, payload: bytes) -> None: ...
+
+    def take(self) -> bytes:
+        """All that has come since it was last taken."""
+
+    async def more(self, timeout_ns: int) -> bool:
+        """Whether there is something to take, or the end, within that time."""
+
+
 class Waiter(Awaitable[Any], Protocol):
     """A future: awaited by one, finished by another."""
 
@@ -159,6 +174,11 @@ class Session(ABC):
 
     @abstractmethod
     async def hmp(self, line: str) -> str: ...
+
+    async def watched_monitor(self) -> MonitorWire:
+        """A monitor on which nothing has been said, where the backend `has_watched_monitor`. Raises
+        SetupError, DeadlinePassed."""
+        raise SetupError("this backend has no watched monitor: sessions cannot be played on it")
 
     @abstractmethod
     async def wait_event(
@@ -302,6 +322,7 @@ class Backend(ABC):
     "qemu:/usr/bin/qemu-system-x86_64"."""
 
     name: str
+    has_watched_monitor: bool = False  # to be set before `run`, see Session.watched_monitor
     version: str = ""  # of QEMU, "major.minor" as query-version says; known once `probe` was called
 
     company: Sequence[str] | None = None

@@ -93,9 +93,14 @@ class Rest:
         async def ask(command: str, arguments: dict[str, Any] | None) -> Any:
             try:
                 answer = await self._qmp(command, arguments)
+                if command == "qom-list":
+                    answer = [each for each in answer if each["name"] != "type"]
                 # What there is, not what was made first.
                 return sorted(answer, key=repr) if isinstance(answer, list) else answer
             except QmpRefused as error:
+                if command == "qom-list" and error.error_class == "DeviceNotFound":
+                    # /objects is made with the first object, and stays when the last has gone.
+                    return []
                 return f"{error.error_class}: {error.desc}"
 
         return await asyncio.gather(*(ask(*query) for query in queries))

@@ -10,10 +10,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from scenarios.backends.interface import Session
 from scenarios.backends.machine_at_rest import Rest, may_change_anything
 from scenarios.backends.processes import Process
 from scenarios.backends.qmp_link import QmpLink
+from scenarios.backends.watched_monitor import WatchedSession
 from scenarios.language.steps import Disk, Scenario
 
 Command = tuple[str, dict[str, Any]]
@@ -32,7 +32,7 @@ def start_server(path: str) -> Command:
     return "nbd-server-start", {"addr": {"type": "unix", "data": {"path": path}}}
 
 
-class SharedSession(Session):
+class SharedSession(WatchedSession):
     """`parked`: of a host, the disks that those who use it will bring. `has_left`: nothing of this scenario
     is in the host's machine any more."""
 

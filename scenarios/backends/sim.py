@@ -1,8 +1,5 @@
-"""`sim:VERSION`: the simulator in this process, in virtual time, with files in memory and no sockets.
-
-The runner's coroutines, the clients and the machine share one scheduler, so a seed is an interleaving of
-them all.
-"""
+"""`sim:VERSION`: the simulator in this process, in virtual time, with files in memory and no sockets. The
+runner's coroutines, clients and the machine share one scheduler, so a seed is an interleaving of them all."""
 
 from __future__ import annotations
 
@@ -107,17 +104,12 @@ class SimSession(Session):
         if self._scenario.attach == "drive":
             await machine.add_drive(
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
-                f"file.driver=file,file.filename={self.image_path(name)},file.node-name={name}-file"
+                f"file.driver=file,file.filename={name}.{disk.format},file.node-name={name}-file"
             )
             machine.devices.add("virtio-blk-pci", f"{name}-device", name)
             return
-        protocol = {
-            "driver": "file",
-            "filename": self.image_path(name),
-            "node-name": f"{name}-file",
-            "discard": "unmap",
-        }
-        await machine.add_node(protocol)
+        file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
+        await machine.add_node({**file, "discard": "unmap"})
         await machine.add_node(
             {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}
         )
@@ -372,13 +364,20 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(("hmp", "machine", "mounts", "moves", "processes", "simulator", FEATURE))
+        moves = {"moves"} if self._version.block.drive_moves else set()
+        return frozenset(("hmp", "machine", "mounts", "processes", "simulator", FEATURE, *moves))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
 
+    def _session(self, scenario: Scenario, seed: int) -> SimSession:
+        from scenarios.backends.sim_watched import WatchedSimSession
+
+        kind = WatchedSimSession if self.has_watched_monitor else SimSession
+        return kind(self._version, scenario, self.features, seed)
+
     def run(self, scenario: Scenario, seed: int, body: Body, fresh: bool = True) -> None:
-        session = SimSession(self._version, scenario, self.features, seed)
+        session = self._session(scenario, seed)
 
         async def whole() -> None:
             await session.prepare()

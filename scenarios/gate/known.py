@@ -29,23 +29,50 @@ class Known(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     sometimes: bool = False
 
 
+class KnownSession(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One difference that stays: in these recorded `sessions` (THEME/NAME) the simulator of these `versions`
+    does not answer as they did."""
+
+    id: str
+    versions: list[str]
+    sessions: list[str]
+    reason: str
+    source: str
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     known: list[Known] = []
+    session: list[KnownSession] = []
 
 
 class KnownFileError(Exception):
     """The list cannot be read; str() names the file and what was expected."""
 
 
-@cache
 def load(path: Path = PATH) -> tuple[Known, ...]:
-    """All entries; none where the list is not shipped. Raises KnownFileError."""
+    """All findings; none where the list is not shipped. Raises KnownFileError."""
+    return tuple(_read(path).known)
+
+
+def sessions(path: Path = PATH) -> tuple[KnownSession, ...]:
+    """All differences in recorded sessions, likewise."""
+    return tuple(_read(path).session)
+
+
+@cache
+def _read(path: Path) -> _File:
     try:
-        return tuple(msgspec.toml.decode(path.read_bytes(), type=_File).known)
+        return msgspec.toml.decode(path.read_bytes(), type=_File)
     except FileNotFoundError:
-        return ()
+        return _File()
     except msgspec.DecodeError as error:
         raise KnownFileError(f"{path}: {error}") from None
+
+
+def entry_for_session(session: str, version: str) -> KnownSession | None:
+    """The entry that covers a session of a version, if any."""
+    covers = (each for each in sessions() if session in each.sessions and version in each.versions)
+    return next(covers, None)
 
 
 def entry_for(label: str, method: str, backend: str, version: str) -> Known | None:

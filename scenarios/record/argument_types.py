@@ -113,8 +113,8 @@ def _wrapped_in_list(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def probe(entries: list[Entry], ask: Ask) -> dict[str, Any]:
     """Widths of integer members, names of alternates, and the commands that take any arguments.
 
-    `ask(command, arguments)` gives the text of the refusal. Widths are keyed by the masked type and
-    the member; int64 is left out.
+    `ask(command, arguments)` gives the text of the refusal, "" if there was none. Widths are keyed by the
+    masked type and the member; int64 is left out.
     """
     types = Types(entries)
     integers: dict[str, dict[str, str]] = {}

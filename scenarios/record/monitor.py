@@ -7,14 +7,17 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scenarios.backends.interface import SetupError
+from scenarios.backends.run_directory import RunDirectory
+
+# What comes before a binary, such as a command that enters another root: made from the run directory.
+Prefix = Callable[[Path], list[str]]
 
 _SOCKET = "qmp.sock"
 _STDERR = "stderr.txt"
@@ -33,6 +36,12 @@ _NEGOTIATION_S = 4.0
 _STARTS = 3
 
 
+def no_prefix(place: Path) -> list[str]:
+    """A binary of this host needs nothing before it."""
+    del place
+    return []
+
+
 class BinaryEnded(SetupError):
     """The binary ended, or closed its socket, because of a question. `stderr` is what it printed."""
 
@@ -48,8 +57,10 @@ class Monitor:
     standard error.
     """
 
-    def __init__(self, path: Path, kind: str, directory: str, timeout_s: float) -> None:
-        self.path = path
+    def __init__(self, command: list[str], kind: str, directory: Path, timeout_s: float) -> None:
+        """`command`: the binary, perhaps behind what starts it; it runs in `directory`."""
+        self.path = command[-1]
+        self._command = command
         self._kind = kind
         self._directory = directory
         self._timeout_s = timeout_s
@@ -70,7 +81,7 @@ class Monitor:
         not."""
         self._deadline = time.monotonic() + self._timeout_s
         self._buffer = b""
-        self._process = _spawn(self.path, _ARGUMENTS[self._kind], self._directory)
+        self._process = _spawn([*self._command, *_ARGUMENTS[self._kind]], self._directory)
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._connect()
@@ -103,7 +114,7 @@ class Monitor:
         return self._process.pid
 
     def _connect(self) -> None:
-        address = os.path.join(self._directory, _SOCKET)
+        address = str(self._directory / _SOCKET)
         while True:
             try:
                 self._socket.connect(address)
@@ -197,15 +208,11 @@ class Monitor:
         _end(self._process)
 
 
-def _spawn(path: Path, arguments: list[str], directory: str) -> subprocess.Popen[bytes]:
-    if not path.is_file():
-        raise SetupError(f"{path}: no such file; expected a QEMU executable")
-    if not os.access(path, os.X_OK):
-        raise SetupError(f"{path}: not executable; expected a QEMU executable")
-    with open(os.path.join(directory, _STDERR), "wb") as stderr:
+def _spawn(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
+    with open(directory / _STDERR, "wb") as stderr:
         try:
             return subprocess.Popen(
-                [str(path.absolute()), *arguments],
+                command,
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
@@ -213,7 +220,7 @@ def _spawn(path: Path, arguments: list[str], directory: str) -> subprocess.Popen
                 start_new_session=True,
             )
         except OSError as error:
-            raise SetupError(f"{path}: cannot be started: {error.strerror}") from error
+            raise SetupError(f"{command[-1]}: cannot be started: {error.strerror}") from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -230,27 +237,40 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(_ENDING_TIMEOUT_S)
 
 
+def _command(path: Path, prefix: Prefix, place: Path) -> list[str]:
+    """Raises SetupError for a path on this host that is no executable."""
+    if prefix is not no_prefix:
+        return [*prefix(place), str(path)]
+    if not path.is_file():
+        raise SetupError(f"{path}: no such file; expected a QEMU executable")
+    if not os.access(path, os.X_OK):
+        raise SetupError(f"{path}: not executable; expected a QEMU executable")
+    return [str(path.absolute())]
+
+
 @contextmanager
-def monitor(path: Path, kind: str, timeout_s: float) -> Iterator[Monitor]:
+def monitor(path: Path, kind: str, timeout_s: float, prefix: Prefix = no_prefix) -> Iterator[Monitor]:
     """A running binary ("system" or "storage-daemon") in a directory of its own, ended on leaving."""
-    with tempfile.TemporaryDirectory(prefix="goldenfleece-record-") as directory:
-        opened = Monitor(path, kind, directory, timeout_s)
+    with RunDirectory() as place:
+        opened = Monitor(_command(path, prefix, place.path), kind, place.machine, timeout_s)
         try:
             yield opened
         finally:
             opened.close()
 
 
-def complaint(path: Path, arguments: list[str], timeout_s: float) -> str:
+def complaint(path: Path, arguments: list[str], timeout_s: float, prefix: Prefix = no_prefix) -> str:
     """Run the binary with options that it must refuse: what it prints on standard error."""
-    try:
-        ended = subprocess.run(
-            [str(path.absolute()), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{path} {' '.join(arguments)}: still running after {timeout_s:g} s") from error
+    with RunDirectory() as place:
+        try:
+            ended = subprocess.run(
+                [*_command(path, prefix, place.path), *arguments],
+                cwd=place.machine,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SetupError(f"{path} {' '.join(arguments)}: still running after {timeout_s:g} s") from error
     return ended.stderr.decode(errors="replace")

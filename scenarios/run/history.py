@@ -183,6 +183,7 @@ class History(msgspec.Struct):
     introspection: list[Any] = []
     leaves: list[str] = []
     clock: int = 0
+    directory: str = ""  # where the machine ran: part of some file names
 
     def tick(self) -> int:
         """The next tick of the logical clock."""

@@ -114,6 +114,7 @@ def record(
 
     async def body(session: Session) -> None:
         history.introspection = session.introspection
+        history.directory = str(session.directory)
         x = Execution(scenario, session, history, method, features)
         await guarded(x, Where(), session.ready())
         if not x.stopped:

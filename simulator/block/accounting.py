@@ -40,9 +40,10 @@ class Accounting:
         "total_time_ns",
     )
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, accounts: bool) -> None:
+        """`accounts`: invalid and failed requests, too, count as such that the device was in use."""
         self._scheduler = scheduler
-        self.account_invalid = self.account_failed = True
+        self.account_invalid = self.account_failed = accounts
         self._last_access_ns: int | None = None
         self.bytes = dict.fromkeys(KINDS, 0)
         self.operations = dict.fromkeys(KINDS, 0)
@@ -96,16 +97,16 @@ class Accounting:
         self.histograms[kind] = Histogram(boundaries_ns)
         return True
 
-    def describe(self) -> dict[str, Any]:
-        """Members of BlockDeviceStats."""
+    def describe(self, with_zone_append: bool) -> dict[str, Any]:
+        """Members of BlockDeviceStats. No device here appends to zones."""
         described: dict[str, Any] = {}
-        for kind in KINDS:
-            described[f"{kind}_operations"] = self.operations[kind]
-            described[f"{kind}_total_time_ns"] = self.total_time_ns[kind]
-            described[f"failed_{kind}_operations"] = self.failed[kind]
-            described[f"invalid_{kind}_operations"] = self.invalid[kind]
+        for kind in (*KINDS, "zone_append") if with_zone_append else KINDS:
+            described[f"{kind}_operations"] = self.operations.get(kind, 0)
+            described[f"{kind}_total_time_ns"] = self.total_time_ns.get(kind, 0)
+            described[f"failed_{kind}_operations"] = self.failed.get(kind, 0)
+            described[f"invalid_{kind}_operations"] = self.invalid.get(kind, 0)
             if kind != FLUSH:
-                described[f"{kind}_bytes"] = self.bytes[kind]
+                described[f"{kind}_bytes"] = self.bytes.get(kind, 0)
                 described[f"{kind}_merged"] = 0  # each request goes alone
         if self._last_access_ns is not None:
             described["idle_time_ns"] = self._scheduler.now_ns - self._last_access_ns

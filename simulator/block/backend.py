@@ -23,6 +23,7 @@ class BlockBackend(Parent):
     """`name` is a drive's id or "" for an unnamed one; `device_id` the guest device that stands on it, or "".
 
     Requests are checked against the size and wait while the node below is drained. Failures are OSError.
+    `number` counts all that were made.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class BlockBackend(Parent):
         "keeps_io_status",
         "limits",
         "name",
+        "number",
         "on_eject",
         "on_resize",
         "opens_read_only",
@@ -50,6 +52,7 @@ class BlockBackend(Parent):
 
     def __init__(self, graph: Graph, name: str, perm: int, shared: int) -> None:
         self.graph = graph
+        self.number = graph.number_backend()
         self.name = name
         self.device_id = ""
         self.perm, self.shared = perm, shared
@@ -70,13 +73,16 @@ class BlockBackend(Parent):
     def accounting(self) -> Accounting:
         """What its device counts."""
         if self._accounting is None:
-            self._accounting = Accounting(self.graph.scheduler)
+            self._accounting = Accounting(self.graph.scheduler, self.graph.rules.members.device_accounts)
         return self._accounting
 
     # -- as a parent
     def user_description(self) -> str:
         label = self.name or self.device_id
         return f"block device '{label}'" if label else "an unnamed block device"
+
+    def short_description(self) -> str:
+        return self.name or self.device_id or "a block device"
 
     def device_name(self) -> str:
         return self.name
@@ -125,6 +131,7 @@ class BlockBackend(Parent):
             for _ in range(2):
                 async with self.graph.drained(self.root.node):
                     pass
+            await self.graph.changing()
             edge, self.root = self.root, None
             await self.graph.detach(edge)
 

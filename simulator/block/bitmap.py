@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.block.chain import cluster_bytes
 from simulator.block.errors import QmpError
 from simulator.block.extents import ExtentMap
 
@@ -101,7 +102,7 @@ class DirtyBitmap:
         for first, last, _ in self._dirty.extents(0, self.size_bytes):
             yield first, last - first
 
-    def info(self) -> dict[str, Any]:
+    def info(self, with_status: bool = False) -> dict[str, Any]:
         """BlockDirtyInfo. Recording says whether writes are remembered here or in the successor."""
         successor = self.successor
         info: dict[str, Any] = {
@@ -115,7 +116,19 @@ class DirtyBitmap:
             info["name"] = self.name
         if self.inconsistent:
             info["inconsistent"] = True
+        if with_status:
+            info["status"] = self._status()
         return info
+
+    def _status(self) -> str:
+        """DirtyBitmapStatus (bdrv_dirty_bitmap_status, block/dirty-bitmap.c:191, 5.2)."""
+        if self.inconsistent:
+            return "inconsistent"
+        if self.successor is not None:
+            return "frozen"
+        if self.busy:
+            return "locked"
+        return "active" if self.enabled else "disabled"
 
     def serialise(self, offset: int, length: int) -> bytes:
         """One bit a granule, lowest first, in 64 bit little-endian words (hbitmap_serialize_part). `offset`
@@ -225,8 +238,8 @@ class DirtyBitmap:
 
 def default_granularity(node: Node) -> int:
     """bdrv_get_default_bitmap_granularity: the cluster size, within 4 and 64 KiB."""
-    cluster_bytes = node.driver.cluster_bytes
-    return min(65536, max(4096, cluster_bytes)) if cluster_bytes else 65536
+    unit = cluster_bytes(node)
+    return min(65536, max(4096, unit)) if unit else 65536
 
 
 def _set_bits(bits: bytearray, first: int, last: int) -> None:

@@ -10,7 +10,7 @@ from errno import ECANCELED, ETIMEDOUT
 from os import strerror
 
 from simulator.block.bitmap import DirtyBitmap
-from simulator.block.chain import chain_contains, next_in_chain
+from simulator.block.chain import chain_contains, cluster_bytes, next_in_chain
 from simulator.block.copy_call import MAX_WORKERS, BlockCopyCall, CopyPool
 from simulator.block.driver import SERIALISING, STATUS_ALLOCATED, STATUS_ZERO, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_CLUSTER_BYTES = 1 << 16
-MAX_BUFFER_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 128 << 20
 _MAX_TRANSFER_BYTES = (1 << 31) - 1
 
@@ -60,13 +59,16 @@ class BlockCopyState:
     QmpError if the target's cluster size is an impossible one.
     """
 
-    def __init__(self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None) -> None:
+    def __init__(
+        self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None, owner: Node | None = None
+    ) -> None:
+        """`owner`: whose bitmap says what is to be copied; the source's if left out."""
         self.source, self.target = source, target
         graph = source.node.graph
         self._scheduler = graph.scheduler
         self.cluster_bytes = _cluster_bytes(target.node)
         self.size_bytes = source.node.size_bytes
-        self.copy_bitmap = DirtyBitmap(source.node, None, self.cluster_bytes)
+        self.copy_bitmap = DirtyBitmap(owner or source.node, None, self.cluster_bytes)
         self.copy_bitmap.enabled = False
         if bitmap is None:
             self.copy_bitmap.set(0, self.size_bytes)
@@ -80,6 +82,7 @@ class BlockCopyState:
         self.skip_unallocated = False
         self.progress: Progress | None = None
         self._write_flags = SERIALISING if self.is_fleecing else 0
+        self._buffer_bytes = target.node.graph.rules.copy_bytes
         self._cluster_at_a_time = False
         self._chunks = RangesInFlight("a copy in flight")
         self._calls: list[BlockCopyCall] = []
@@ -239,7 +242,7 @@ class BlockCopyState:
         if self._cluster_at_a_time:
             return self.cluster_bytes
         most = _MAX_TRANSFER_BYTES - _MAX_TRANSFER_BYTES % self.cluster_bytes
-        return min(max(self.cluster_bytes, MAX_BUFFER_BYTES), most)
+        return min(max(self.cluster_bytes, self._buffer_bytes), most)
 
     async def _prepare(self, chunk: _Chunk) -> bool:
         """Shrink a chunk to one kind of content; False if it need not be copied, and is ended."""
@@ -364,11 +367,7 @@ class BlockCopyState:
 
 def _cluster_bytes(target: Node) -> int:
     """Of the target, and at least 64 KiB (block_copy_calculate_cluster_size)."""
-    node = target
-    cluster = node.driver.cluster_bytes
-    while cluster is None and (filtered := node.filtered) is not None:
-        node = filtered
-        cluster = node.driver.cluster_bytes
+    cluster = cluster_bytes(target)
     if cluster is not None:
         return max(DEFAULT_CLUSTER_BYTES, cluster)
     if next_in_chain(target) is None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
+from simulator.block.chain import skip_implicit_filters
 from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from simulator.block.backend import BlockBackend
     from simulator.block.node import Edge, Node
+    from simulator.block.rules import Members
 
 _LIMITS = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 
@@ -31,10 +33,13 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
         "backing_file_depth": 0,
     }
     info.update(dict.fromkeys(_LIMITS, 0))
+    info.update(_of_some_versions(node, node.graph.rules.members))
     if node.backing is not None:
         info["backing_file"] = node.backing.filename
     if node.bitmaps:
-        info["dirty-bitmaps"] = [bitmap.info() for bitmap in node.bitmaps]
+        info["dirty-bitmaps"] = [
+            bitmap.info(node.graph.rules.members.bitmap_status) for bitmap in node.bitmaps
+        ]
     image = info["image"] = image_info(node)
     layer = node.below
     while layer is not None and not flat:
@@ -44,6 +49,18 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
         below = image_info(layer)
         image["backing-image"] = below
         image, layer = below, layer.below
+    return info
+
+
+def _of_some_versions(node: Node, members: Members) -> dict[str, Any]:
+    info: dict[str, Any] = {}
+    if members.active:
+        info["active"] = True
+    if members.missing_key:
+        info["encryption_key_missing"] = False
+    if members.children:
+        edges = reversed(list(node.children.values()))
+        info["children"] = [{"child": edge.name, "node-name": edge.node.node_name} for edge in edges]
     return info
 
 
@@ -65,6 +82,11 @@ def image_info(node: Node) -> dict[str, Any]:
             info["cluster-size"] = informed.driver.cluster_bytes
         info["dirty-flag"] = informed.driver.image_info().get("dirty-flag", False)
     info.update(node.driver.image_info())
+    members = node.graph.rules.members
+    if members.limits:
+        info["limits"] = _limits(node)
+    if members.file_specific and node.driver.format_name == "file":
+        info["format-specific"] = {"type": "file", "data": {}}
     backing = filenames.header_backing(node)
     if backing:
         info["backing-filename"] = backing
@@ -75,10 +97,40 @@ def image_info(node: Node) -> dict[str, Any]:
     return info
 
 
-def skip_implicit_filters(node: Node) -> Node:
-    while node.implicit and node.filtered is not None:
-        node = node.filtered
-    return node
+def _limits(node: Node) -> dict[str, Any]:
+    """BlockLimitsInfo (bdrv_refresh_limits, block/io.c): of a node without children what no driver says
+    otherwise, of all others their storage's. qcow2 zeroes and discards in clusters, and what is above it
+    discards so, too."""
+    lowest, discard_bytes = node, _discard_alignment(node)
+    while (storage := storage_child(lowest)) is not None:
+        lowest = storage.node
+        discard_bytes = max(discard_bytes, _discard_alignment(lowest))
+    limits = {
+        "request-alignment": 1,
+        "max-iov": 1024,
+        "min-mem-alignment": 1 if lowest.driver.format_name == "file" else 512,
+        "opt-mem-alignment": 4096,
+    }
+    if discard_bytes:
+        limits["discard-alignment"] = discard_bytes
+    if node.driver.format_name == "qcow2":
+        limits["write-zeroes-alignment"] = discard_bytes
+    return limits
+
+
+def _discard_alignment(node: Node) -> int:
+    return (node.driver.cluster_bytes or 0) if node.driver.format_name == "qcow2" else 0
+
+
+def storage_child(node: Node) -> Edge | None:
+    """Where the data of a node lies, if that is one place (bdrv_query_bds_stats)."""
+    wanted = permissions.DATA | permissions.FILTERED
+    edges = list(node.children.values())
+    for edge in edges:
+        if edge.role & permissions.PRIMARY and edge.role & wanted:
+            return edge
+    storing = [edge for edge in edges if edge.role & permissions.DATA]
+    return storing[0] if len(storing) == 1 else None
 
 
 # -- x-debug-query-block-graph
@@ -111,7 +163,7 @@ class GraphPicture:
                     "child": self._number(edge.node),
                     "name": edge.name,
                     "perm": _names(edge.perm),
-                    "shared-perm": _names(edge.shared),
+                    "shared-perm": _shared_names(edge),
                 }
             )
 
@@ -124,6 +176,11 @@ class GraphPicture:
 
     def reply(self) -> dict[str, Any]:
         return {"nodes": self._nodes[::-1], "edges": self._edges[::-1]}
+
+
+def _shared_names(edge: Edge) -> list[str]:
+    names = _names(edge.shared)
+    return ["graph-mod", *names] if edge.node.graph.rules.members.graph_mod else names
 
 
 def _names(perm: int) -> list[str]:

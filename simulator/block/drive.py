@@ -151,6 +151,7 @@ class Drives:
             # Nothing more: a device that writes says so itself (blk_new_open, block/block-backend.c, 7.2).
             backend.perm = permissions.CONSISTENT_READ
             try:
+                await graph.changing()
                 backend.insert(node)
             except QmpError:
                 await graph.release(node)

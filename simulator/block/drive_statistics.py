@@ -28,9 +28,7 @@ def take_intervals(given: dict[str, str]) -> list[str]:
 def set_up(accounting: Accounting, given: dict[str, str], intervals: list[str]) -> None:
     """Of a drive that has a medium: one without ignores them. Raises QmpError."""
     for name in ("invalid", "failed"):
-        value = given.get(f"stats-account-{name}")
-        if value is not None:
-            setattr(accounting, f"account_{name}", value in _TRUE)
+        setattr(accounting, f"account_{name}", given.get(f"stats-account-{name}", "on") in _TRUE)
     for text in intervals:
         if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_SECONDS):
             raise QmpError(f"Invalid interval length: {text}")

@@ -88,12 +88,12 @@ class NbdExport:
 class Exports:
     """All exports of a machine. `by_age` newest first, as query-block-exports lists them."""
 
-    __slots__ = ("_deletes_newest_first", "_graph", "_multi_conn", "_outbox", "by_age", "served")
+    __slots__ = ("_deletes_newest_first", "_graph", "_outbox", "_rules", "by_age", "served")
 
     def __init__(self, graph: Graph, outbox: Outbox, version: Version) -> None:
         self._graph = graph
         self._outbox = outbox
-        self._multi_conn = version.exports
+        self._rules = version.exports
         self._deletes_newest_first = version.exports.server_stop_newest_first
         self.by_age: list[NbdExport] = []
         self.served: list[NbdExport] = []  # oldest first: what an NBD client can still find
@@ -136,6 +136,7 @@ class Exports:
         backend.export = None
         backend.iothread = node.iothread
         backend.allows_iothread_change = not arguments.get("fixed-iothread")
+        await self._graph.changing()
         backend.insert(node)
         try:
             export = self._create(arguments, backend, node, server)
@@ -199,7 +200,7 @@ class Exports:
 
     def _flags(self, writable: bool, server: NbdServer) -> int:
         flags = nbd.FLAG_HAS_FLAGS | nbd.FLAG_SEND_FLUSH | nbd.FLAG_SEND_FUA | nbd.FLAG_SEND_CACHE
-        rules = self._multi_conn
+        rules = self._rules
         several = server.max_connections != 1 or not rules.multi_conn_unless_one_connection
         if several and (rules.writable_multi_conn or not writable):
             flags |= nbd.FLAG_CAN_MULTI_CONN
@@ -237,7 +238,7 @@ class Exports:
             raise QmpError(f"export '{export_id}' still in use")
         alone = not export.in_use
         self.request_shutdown(export)
-        if alone:
+        if alone and self._rules.deleted_by_the_reply:
             await export.deleted
 
     def request_shutdown(self, export: NbdExport) -> None:
@@ -268,10 +269,6 @@ class Exports:
         self.by_age.remove(export)
         for bitmap in export.bitmaps:
             bitmap.busy = False
-        # QEMU drains the node twice on the way: when the backend is let go, and when it leaves the node.
-        for _ in range(2):
-            async with self._graph.drained(export.node):
-                pass
         await export.backend.remove()
         export.backend.export = export.info.export = None
         self._outbox.emit("BLOCK_EXPORT_DELETED", {"id": export.id})

@@ -55,6 +55,7 @@ class Graph:
         self.host = host
         self.nodes: dict[str, Node] = {}  # in the order they were made
         self.backends: dict[str, BlockBackend] = {}  # named drives
+        self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
@@ -62,6 +63,7 @@ class Graph:
         self.warnings: list[str] = []
         self._chance = chance
         self._serial = 0
+        self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
@@ -101,12 +103,17 @@ class Graph:
             raise QmpError("Node name too long")
         return node_name
 
+    def number_backend(self) -> int:
+        """Of a new block backend: QEMU shows them in the order in which they were made."""
+        self._backends_made += 1
+        return self._backends_made
+
     # -- opening and closing
-    async def open(self, options: dict[str, Any], read_only: bool = False) -> Node:
+    async def open(self, options: dict[str, Any], read_only: bool = False, probes: bool = True) -> Node:
         """Open a node and all below it that its options describe. The caller is its first user: it must
         attach an edge, mark it monitor_owned, or call `release`. Raises QmpError; nothing is left of a
-        failed attempt."""
-        return await open_tree(self, options, read_only)
+        failed attempt. `probes`: QEMU looks at the node's file first, as it does not for its own filters."""
+        return await open_tree(self, options, read_only, probes)
 
     async def release(self, node: Node) -> None:
         """Close a node that nobody uses any more, and then those below it of which the same is true."""
@@ -124,6 +131,7 @@ class Graph:
         node.drained_end()
         del self.nodes[node.node_name]
         for edge in list(node.children.values()):
+            await self.changing()
             await self.detach(edge, refresh=False)
         node.was_closed()
 
@@ -215,7 +223,7 @@ class Graph:
             edge.parent.drained_begin()
         old.parents.remove(edge)
         node.parents.append(edge)
-        if isinstance(edge.parent, Node):
+        if isinstance(edge.parent, Node) and self.rules.moved_edge_is_newest:
             # It becomes the newest of its parent's children (bdrv_child_cb_attach).
             edge.parent.children[edge.name] = edge.parent.children.pop(edge.name)
         if edge.blocker is not None:
@@ -236,12 +244,16 @@ class Graph:
             raise
 
     # -- replacing
-    async def replace(self, old: Node, new: Node) -> None:
-        """Move all users of `old` to `new`, except those below `new` itself (bdrv_replace_node). Raises
-        QmpError and undoes all on a conflict."""
+    async def replace(self, old: Node, new: Node, skips: bool = True) -> None:
+        """Move all users of `old` to `new`, except those below `new` itself and those that stay where they
+        are (bdrv_replace_node); if not `skips`, there must be none of these. Raises QmpError and undoes all
+        on a conflict."""
         async with self.drained(old):
             below = {edge for node in permissions.topological([new]) for edge in node.children.values()}
             moved = [edge for edge in old.parents[::-1] if edge not in below and not edge.parent.stay_at_node]
+            for edge in old.parents[::-1]:
+                if edge not in moved and not skips:
+                    raise QmpError(f"Should not change '{edge.name}' link to '{old.node_name}'")
             for edge in moved:
                 if edge.frozen:
                     raise QmpError(f"Cannot change '{edge.name}' link to '{old.node_name}'")
@@ -273,7 +285,7 @@ class Graph:
         """Open a filter by `options` (which name `node` as a child) and let it take over all users of `node`
         (bdrv_insert_node). Raises QmpError."""
         try:
-            new = await self.open(options)
+            new = await self.open(options, probes=False)
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
         new.references += 1
@@ -317,6 +329,12 @@ class Graph:
         for node in nodes:
             while node.drained_busy():
                 await self._progress.wait()
+
+    async def changing(self) -> None:
+        """Before an edge comes or goes: some versions drain everything then, as jobs on any node see."""
+        if self.rules.changes_drain_all:
+            async with self.drained_all():
+                pass
 
     # -- operations that a job or a backing relation forbids
     def check_operation(self, node: Node, operation: str) -> None:

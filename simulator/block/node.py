@@ -10,6 +10,7 @@ from errno import EIO, ENOTSUP, EPERM
 from os import strerror
 
 from simulator.block import filenames
+from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
@@ -99,6 +100,7 @@ class Node:
         self.force_share = False
         self.monitor_owned = False
         self.implicit = False
+        self.never_freeze = False  # the link to it must be free to change
         self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
         # Newest first: (reason, operations not blocked).
         self.op_blockers: list[tuple[str, frozenset[str]]] = []
@@ -148,6 +150,12 @@ class Node:
         """bdrv_filter_or_cow_bs."""
         return self.filtered or self.backing
 
+    @property
+    def link_below(self) -> Edge | None:
+        """The edge to `below` (bdrv_filter_or_cow_child)."""
+        below = self.below
+        return next((edge for edge in self.children.values() if edge.node is below), None)
+
     def drive_name(self) -> str:
         """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
         for edge in self.parents:
@@ -163,6 +171,9 @@ class Node:
     # -- being a parent of other nodes (see parent.Parent)
     def user_description(self) -> str:
         return f"node '{self.node_name}'"
+
+    def short_description(self) -> str:
+        return self.node_name
 
     def device_name(self) -> str:
         return ""
@@ -206,6 +217,16 @@ class Node:
             if inside <= 0:
                 return bytes(length)
             return await self.driver.read(offset, inside) + bytes(length - inside)
+        finally:
+            self._end(request)
+
+    async def copy_on_read(self, offset: int, length: int, wanted: bool = True) -> bytes:
+        """Read, and write here what only layers below have (BDRV_REQ_COPY_ON_READ). Not `wanted`: what is
+        here need not be read, and nothing is returned. Raises OSError."""
+        request = self._begin(offset, length, False)
+        try:
+            await self._serialise(request)
+            return await copy_on_read(self, offset, length, wanted)
         finally:
             self._end(request)
 
@@ -340,14 +361,18 @@ class Node:
 
     async def _before_write(self, request: Request, flags: int) -> None:
         if flags & SERIALISING:
-            request.serialising = True
-            self.serialising_in_flight += 1
-            unit = self.driver.cluster_bytes or 1
-            request.offset -= request.offset % unit
-            request.end += -request.end % unit
-            await self._wait_for_overlapping(request)
+            await self._serialise(request)
         elif self.serialising_in_flight:
             await self._wait_for_overlapping(request)
+
+    async def _serialise(self, request: Request) -> None:
+        """No request overlaps this one from now on, in whole clusters."""
+        request.serialising = True
+        self.serialising_in_flight += 1
+        unit = self.driver.cluster_bytes or 1
+        request.offset -= request.offset % unit
+        request.end += -request.end % unit
+        await self._wait_for_overlapping(request)
 
     async def _wait_for_overlapping(self, request: Request) -> None:
         """Until no other request overlaps of which one of the two is serialising. A request that is itself
@@ -368,9 +393,9 @@ class Node:
             self.graph.emit("BLOCK_WRITE_THRESHOLD", {**told, "write-threshold": threshold})
 
     def _grow(self, offset: int, length: int) -> None:
-        end = offset + length
-        if end > self.size_bytes and length:
-            self.size_bytes = end
+        if offset + length > self.size_bytes and length:
+            # In whole sectors (bdrv_co_write_req_finish).
+            end = self.size_bytes = offset + length + -(offset + length) % 512
             for bitmap in self.bitmaps:
                 bitmap.truncate(end)
             for edge in list(self.parents):

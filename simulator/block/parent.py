@@ -30,6 +30,10 @@ class Parent:
         """As permission conflicts name it, such as "block device 'd0'"."""
         raise NotImplementedError
 
+    def short_description(self) -> str:
+        """As 5.2's permission conflicts name it, such as "d0"."""
+        return self.user_description()
+
     def device_name(self) -> str:
         """Name of the drive this is, or ""."""
         return ""

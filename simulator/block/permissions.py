@@ -209,8 +209,26 @@ def _check_parents(node: Node) -> None:
             if a is b or not missing:
                 continue
             name = node.node_name
+            if not node.graph.rules.conflict_names_both:
+                raise _conflict_with_older(node, a, b)
             raise QmpError(
                 f"Permission conflict on node '{name}': permissions '{names(missing)}' are both required by "
                 f"{b.parent.user_description()} (uses node '{name}' as '{b.name}' child) and unshared by "
                 f"{a.parent.user_description()} (uses node '{name}' as '{a.name}' child)."
             )
+
+
+def _conflict_with_older(node: Node, a: Edge, b: Edge) -> QmpError:
+    """5.2 names the user that was there before (bdrv_check_update_perm, block.c:2218, 5.2): `b` needs what
+    `a` does not share."""
+    newest = a if node.parents.index(a) > node.parents.index(b) else b
+    missing = names(b.perm & ~a.shared)
+    if newest is b:
+        return QmpError(
+            f"Conflicts with use by {a.parent.short_description()} as '{a.name}', which does not allow "
+            f"'{missing}' on {node.node_name}"
+        )
+    return QmpError(
+        f"Conflicts with use by {b.parent.short_description()} as '{b.name}', which uses "
+        f"'{missing}' on {node.node_name}"
+    )

@@ -25,6 +25,7 @@ class _ResizingBackend(BlockBackend):
 async def resize(graph: Graph, node: Node, size_bytes: int) -> None:
     """Raises QmpError and changes nothing if somebody relies on the size, or the driver cannot."""
     backend = _ResizingBackend(graph, "", permissions.RESIZE, permissions.ALL)
+    await graph.changing()
     backend.insert(node)
     try:
         async with graph.drained(node):

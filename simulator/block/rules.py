@@ -4,23 +4,104 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.versions.version import Version
+
+
+class Members:
+    """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
+
+    `active`, `children`, `limits`, `file_specific`: of a node. `graph_mod`: a permission that all share.
+    `missing_key`: a node's encryption_key_missing. `bitmap_status`: of a bitmap, and `drive_bitmaps`: a drive
+    has its node's bitmaps, too. `zone_append`: a node's counters of such requests. `device_accounts`: a
+    device counts refused and failed requests, as a drive does.
+    """
+
+    __slots__ = (
+        "active",
+        "bitmap_status",
+        "children",
+        "device_accounts",
+        "drive_bitmaps",
+        "file_specific",
+        "graph_mod",
+        "limits",
+        "missing_key",
+        "zone_append",
+    )
+
+    def __init__(self, **shown: bool) -> None:
+        for name in self.__slots__:
+            setattr(self, name, shown.pop(name, name == "device_accounts"))
+        assert not shown, shown
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> bool: ...
 
 
 class BlockRules:
     """The defaults are what QEMU means to do.
 
-    `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout. `forgets_bounded_copies`: a
-    request for a point in time that begins in what has been copied and goes beyond its end is answered from
-    the source.
+    `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
+    `changes_drain_all`: every edge that comes or goes drains all nodes.
+    `conflict_names_both`: a permission conflict is told with both users.
+    `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
+    `copy_bytes`: what a backup copies at a time; 0: a cluster.
+    `creating_yields`: making a qcow2 image gives way before it begins.
+    `filter_always_reads`: copy-before-write reads its source for any user.
+    `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
+    beyond its end is answered from the source.
+    `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
+    `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
-    __slots__ = ("cbw_timeout_bits", "forgets_bounded_copies")
+    __slots__ = (
+        "cbw_timeout_bits",
+        "changes_drain_all",
+        "conflict_names_both",
+        "copy_bitmap_on_filter",
+        "copy_bytes",
+        "creating_yields",
+        "filter_always_reads",
+        "forgets_bounded_copies",
+        "members",
+        "moved_edge_is_newest",
+        "probing_drains",
+        "stored_bitmaps_need_write",
+    )
 
-    def __init__(self, cbw_timeout_bits: int = 64, forgets_bounded_copies: bool = False) -> None:
-        self.cbw_timeout_bits = cbw_timeout_bits
-        self.forgets_bounded_copies = forgets_bounded_copies
+    def __init__(self, **given: Any) -> None:
+        self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
+        self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.probing_drains: int = given.pop("probing_drains", 2)
+        self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
+        self.changes_drain_all: bool = given.pop("changes_drain_all", False)
+        self.conflict_names_both: bool = given.pop("conflict_names_both", True)
+        self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
+        self.creating_yields: bool = given.pop("creating_yields", False)
+        self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
+        self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
+        self.members: Members = given.pop("members", None) or Members()
+        assert not given, given
 
 
 def rules_of(version: Version) -> BlockRules:
-    return BlockRules(version.block.cbw_timeout_bits, version.block.forgets_bounded_copies)
+    block, queries = version.block, version.queries
+    return BlockRules(
+        cbw_timeout_bits=block.cbw_timeout_bits,
+        forgets_bounded_copies=block.forgets_bounded_copies,
+        probing_drains=block.probing_drains,
+        moved_edge_is_newest=block.moved_edge_is_newest,
+        changes_drain_all=block.changes_drain_all,
+        conflict_names_both=block.conflict_names_both,
+        stored_bitmaps_need_write=block.stored_bitmaps_need_write,
+        copy_bitmap_on_filter=block.copy_bitmap_on_filter,
+        creating_yields=block.creating_yields,
+        filter_always_reads=block.filter_always_reads,
+        copy_bytes=block.backup_step_bytes,
+        members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
+    )

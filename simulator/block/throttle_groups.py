@@ -83,6 +83,12 @@ class Member:
         self.timers: list[Timer | None] = [None, None]
 
 
+# Members of ThrottleLimits.
+LIMITS = frozenset(
+    (*BUCKETS, *(f"{kind}{end}" for kind in BUCKETS for end in ("-max", "-max-length")), "iops-size")
+)
+
+
 class ThrottleGroup:
     """An object of type throttle-group. `users` are its members; it cannot be deleted while it has some."""
 

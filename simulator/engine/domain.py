@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from simulator.engine.chance import Chance
     from simulator.engine.scheduler import Scheduler, Timer
+    from simulator.engine.task import HostTurn
 
 # Ended tasks are forgotten when this many have come since the last look.
 _SWEEP = 256
@@ -42,6 +43,10 @@ class Domain:
     @property
     def chance(self) -> Chance | None:
         return self._shared.chance
+
+    @property
+    def host_turn(self) -> HostTurn:
+        return self._shared.host_turn
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         task = Task(coroutine, name, self)  # type: ignore[arg-type]

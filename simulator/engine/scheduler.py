@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from simulator.engine.task import NO_TURN, Future, Task
+from simulator.engine.task import NO_TURN, Future, HostTurn, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ class Scheduler:
     at a time.
     """
 
-    __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "make_ready", "now_ns")
+    __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "host_turn", "make_ready", "now_ns")
 
     def __init__(self, chance: Chance | None = None) -> None:
         self.chance = chance
         self.now_ns = 0
+        self.host_turn = HostTurn()
         self.failed: list[Task] = []
         self._ready: deque[Task] = deque()
         self.make_ready: Callable[[Task], None] = self._ready.append
@@ -80,7 +81,7 @@ class Scheduler:
 
     def has_ready(self) -> bool:
         """Whether any task could run now, besides the one that asks."""
-        return bool(self._ready)
+        return bool(self._ready or self.host_turn.waiters)
 
     def take_ready(self, owner: object) -> list[Task]:
         """Take the tasks of one owner out of the line."""
@@ -116,8 +117,13 @@ class Scheduler:
 
     def run_ready(self) -> None:
         """Run until every task waits. Time stands still."""
-        ready, chance = self._ready, self.chance
-        while ready:
+        ready, chance, host = self._ready, self.chance, self.host_turn
+        while ready or host.waiters:
+            if host.waiters and (chance is not None or not ready):
+                # What is drawn by chance may be anything; else the host is slower than we are.
+                waiters, host.waiters = host.waiters, []
+                for task in waiters:
+                    task.scheduler.make_ready(task)
             if chance is not None and len(ready) > 1:
                 ready.rotate(-chance.below(len(ready)))
             ready.popleft().step()

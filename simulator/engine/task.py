@@ -86,6 +86,20 @@ def interleave() -> _Turns:
     return _ONE_TURN
 
 
+class HostTurn:
+    """``await scheduler.host_turn``: what a thread of the host does is over only when no task is ready, as
+    QEMU sees it end in a later round of its main loop."""
+
+    __slots__ = ("waiters", "what")
+
+    def __init__(self) -> None:
+        self.what = "the host"
+        self.waiters: list[Task] = []
+
+    def __await__(self) -> Generator[HostTurn, None, None]:
+        yield self
+
+
 class Task(Future):
     """A running coroutine; as a future it is done when the coroutine ends, with its value or exception."""
 
@@ -100,7 +114,7 @@ class Task(Future):
         self.coroutine = coroutine
         self.name = name
         self.scheduler = scheduler
-        self.waits_for: Future | None = None
+        self.waits_for: Future | HostTurn | None = None
 
     def step(self) -> None:
         """Run until the coroutine gives up control or ends; nothing if it was killed meanwhile."""
@@ -199,7 +213,7 @@ def finish_now(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         while True:
             awaited = coroutine.send(None)
-            if awaited is not None:
+            if awaited is not None and not isinstance(awaited, HostTurn):
                 coroutine.close()
                 raise AssertionError(f"had to wait for {awaited.what or 'something'}")
     except StopIteration as stop:

@@ -23,7 +23,8 @@ class BackupOptions:
 
     __slots__ = (
         "auto_dismiss", "auto_finalize", "bitmap", "bitmap_mode", "compress", "filter_node_name", "job_id",
-        "max_chunk_bytes", "max_workers", "on_source_error", "on_target_error", "speed_bytes_per_s", "sync",
+        "max_chunk_bytes", "max_workers", "on_cbw_error", "on_source_error", "on_target_error",
+        "speed_bytes_per_s", "sync",
     )  # fmt: skip
 
     def __init__(self, source: Node, arguments: dict[str, Any]) -> None:
@@ -32,6 +33,7 @@ class BackupOptions:
         self.speed_bytes_per_s: int = arguments.get("speed", 0)
         self.on_source_error: str = arguments.get("on-source-error", "report")
         self.on_target_error: str = arguments.get("on-target-error", "report")
+        self.on_cbw_error: str | None = arguments.get("on-cbw-error")
         self.auto_finalize: bool = arguments.get("auto-finalize", True)
         self.auto_dismiss: bool = arguments.get("auto-dismiss", True)
         self.compress: bool = arguments.get("compress", False)

@@ -23,6 +23,8 @@ async def create(graph: Graph, driver: str, options: dict[str, Any]) -> None:
             from simulator.block.drivers import file
 
             await file.create(graph.host, options)
+            # A thread of the host makes it as long as it is to be.
+            await graph.scheduler.host_turn
         else:
             await _create_qcow2(graph, options)
     except OSError as error:
@@ -33,8 +35,11 @@ async def _create_qcow2(graph: Graph, options: dict[str, Any]) -> None:
     """qcow2_co_create, block/qcow2.c: the image goes into a node that exists, or is opened for it."""
     from simulator.block.drivers import qcow2_create
 
+    if graph.rules.creating_yields:
+        await graph.scheduler.host_turn
     file = await _open_reference(graph, options["file"])
     backend = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
+    await graph.changing()
     try:
         backend.insert(file)
     except QmpError:

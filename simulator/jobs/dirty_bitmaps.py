@@ -48,6 +48,8 @@ def add(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
         raise QmpError("Granularity must be power of 2 and at least 512")
     persistent: bool = arguments.get("persistent", False)
     if persistent:
+        if node.read_only and graph.rules.stored_bitmaps_need_write:
+            raise QmpError(f"Cannot add a persistent bitmap to read-only or inactive node '{node.node_name}'")
         if not node.driver.can_store_bitmaps:
             raise QmpError(
                 f"Can't store persistent bitmaps to {node.device_or_node_name}: Operation not supported"
@@ -65,6 +67,10 @@ def add(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
 async def remove_stored(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
     """The first half of block-dirty-bitmap-remove: it is gone from the image, and not yet from the node."""
     bitmap = lookup(graph, arguments["node"], arguments["name"])
+    node = bitmap.node
+    if bitmap.persistent and node.read_only and graph.rules.stored_bitmaps_need_write and not bitmap.busy:
+        name = node.node_name
+        raise QmpError(f"Cannot remove persistent bitmap '{bitmap.name}': no write access to node '{name}'")
     bitmap.check(inconsistent=False)
     if bitmap.persistent and bitmap.node.driver.can_store_bitmaps:
         from simulator.block.drivers import qcow2, qcow2_bitmaps

@@ -86,9 +86,9 @@ class Job(Parent):
     async def prepare(self) -> None:
         """What may still fail when all is done (OSError, QmpError)."""
 
-    def commit(self) -> None: ...
+    async def commit(self) -> None: ...
 
-    def abort(self) -> None: ...
+    async def abort(self) -> None: ...
 
     async def clean(self) -> None: ...
 
@@ -151,7 +151,7 @@ class Job(Parent):
     def _fail(self, errno: int, text: str | None) -> None:
         self.errno = errno
         if text is not None:
-            self.error = text
+            self.error = self.jobs.rules.reword(text)
 
     async def exit(self) -> None:
         """job_exit: idle from now on, or the drains of its own ending would wait for the job for ever."""
@@ -230,7 +230,7 @@ class Job(Parent):
     # -- pausing
     def pause(self) -> None:
         self.pause_count += 1
-        if not self.paused:
+        if not self.paused and self.jobs.rules.pause_wakes:
             self.enter()
 
     def resume(self) -> None:
@@ -346,9 +346,9 @@ class Job(Parent):
         waits."""
         self._update_errno()
         if self.errno:
-            self.abort()
+            await self.abort()
         else:
-            self.commit()
+            await self.commit()
         await self.clean()
         if self.started:
             if self.force_cancelled:

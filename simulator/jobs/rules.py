@@ -5,26 +5,36 @@ from __future__ import annotations
 
 from simulator.jobs.status import VERBS
 
-_COMPLETION_MODE = "Action '{action}' does not support Transaction property completion-mode = {mode}"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class JobRules:
     """The defaults are 7.2's.
 
     `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and
-    cleans its actions in reverse of the order given. `completion_mode_text`: template of that refusal,
-    with {action} and {mode}. `complete_ends_fleecing`: block-job-complete ends a backup with sync=none as
-    a success. `target_by_device`: drive-backup takes mode=drive, where `target` is the id of a drive.
+    cleans its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
+    backup with sync=none as a success. `target_by_device`: drive-backup takes mode=drive, where `target` is
+    the id of a drive.
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
     never returns, because the job that is cancelled first waits for the end of the other, which has not
-    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more).
+    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `aborts_together`: when one
+    job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
+    sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
+    for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
+    `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "aborts_together",
+        "checks_groups_first",
         "commit_newest_first",
         "complete_ends_fleecing",
-        "completion_mode_text",
         "group_rollback_hangs",
+        "pause_wakes",
+        "reword",
+        "shows_actively_synced",
         "target_by_device",
         "verbs",
     )
@@ -33,17 +43,25 @@ class JobRules:
         self,
         verbs: dict[str, tuple[str, ...]] = VERBS,
         commit_newest_first: bool = False,
-        completion_mode_text: str = _COMPLETION_MODE,
         complete_ends_fleecing: bool = False,
         target_by_device: bool = False,
         group_rollback_hangs: bool = True,
+        aborts_together: bool = False,
+        pause_wakes: bool = True,
+        checks_groups_first: bool = False,
+        shows_actively_synced: bool = False,
+        reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
         self.commit_newest_first = commit_newest_first
-        self.completion_mode_text = completion_mode_text
         self.complete_ends_fleecing = complete_ends_fleecing
         self.target_by_device = target_by_device
         self.group_rollback_hangs = group_rollback_hangs
+        self.aborts_together = aborts_together
+        self.pause_wakes = pause_wakes
+        self.checks_groups_first = checks_groups_first
+        self.reword = reword
+        self.shows_actively_synced = shows_actively_synced
         if complete_ends_fleecing:
             # A job that fleeces is never ready: it takes the verb while it runs.
             self.verbs = {**verbs, "complete": ("running", "paused", *verbs["complete"])}

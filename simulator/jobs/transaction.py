@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from simulator.jobs.registry import Jobs
 
 
+# Where the kinds are checked before anything begins (blockdev.c:2185, 10.0.13).
+_GROUPED = ("blockdev-backup", "drive-backup")
+
+
 async def run_transaction(
     jobs: Jobs, actions: list[tuple[str, dict[str, Any]]], completion_mode: str
 ) -> None:
     """`actions` are (TransactionActionKind, arguments). Raises QmpError, and then nothing has changed."""
     txn = JobTxn() if completion_mode != "individual" else None
+    if jobs.rules.checks_groups_first and completion_mode != "individual":
+        for kind, _ in actions:
+            if kind not in _GROUPED:
+                raise _no_groups(kind, completion_mode)
     made = [ACTIONS[kind](kind, arguments, jobs, txn) for kind, arguments in actions]
     async with jobs.graph.drained_all():
         pass
@@ -47,4 +55,10 @@ async def run_transaction(
 
 def _check_completion_mode(jobs: Jobs, action: Action, completion_mode: str) -> None:
     if completion_mode != "individual" and not action.supports_grouped:
-        raise QmpError(jobs.rules.completion_mode_text.format(action=action.kind, mode=completion_mode))
+        raise _no_groups(action.kind, completion_mode)
+
+
+def _no_groups(kind: str, completion_mode: str) -> QmpError:
+    return QmpError(
+        f"Action '{kind}' does not support Transaction property completion-mode = {completion_mode}"
+    )

@@ -57,6 +57,10 @@ class JobTxn:
         for other in self.jobs:
             if other is not job:
                 other.mark_cancelled(force=True)
+        if job.jobs.rules.aborts_together:
+            for other in list(self.jobs):
+                if other.started and not other.is_completed():
+                    await other.until_completed()
         while self.jobs:
             other = self.jobs[0]
             if not other.is_completed() and (other.started or other.jobs.rules.group_rollback_hangs):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FAMILIES = (
     "backup",
     "bitmaps",
+    "chains",
     "create",
     "descriptors",
     "devices",
@@ -33,6 +34,7 @@ _FAMILIES = (
     "limits",
     "machine",
     "media",
+    "mirror",
     "nodes",
     "objects",
     "qom",

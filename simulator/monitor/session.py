@@ -139,7 +139,8 @@ class Session:
         return encode_line(qmp.returned(result, request.id), self._pretty)
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
-        return encode_line(qmp.error(error_class, desc, request_id), self._pretty)
+        words = self._machine.version.reword(desc)
+        return encode_line(qmp.error(error_class, words, request_id), self._pretty)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
         """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""

@@ -5,8 +5,6 @@ A version's module gives every value with its source; nothing below the versions
 
 from __future__ import annotations
 
-from simulator.qapi.errors import Words
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -46,85 +44,98 @@ class Identity(Group):
 class Qmp(Group):
     """The monitor's own ways.
 
-    oob: the capability is offered. events_before_reply: events that a command raises leave before its reply.
-    turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
+    oob: the capability is offered. turns_before_reply: how often tasks that a command has set going get their
+    turn before the reply leaves.
     """
 
-    __slots__ = ("events_before_reply", "oob", "turns_before_reply")
+    __slots__ = ("oob", "turns_before_reply")
 
     oob: bool
-    events_before_reply: bool
     turns_before_reply: int
 
 
 class Texts(Group):
-    """Messages whose words changed, as str.format templates (fields named as in QMP, "-" as "_")."""
+    """What is more than other words for the same refusal: those are a module's REWORDED.
 
-    __slots__ = (
-        "argument",
-        "bitmap_readonly_remove",
-        "bitmaps_unmergeable",
-        "blockdev_del_unknown",
-        "cannot_find_device",
-        "duplicate_node",
-        "filter_refused",
-        "grouped_unsupported",
-        "hmp_drive_prefix",
-        "invalid_node_name",
-        "permission_conflict",
-        "resize_of_job_target",
-    )
+    hmp_drive_prefix: what stands before a refusal of HMP drive_add.
+    """
 
-    argument: Words
-    """Words of the argument checks, for `Schema`."""
-    bitmap_readonly_remove: str
-    bitmaps_unmergeable: str
-    blockdev_del_unknown: str
-    cannot_find_device: str
-    duplicate_node: str
-    filter_refused: str
-    grouped_unsupported: str
+    __slots__ = ("hmp_drive_prefix",)
+
     hmp_drive_prefix: str
-    invalid_node_name: str
-    permission_conflict: str
-    resize_of_job_target: str
 
 
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
-    concludes; otherwise the failed one concludes first.
+    concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+
+    shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
-    __slots__ = ("failed_group_aborts_together", "verbs")
+    __slots__ = ("failed_group_aborts_together", "pause_wakes", "shows_actively_synced", "verbs")
 
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
+    pause_wakes: bool
+    shows_actively_synced: bool
 
 
 class Block(Group):
     """transaction_commits_in_order: commit (which starts jobs) and clean run first action first,
     otherwise last first.
 
-    backup_step_bytes: what a backup copies at a time, and so where a crawling one (speed=1) stops.
-    backup_on_cbw_error: blockdev-backup takes on-cbw-error.
+    backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
+    daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
+    copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
+    stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
+    creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
+    filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
+    transaction_checks_groups_first: before any action begins; only backups have groups.
+    changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
+    conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    drive_moves: a device's drive can be set to another node while the machine runs.
+    moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
+    resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
 
     __slots__ = (
-        "backup_on_cbw_error",
         "backup_step_bytes",
         "cbw_timeout_bits",
+        "changes_drain_all",
+        "conflict_names_both",
+        "copy_bitmap_on_filter",
+        "creating_yields",
+        "daemon_closes_nodes",
+        "drive_moves",
+        "filter_always_reads",
         "forgets_bounded_copies",
+        "moved_edge_is_newest",
+        "probing_drains",
+        "resize_names_blocker",
+        "stored_bitmaps_need_write",
+        "transaction_checks_groups_first",
         "transaction_commits_in_order",
     )
 
     transaction_commits_in_order: bool
     backup_step_bytes: int
-    backup_on_cbw_error: bool
+    resize_names_blocker: bool
+    moved_edge_is_newest: bool
+    probing_drains: int
+    daemon_closes_nodes: bool
+    conflict_names_both: bool
+    drive_moves: bool
+    changes_drain_all: bool
+    stored_bitmaps_need_write: bool
+    copy_bitmap_on_filter: bool
+    creating_yields: bool
+    filter_always_reads: bool
+    transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
 
@@ -133,25 +144,45 @@ class Exports(Group):
     """server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
+    deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     multi_conn_unless_one_connection: no export announces it when the server was started with
     max-connections=1.
     """
 
-    __slots__ = ("multi_conn_unless_one_connection", "server_stop_newest_first", "writable_multi_conn")
+    __slots__ = (
+        "deleted_by_the_reply",
+        "multi_conn_unless_one_connection",
+        "server_stop_newest_first",
+        "writable_multi_conn",
+    )
 
+    deleted_by_the_reply: bool
     server_stop_newest_first: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 
 
 class Queries(Group):
-    """Members that replies have in some versions only."""
+    """Members that replies have in some versions only; `shows_...`: see simulator/block/rules.py.
 
-    __slots__ = ("node_active", "node_children", "status_singlestep")
+    status_singlestep: query-status has `singlestep`.
+    """
+
+    __slots__ = (
+        "shows_active",
+        "shows_bitmap_status",
+        "shows_children",
+        "shows_device_accounts",
+        "shows_drive_bitmaps",
+        "shows_file_specific",
+        "shows_graph_mod",
+        "shows_limits",
+        "shows_missing_key",
+        "shows_zone_append",
+        "status_singlestep",
+    )
 
     status_singlestep: bool
-    node_active: bool
-    node_children: bool
 
 
 class Dialect(Group):

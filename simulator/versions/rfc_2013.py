@@ -12,6 +12,7 @@ RECORDED = "7.2"
 
 # NewImageMode gets one more value wherever it is used.
 SCHEMA_EDITS = (("add-enum-value", ("drive-backup", "mode"), "drive"),)
+REWORDED = ()
 
 FACTS = (
     ("dialect.drive_backup_to_drive", True, "RFC, step 3: NewImageMode 'drive' means a device id"),

@@ -7,6 +7,7 @@ import zlib
 
 from simulator.qapi.schema import Schema
 from simulator.versions.facts import GROUPS
+from simulator.versions.rewording import Rewording
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Version:
         "name",
         "qmp",
         "queries",
+        "reword",
+        "reworded",
         "texts",
     )
 
@@ -53,6 +56,7 @@ class Version:
     queries: Queries
     dialect: Dialect
     facts: dict[str, Fact]
+    reword: Rewording
 
     def __init__(
         self,
@@ -60,9 +64,13 @@ class Version:
         facts: dict[str, Fact],
         recorded: str,
         edits: tuple[tuple[str, tuple[str, ...], str], ...],
+        reworded: tuple[tuple[str, str, str], ...] = (),
     ) -> None:
+        """`reworded`: (the base's text, the version's, source), as in rewording.py."""
         self.name = name
         self.facts = facts
+        self.reworded = reworded
+        self.reword = Rewording((base, own) for base, own, _ in reworded)
         self._recorded = os.path.join(RECORDED_DIRECTORY, recorded)
         self._edits = edits
         self._schemas: dict[str, Schema] = {}
@@ -88,9 +96,7 @@ class Version:
             for kind, path, value in self._edits:
                 assert kind == "add-enum-value", kind
                 _add_enum_value(entries, path, value)
-            schema = Schema(
-                entries, hidden["integers"], hidden["alternates"], hidden["unchecked"], self.texts.argument
-            )
+            schema = Schema(entries, hidden["integers"], hidden["alternates"], hidden["unchecked"])
             self._schemas[binary] = schema
         return schema
 

@@ -13,6 +13,7 @@ _PLACES = {
     "blkdebug": ("blkdebug", "Blkdebug"),
     "compress": ("compress", "Compress"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
+    "copy-on-read": ("copy_on_read", "CopyOnRead"),
     "file": ("file", "File"),
     "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),

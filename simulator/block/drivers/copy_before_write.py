@@ -58,7 +58,8 @@ class CopyBeforeWrite(Driver):
         )
         node.size_bytes = self.file.node.size_bytes
         try:
-            self.copy_state = BlockCopyState(self.file, self.target, bitmap)
+            owner = node if node.graph.rules.copy_bitmap_on_filter else None
+            self.copy_state = BlockCopyState(self.file, self.target, bitmap, owner)
         except QmpError as error:
             raise error.prefixed("Cannot create block-copy-state: ") from None
         self.copied = DirtyBitmap(node, None, self.copy_state.cluster_bytes)
@@ -83,7 +84,7 @@ class CopyBeforeWrite(Driver):
             return permissions.WRITE, permissions.ALL & ~permissions.RESIZE
         needed, shared = super().child_permissions(name, role, perm, shared)
         if self.node.parents:
-            if perm & permissions.WRITE:
+            if perm & permissions.WRITE or self.node.graph.rules.filter_always_reads:
                 needed |= permissions.CONSISTENT_READ
             # Whoever writes past the filter would not be seen by it. Without a parent it is not in use yet.
             shared &= ~(permissions.WRITE | permissions.RESIZE)

@@ -58,6 +58,10 @@ class File(Driver):
     async def close(self) -> None:
         self._file.close()
 
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return True
+
     def _wants_writable(self, perm: int) -> bool:
         node = self.node
         if node.read_only:
@@ -119,16 +123,16 @@ class File(Driver):
     async def read(self, offset: int, length: int) -> bytes:
         await interleave()
         payload = self._file.read(offset, length)
-        await interleave()
+        await self.node.graph.scheduler.host_turn
         return payload
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
         await interleave()
         self._file.write(offset, payload)
-        await interleave()
+        await self.node.graph.scheduler.host_turn
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
-        await interleave()
+        await self.node.graph.scheduler.host_turn
         try:
             self._file.write_zeroes(offset, length, bool(flags & MAY_UNMAP))
         except OSError as error:
@@ -137,7 +141,7 @@ class File(Driver):
             self._file.write(offset, bytes(length))
 
     async def discard(self, offset: int, length: int) -> None:
-        await interleave()
+        await self.node.graph.scheduler.host_turn
         try:
             self._file.discard(offset, length)
         except OSError as error:
@@ -150,7 +154,7 @@ class File(Driver):
 
     async def flush_to_disk(self) -> None:
         if self._file.writable:
-            await interleave()
+            await self.node.graph.scheduler.host_turn
             self._file.flush()
 
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:

@@ -373,6 +373,10 @@ class Qcow2(Driver):
     def cluster_bytes(self) -> int | None:
         return self.header.cluster_bytes
 
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return self.header.version > 2
+
     def image_info(self) -> dict[str, Any]:
         bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []
         return {

@@ -88,6 +88,12 @@ async def block_job_set_speed(machine: Machine, arguments: Arguments) -> dict[st
     return {}
 
 
+async def block_job_change(machine: Machine, arguments: Arguments) -> dict[str, Any]:
+    """Of the jobs here none can be changed (blockdev.c, block_job_change_locked, 10.0.13)."""
+    machine.jobs.get_block_job(arguments["id"]).check_verb("change")
+    raise QmpError("Job type does not support change")
+
+
 async def query_block_jobs(machine: Machine, arguments: Arguments) -> list[dict[str, Any]]:
     return [job.block_job_info() for job in machine.jobs.block_jobs()]
 
@@ -101,6 +107,7 @@ COMMANDS = {
     "job-resume": job_resume,
     "query-jobs": query_jobs,
     "block-job-cancel": block_job_cancel,
+    "block-job-change": block_job_change,
     "block-job-complete": block_job_complete,
     "block-job-dismiss": block_job_dismiss,
     "block-job-finalize": block_job_finalize,

@@ -37,7 +37,8 @@ async def cont(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def query_status(machine: Machine, arguments: Arguments) -> Any:
-    return {"status": machine.run_state, "singlestep": False, "running": machine.run_state == "running"}
+    singlestep = {"singlestep": False} if machine.version.queries.status_singlestep else {}
+    return {"status": machine.run_state, **singlestep, "running": machine.run_state == "running"}
 
 
 async def query_version(machine: Machine, arguments: Arguments) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block import backend_limits, describe
 from simulator.block.backend import BlockBackend
+from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.reopening import reopen
 from simulator.block.resize import resize
@@ -30,7 +31,7 @@ async def blockdev_del(machine: Machine, arguments: Arguments) -> Any:
     name = arguments["node-name"]
     node = machine.graph.nodes.get(name)
     if node is None:
-        raise QmpError(machine.version.texts.blockdev_del_unknown.format(node_name=name))
+        raise QmpError(f"Failed to find node with node-name='{name}'")
     if any(isinstance(edge.parent, BlockBackend) for edge in node.parents):
         raise QmpError(f"Node {name} is in use")
     machine.graph.check_operation(node, "drive-del")
@@ -53,9 +54,11 @@ async def block_resize(machine: Machine, arguments: Arguments) -> Any:
     size = arguments["size"]
     if size < 0:
         raise QmpError("Parameter 'size' expects a >0 size")
+    if machine.version.block.resize_names_blocker:
+        machine.graph.check_operation(node, "resize")
     if any("resize" not in allowed for _, allowed in node.op_blockers):
         device = arguments.get("device", "(null)")
-        raise QmpError(machine.version.texts.resize_of_job_target.format(device=device))
+        raise QmpError(f"Device '{device}' is in use")
     await resize(machine.graph, node, size)
     return {}
 
@@ -88,19 +91,23 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             if device.tray_open is not None:
                 info["tray_open"] = device.tray_open
         if backend.node is not None:
-            top = describe.skip_implicit_filters(backend.node)
+            top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
             info["inserted"].update(backend_limits.describe(backend))
+            if top.bitmaps and machine.graph.rules.members.drive_bitmaps:
+                info["dirty-bitmaps"] = info["inserted"]["dirty-bitmaps"]
         replies.append(info)
     return replies
 
 
 async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
     picture = describe.GraphPicture()
-    for backend, _ in drives_of(machine):
+    backends = [backend for backend, _ in drives_of(machine)]
+    backends += [export.backend for export in machine.exports.by_age]
+    for job in machine.jobs.block_jobs():
+        backends += job.backends
+    for backend in sorted(backends + machine.graph.orphans, key=lambda backend: backend.number):
         picture.add_backend(backend)
-    for export in reversed(machine.exports.by_age):
-        picture.add_backend(export.backend)
     for job in machine.jobs.block_jobs():
         picture.add("block-job", job, job.id, job.edges)
     for node in machine.graph.nodes.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 from simulator.block.iothreads import IoThread
-from simulator.block.throttle_groups import ThrottleGroup
+from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ class PlainObject:
 
 
 async def object_add(machine: Machine, arguments: Arguments) -> Any:
+    is_checked = "object-add" not in machine.schema.unchecked
+    if not is_checked:
+        _check_by_properties(machine, arguments)
     properties = dict(arguments)
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
-    if not well_formed_id(identifier):
+    if is_checked and not well_formed_id(identifier):
         raise QmpError("Parameter 'id' expects an identifier")
     made: ThrottleGroup | IoThread | PlainObject
     if type_name == ThrottleGroup.type_name:
@@ -47,6 +50,30 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     if isinstance(made, ThrottleGroup):
         machine.graph.throttle_groups[identifier] = made
     return {}
+
+
+def _check_by_properties(machine: Machine, arguments: Arguments) -> None:
+    """Where no schema tells what a type takes, its properties do (user_creatable_add_type,
+    qom/object_interfaces.c:36, 5.2). Raises QmpError."""
+    for member in ("qom-type", "id"):
+        if member not in arguments:
+            raise QmpError(f"Parameter '{member}' is missing")
+    type_name = arguments["qom-type"]
+    known = machine.version.recorded(machine.binary, "objects")["object"].get(type_name, {}).get("return")
+    if known is None:
+        raise QmpError(f"invalid object type: {type_name}")
+    names = {entry["name"] for entry in known}
+    for name in arguments:
+        if name not in names and name not in ("qom-type", "id"):
+            raise QmpError(f"Property '{type_name}.{name}' not found")
+    check_limits(arguments.get("limits", {}))
+
+
+def check_limits(limits: dict[str, Any]) -> None:
+    """Raises QmpError for one that no throttle group has."""
+    for name in limits:
+        if name not in LIMITS:
+            raise QmpError(f"Parameter 'limits.{name}' is unexpected")
 
 
 async def object_del(machine: Machine, arguments: Arguments) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor.commands.objects import check_limits
 from simulator.qapi.errors import ArgumentError
 
 TYPE_CHECKING = False
@@ -23,6 +24,11 @@ def _device(machine: Machine, path: str) -> GuestDevice:
     return device
 
 
+def _backend_type(device: GuestDevice) -> str:
+    """The device on its own bus that a virtio-*-pci device has its properties from."""
+    return device.type_name.replace("-pci", "-device")
+
+
 def _throttle_group(machine: Machine, path: str) -> ThrottleGroup | None:
     folder, _, identifier = path.rpartition("/")
     group = machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
@@ -40,7 +46,11 @@ def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any)
     if name != "limits":
         raise _no_property(group.type_name, name)
     limits = machine.schema.type_at("object-add", "=throttle-group", "limits")
-    assert limits is not None
+    if limits is None:
+        # Before QEMU 6.0 the schema told nothing of objects.
+        check_limits(value)
+        group.set_limits(value)
+        return
     schema = machine.schema.with_struct("ThrottleGroupLimits", [("limits", limits, False)])
     try:
         checked = schema.check_type("ThrottleGroupLimits", {"limits": value})
@@ -58,6 +68,11 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     name = arguments["property"]
     if name != "drive":
         raise _no_property(device.type_name, name)
+    if not machine.version.block.drive_moves:
+        raise QmpError(
+            f"Attempt to set property 'drive' on anonymous device (type '{_backend_type(device)}') "
+            "after it was realized"
+        )
     value = arguments["value"]
     if not isinstance(value, str):
         raise QmpError("Invalid parameter type for 'drive', expected: string")

@@ -35,7 +35,7 @@ async def run_line(machine: Machine, line: str) -> str:
     try:
         printed = await _run(machine, line.strip())
     except QmpError as error:
-        printed = f"Error: {error.console_text}\n"
+        printed = f"Error: {machine.version.reword(error.console_text)}\n"
     except HmpError as error:
         machine.print(error.aside)
         printed = f"{error}\n"

@@ -46,11 +46,11 @@ def test_the_machine_sees_the_suite_and_the_run_and_nothing_else() -> None:
 def test_without_root_bubblewrap_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    words = ChrootLauncher("trixie")._prefix(tmp_path)
+    words = ChrootLauncher("trixie").prefix(tmp_path)
     assert words[:2] == ["/usr/bin/bwrap", "--die-with-parent"]
     assert " ".join(words).endswith(f"--bind {tmp_path} {tmp_path} --chdir {tmp_path}/machine --")
     monkeypatch.setattr("shutil.which", lambda name: None if name == "bwrap" else f"/usr/bin/{name}")
-    words = ChrootLauncher("trixie")._prefix(tmp_path)
+    words = ChrootLauncher("trixie").prefix(tmp_path)
     assert words[:4] == ["/usr/bin/unshare", "--user", "--map-root-user", "--mount"]
 
 

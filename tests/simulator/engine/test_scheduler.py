@@ -186,3 +186,60 @@ def test_finish_now_refuses_to_wait() -> None:
 
     with pytest.raises(AssertionError, match="for ever"):
         finish_now(wait())
+
+
+def test_what_the_host_does_is_over_when_no_task_is_ready() -> None:
+    scheduler = Scheduler()
+    order: list[str] = []
+
+    async def asks_the_host() -> None:
+        await scheduler.host_turn
+        order.append("the host is done")
+
+    async def takes_turns() -> None:
+        for number in range(3):
+            order.append(f"turn {number}")
+            await interleave()
+
+    scheduler.spawn(asks_the_host(), "asks the host")
+    scheduler.spawn(takes_turns(), "takes turns")
+    scheduler.run_ready()
+    assert order == ["turn 0", "turn 1", "turn 2", "the host is done"]
+    assert scheduler.now_ns == 0
+
+
+def test_with_chance_the_host_may_be_the_faster_one() -> None:
+    def order_with(seed: int) -> list[str]:
+        scheduler = Scheduler(Chance(seed))
+        order: list[str] = []
+
+        async def asks_the_host() -> None:
+            await scheduler.host_turn
+            order.append("host")
+
+        async def takes_turns() -> None:
+            for _ in range(3):
+                await interleave()
+            order.append("turns")
+
+        scheduler.spawn(asks_the_host(), "asks the host")
+        scheduler.spawn(takes_turns(), "takes turns")
+        scheduler.run_ready()
+        return order
+
+    assert {tuple(order_with(seed)) for seed in range(1, 20)} == {("host", "turns"), ("turns", "host")}
+
+
+def test_a_task_that_waits_for_the_host_can_be_killed() -> None:
+    scheduler = Scheduler()
+    domain = Domain(scheduler)
+    done: list[str] = []
+
+    async def asks_the_host() -> None:
+        await domain.host_turn
+        done.append("the host is done")
+
+    domain.enter(asks_the_host(), "asks the host")
+    domain.kill()
+    scheduler.run_ready()
+    assert done == []

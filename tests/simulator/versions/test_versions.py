@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +14,13 @@ from simulator import versions
 from simulator.qapi.errors import ArgumentError
 from simulator.versions.facts import GROUPS, Qmp
 
+RECORDED = sorted(path.name for path in Path(versions.RECORDED_DIRECTORY).iterdir())
 ROOT = Path(versions.__file__).parents[2]
 
 
 def test_an_unknown_version_names_the_known_ones():
-    with pytest.raises(versions.UnknownVersion, match=r"unknown version '7\.3'; known are 7\.2, rfc-2013"):
+    known = r"unknown version '7\.3'; known are 5\.2, 7\.2, 10\.0, 11\.1, rfc-2013"
+    with pytest.raises(versions.UnknownVersion, match=known):
         versions.load("7.3")
 
 
@@ -24,15 +28,14 @@ def test_a_version_is_made_once():
     assert versions.load("7.2") is versions.load("7.2")
 
 
-def test_the_greeting_is_that_of_the_recorded_binaries():
-    import json
-
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_greeting_is_that_of_the_recorded_binaries(name):
     for binary in versions.BINARIES:
-        path = Path(versions.RECORDED_DIRECTORY, "7.2", binary, "greeting.json")
+        path = Path(versions.RECORDED_DIRECTORY, name, binary, "greeting.json")
         greeting = json.loads(path.read_text())
-        assert greeting["version"] == versions.load("7.2").greeting_version()
+        assert greeting["version"] == versions.load(name).greeting_version()
         assert greeting["capabilities"] == ["oob"]
-        assert list(versions.load("7.2").greeting_version()["qemu"]) == list(greeting["version"]["qemu"])
+        assert list(versions.load(name).greeting_version()["qemu"]) == list(greeting["version"]["qemu"])
 
 
 @pytest.mark.parametrize("name", versions.names())
@@ -47,9 +50,27 @@ def test_facts_are_frozen():
     with pytest.raises(AttributeError, match="frozen"):
         versions.load("7.2").qmp.oob = False
     with pytest.raises(KeyError, match="zork"):
-        Qmp({"oob": True, "events_before_reply": True, "zork": 1})
-    with pytest.raises(KeyError, match="events_before_reply"):
+        Qmp({"oob": True, "turns_before_reply": 1, "zork": 1})
+    with pytest.raises(KeyError, match="turns_before_reply"):
         Qmp({"oob": True})
+
+
+def test_every_recorded_version_has_a_profile():
+    assert {*RECORDED, "rfc-2013"} == set(versions.names())
+
+
+def test_another_wording_keeps_what_was_named():
+    reword = versions.load("5.2").reword
+    assert reword("Cannot find device='a b' nor node-name=''") == "Cannot find device=a b nor node_name="
+    assert reword("Cannot find device='a' nor node-name='b'.") == "Cannot find device='a' nor node-name='b'."
+    assert versions.load("7.2").reword("Invalid node-name: '#x'") == "Invalid node-name: '#x'"
+
+
+def test_every_wording_of_a_version_has_a_source_and_names_nothing_new():
+    for name in versions.names():
+        for base, own, source in versions.load(name).reworded:
+            assert source
+            assert set(re.findall(r"\{[a-z_]+\}", own)) <= set(re.findall(r"\{[a-z_]+\}", base))
 
 
 def test_the_dialect_changes_only_what_it_says():

@@ -1,0 +1,236 @@
+"""Plays a session on a backend: says each step on a monitor of its own, and takes down what comes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from scenarios.backends.interface import (
+    Backend,
+    DeadlinePassed,
+    MachineGone,
+    MonitorWire,
+    NbdFailed,
+    QmpRefused,
+    Session,
+)
+from scenarios.conformance.normal import Normaliser
+from scenarios.conformance.session import PART_OF_THE_STEP_BEFORE, SessionSource, Step
+from scenarios.run.content import runs_of
+
+Message = dict[str, Any]
+
+REPLY_NS = 10_000_000_000
+# How long a machine must be silent to be taken to have nothing more to say.
+QUIET_NS = 25_000_000
+# The same where a job is on its way, which may wait for the host's disk.
+QUIET_WITH_JOB_NS = 250_000_000
+# Statuses in which a job can stay for ever.
+_AT_REST = frozenset(("paused", "ready", "standby", "pending", "concluded", "null"))
+_END_NS = 5_000_000_000
+_MOST_MESSAGES = 5000
+_INFO_FLAGS = ("read_only", "flush", "fua", "rotational", "trim", "write_zeroes", "df", "multi_conn")
+
+
+def play(source: SessionSource, backend: Backend) -> list[list[Message]]:
+    """What came of each step, the greeting first, normalised. Shorter than the session where the machine
+    ended before. Raises SetupError."""
+    observed: list[list[Message]] = []
+
+    async def body(session: Session) -> None:
+        player = _Player(session)
+        observed.append(await player.greet(source.negotiate))
+        for step in source.steps:
+            if player.ended:
+                return
+            if step.verb in PART_OF_THE_STEP_BEFORE:
+                observed[-1] += await player.wait(step, observed[-1])
+            else:
+                observed.append(await player.step(step))
+
+    backend.has_watched_monitor = True
+    backend.run(source.scenario, 0, body)
+    return observed
+
+
+class _Player:
+    def __init__(self, session: Session) -> None:
+        self.ended = False
+        self._session = session
+        self._wire: MonitorWire
+        self._normal = Normaliser(str(session.directory))
+        self._bytes = b""
+
+    async def greet(self, negotiate: bool) -> list[Message]:
+        self._wire = await self._session.watched_monitor()
+        messages = await self._until(lambda message: "QMP" in message)
+        if negotiate:
+            messages += await self._send(b'{"execute": "qmp_capabilities"}\r\n')
+        return messages
+
+    async def step(self, step: Step) -> list[Message]:
+        """All that the monitor said because of a step, and the step's own result, if it has one."""
+        if step.verb == "send":
+            return await self._send(json.dumps(step.what).encode() + b"\r\n")
+        if step.verb == "hmp":
+            request = {"execute": "human-monitor-command", "arguments": {"command-line": step.what}}
+            return await self._send(json.dumps(request).encode() + b"\r\n")
+        if step.verb == "raw":
+            self._wire.send(step.what.encode("latin-1"))
+            return await self._settled(4 * QUIET_NS)
+        return await self._request(step)
+
+    async def wait(self, step: Step, so_far: list[Message]) -> list[Message]:
+        """What else the step before it brings, of which `so_far` has come."""
+        if step.verb == "sleep":
+            await self._session.sleep(step.what)
+            return await self._settled()
+        wanted, members = step.what["event"], step.what.get("data", {})
+        if any(_is_event(message, wanted, members) for message in so_far):
+            return []
+        return await self._until(lambda message: _is_event(message, wanted, members))
+
+    async def _request(self, step: Step) -> list[Message]:
+        """A guest's or an NBD client's request. Its result comes first: it has no place among the events."""
+        try:
+            act = _guest if step.verb == "guest" else _nbd
+            result = await act(self._session, step.what)
+        except NbdFailed as error:
+            result = {"failed": error.errno_name}
+        except QmpRefused as error:
+            result = {"failed": str(error)}
+        except (DeadlinePassed, MachineGone) as error:
+            result = {"failed": type(error).__name__}
+        return [{"result": self._normal.value(result)}, *await self._settled()]
+
+    # -- the monitor
+    async def _send(self, payload: bytes) -> list[Message]:
+        self._wire.send(payload)
+        return await self._until(lambda message: "return" in message or "error" in message)
+
+    async def _until(self, is_last: Any) -> list[Message]:
+        """Messages until the one that is waited for has come and nothing follows."""
+        messages: list[Message] = []
+        found = False
+        until_ns = self._session.now_ns() + REPLY_NS
+        while not found and not self.ended:
+            remaining_ns = until_ns - self._session.now_ns()
+            if remaining_ns <= 0 or not await self._wire.more(remaining_ns):
+                messages.append({"silence": True})
+                break
+            came = await self._take()
+            messages += came
+            found = any(is_last(message) for message in came)
+        return messages + await self._settled(so_far=messages)
+
+    async def _settled(self, quiet_ns: int = QUIET_NS, so_far: Sequence[Message] = ()) -> list[Message]:
+        """What comes until nothing does; `so_far` are the step's messages before."""
+        messages = list(so_far)
+        while not self.ended and len(messages) < _MOST_MESSAGES:
+            wait_ns = max(quiet_ns, QUIET_WITH_JOB_NS) if _job_is_on_its_way(messages) else quiet_ns
+            if not await self._wire.more(wait_ns):
+                break
+            messages += await self._take()
+        return messages[len(so_far) :]
+
+    async def _take(self) -> list[Message]:
+        self._bytes += self._wire.take()
+        *lines, self._bytes = self._bytes.split(b"\n")
+        messages = [self._message(line) for line in lines if line.strip()]
+        if self._wire.closed and not self.ended:
+            self.ended = True
+            messages.append({"ended": await self._how_it_ended()})
+        return messages
+
+    def _message(self, line: bytes) -> Message:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            # An answer may be nested deeper than Python reads.
+            message = None
+        if not isinstance(message, dict):
+            return {"bytes": line.decode("latin-1")}
+        return self._normal.message(message)
+
+    async def _how_it_ended(self) -> Any:
+        try:
+            status, _ = await self._session.wait_end(_END_NS)
+        except DeadlinePassed:
+            return "the monitor was closed, and the machine runs on"
+        return status
+
+
+def _job_is_on_its_way(messages: Sequence[Message]) -> bool:
+    changes = (each["data"] for each in messages if each.get("event") == "JOB_STATUS_CHANGE")
+    last = {change["id"]: change["status"] for change in changes}
+    return not _AT_REST.issuperset(last.values())
+
+
+def _is_event(message: Message, name: str, members: dict[str, Any]) -> bool:
+    data = message.get("data", {})
+    return message.get("event") == name and all(data.get(key) == value for key, value in members.items())
+
+
+async def _guest(session: Session, what: dict[str, Any]) -> Any:
+    guest = session.guest(what["disk"])
+    if "verify" in what:
+        # Some ways to a guest only compare.
+        return {"equal": await guest.verify(*what["verify"])}
+    if "write" in what:
+        await guest.write(*what["write"])
+    elif "zero" in what:
+        offset, length = what["zero"]
+        await guest.zero(offset, length, bool(what.get("unmap", False)))
+    elif "discard" in what:
+        await guest.discard(*what["discard"])
+    else:
+        await guest.flush()
+    return {}
+
+
+def _told(content: bytes, offset: int) -> Any:
+    """[offset, length, byte] of each run of equal bytes, [offset, length, "HEX"] where they differ."""
+    return [
+        [start, length, value if isinstance(value, int) else value.hex()]
+        for start, length, value in runs_of(content, offset)
+    ]
+
+
+async def _nbd(session: Session, what: dict[str, Any]) -> Any:
+    if what.get("list"):
+        return {"exports": await session.nbd_exports()}
+    if "raw" in what:
+        return {"bytes": (await session.nbd_raw(bytes.fromhex(what["raw"]))).hex()}
+    contexts = _contexts(what)
+    client = await session.nbd(what["export"], contexts)
+    try:
+        if "info" in what:
+            flags = [name for bit, name in enumerate(_INFO_FLAGS, 1) if client.flags >> bit & 1]
+            told = {"size": client.size, "flags": flags, "blocks": list(client.block_sizes)}
+            return {**told, "contexts": sorted(client.contexts)}
+        if "map" in what:
+            extents = await client.block_status(contexts[0], 0, client.size)
+            return {"extents": [list(extent) for extent in extents]}
+        if "read" in what:
+            offset, length = what["read"]
+            return {"content": _told(await client.read(offset, length), offset)}
+        if "write" in what:
+            offset, length, pattern = what["write"]
+            await client.write(offset, bytes((pattern,)) * length)
+        elif "zero" in what:
+            offset, length = what["zero"]
+            await client.zero(offset, length, no_hole=not what.get("unmap", False))
+        elif "discard" in what:
+            await client.trim(*what["discard"])
+        else:
+            await client.flush()
+        return {}
+    finally:
+        await client.disconnect()
+
+
+def _contexts(what: dict[str, Any]) -> Sequence[str]:
+    if "map" in what:
+        return (what["map"],)
+    return tuple(what["info"]) if isinstance(what.get("info"), list) else ()

@@ -1,0 +1,45 @@
+"""QEMU 10.0, as Debian 13 ships it (10.0.13), told apart from 7.2.
+
+Each fact: name, value, source (file:line of 10.0.13, or how it was observed).
+"""
+
+from __future__ import annotations
+
+from simulator.versions.v7_2 import VERBS
+
+NAME = "10.0"
+BASE = "7.2"
+RECORDED = "10.0"
+SCHEMA_EDITS = ()
+
+REWORDED = (
+    (
+        "Action '{action}' does not support Transaction property completion-mode = {mode}",
+        "Action '{action}' does not support transaction property completion-mode = {mode}",
+        "blockdev.c:2193",
+    ),
+)
+
+FACTS = (
+    ("identity.major", 10, "greeting of the binary"),
+    ("identity.minor", 0, "greeting of the binary"),
+    ("identity.micro", 13, "greeting of the binary"),
+    ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
+    ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
+    ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
+    ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
+    ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
+    ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
+    ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
+    ("block.changes_drain_all", True, "block.c: who calls bdrv_graph_wrlock, observed", "session drains/*"),
+    ("block.copy_bitmap_on_filter", True, "block/block-copy.c:433: copy_bitmap_bs, observed"),
+    ("block.creating_yields", True, "block/qcow2.c, qcow2_co_create: a co_wrapper, observed"),
+    ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
+    ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),
+    ("block.resize_names_blocker", True, "block.c:7190, observed"),
+    ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
+    ("queries.status_singlestep", False, "introspection of the binary"),
+    ("queries.shows_active", True, "introspection of the binary"),
+    ("queries.shows_file_specific", True, "introspection of the binary"),
+    ("queries.shows_zone_append", True, "introspection of the binary"),
+)

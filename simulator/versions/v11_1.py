@@ -1,0 +1,25 @@
+"""QEMU 11.1, as Debian's sid shipped it (11.1.3), told apart from 10.0.
+
+Each fact: name, value, source (file:line of 11.1.3, or how it was observed).
+"""
+
+from __future__ import annotations
+
+NAME = "11.1"
+BASE = "10.0"
+RECORDED = "11.1"
+SCHEMA_EDITS = ()
+
+REWORDED = ()
+
+FACTS = (
+    ("identity.major", 11, "greeting of the binary"),
+    ("identity.minor", 1, "greeting of the binary"),
+    ("identity.micro", 3, "greeting of the binary"),
+    ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
+    ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
+    ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("queries.shows_children", True, "introspection of the binary"),
+    ("queries.shows_limits", True, "introspection of the binary"),
+)

@@ -1,0 +1,72 @@
+"""QEMU 5.2, as Debian 11 ships it (5.2.0), told apart from 7.2.
+
+Each fact: name, value, source (file:line of 5.2.0, or how it was observed).
+"""
+
+from __future__ import annotations
+
+from simulator.versions.v7_2 import VERBS
+
+NAME = "5.2"
+BASE = "7.2"
+RECORDED = "5.2"
+SCHEMA_EDITS = ()
+
+REWORDED = (
+    (
+        "Cannot find device='{device}' nor node-name='{node}'",
+        "Cannot find device={device} nor node_name={node}",
+        "block.c:5413",
+    ),
+    ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
+    ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
+    ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
+    (
+        "Parameter '{name}' does not accept value '{value}'",
+        "Invalid parameter '{value}'",
+        "qapi/qapi-visit-core.c:377",
+    ),
+    (
+        "Offset ({offset}) cannot be greater than size of the containing file ({size})",
+        "Offset (0) cannot be greater than size of the containing file ({size})",
+        "block/raw-format.c:131: it names the offset that was before",
+    ),
+    (
+        "The sum of offset ({offset}) and size ({length}) has to be smaller or equal to the {rest}",
+        "The sum of offset (0) and size (0) has to be smaller or equal to the {rest}",
+        "block/raw-format.c:139: it names what was before",
+    ),
+    ("Could not create node: {reason}", "{reason}", "block/backup-top.c:215: no bdrv_insert_node"),
+    (
+        "Bitmaps are of different sizes (destination size is {a}, source size is {b}) and can't be merged",
+        "Bitmaps are incompatible and can't be merged",
+        "block/dirty-bitmap.c:930",
+    ),
+)
+
+FACTS = (
+    ("identity.major", 5, "greeting of the binary"),
+    ("identity.minor", 2, "greeting of the binary"),
+    ("identity.micro", 0, "greeting of the binary"),
+    ("identity.package", "Debian 1:5.2+dfsg-11+deb11u3", "greeting of the binary"),
+    ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
+    ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
+    ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),
+    ("block.backup_step_bytes", 0, "block/backup-top.c, block/backup.c:172: a cluster, observed"),
+    ("block.daemon_closes_nodes", False, "storage-daemon/qemu-storage-daemon.c:343: it ends as it is"),
+    ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),
+    ("block.probing_drains", 0, "observed"),
+    ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
+    ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
+    ("exports.writable_multi_conn", False, "nbd/server.c:1588"),
+    ("exports.multi_conn_unless_one_connection", False, "nbd/server.c:1588"),
+    ("queries.shows_bitmap_status", True, "introspection of the binary"),
+    ("queries.shows_device_accounts", False, "observed"),
+    ("queries.shows_drive_bitmaps", True, "introspection of the binary"),
+    ("queries.shows_missing_key", True, "introspection of the binary"),
+    ("exports.deleted_by_the_reply", False, "block/export/export.c:225: a bottom half deletes it, observed"),
+    ("queries.shows_graph_mod", True, "introspection of the binary: BlockPermission"),
+    ("block.conflict_names_both", False, "block.c:2233,2249"),
+    ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
+    ("exports.server_stop_newest_first", False, "observed with two exports"),
+)

@@ -1,0 +1,81 @@
+"""What a player takes down, on the simulator, as its backends need nothing else; sessions that are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scenarios.backends.interface import SetupError
+from scenarios.backends.registry import open_backend
+from scenarios.conformance.normal import Normaliser
+from scenarios.conformance.play import play
+from scenarios.conformance.session import load_file
+
+
+def played(tmp_path: Path, text: str, backend: str = "sim:7.2") -> list[list[dict[str, object]]]:
+    path = tmp_path / "theme.yaml"
+    path.write_text(text)
+    [source] = load_file(path)
+    return play(source, open_backend(backend))
+
+
+SESSION = """
+a name:
+  disks: {vda: {size: 1M}}
+  attach: device
+  steps:
+    - stop
+    - guest: {disk: vda, write: [0, 64k, 0x11]}
+    - guest: {disk: vda, verify: [0, 64k, 0x12]}
+    - send: {execute: query-name, id: [1]}
+    - raw: "\\xff"
+    - blockdev-add: {driver: null-co, node-name: n, size: 1048576}
+    - blockdev-backup: {device: vda, target: n, sync: none, job-id: j}
+    - wait: {event: JOB_STATUS_CHANGE, data: {status: running}}
+    - quit
+    - query-name
+"""
+
+
+@pytest.mark.parametrize("backend", ["sim:7.2", "sim-process:7.2"])
+def test_each_step_has_its_own_messages_and_none_follows_the_end(tmp_path: Path, backend: str) -> None:
+    greeting, stop, write, verify, named, stray, _, backup, quitting = played(tmp_path, SESSION, backend)
+    assert list(greeting[0]) == ["QMP"]
+    assert greeting[1] == {"return": {}}
+    assert stop == [{"return": {}}]
+    assert write == [{"result": {}}]
+    assert verify == [{"result": {"equal": False}}]
+    assert named == [{"return": {}, "id": [1]}]
+    assert [list(message) for message in stray] == [["error"]]
+    assert {"event": "JOB_STATUS_CHANGE", "data": {"id": "j", "status": "running"}} in backup
+    assert quitting[-1] == {"ended": 0}
+
+
+def test_made_up_names_are_numbered_as_they_appear_and_the_directory_is_none() -> None:
+    normal = Normaliser("/tmp/run-1")
+    assert normal.value(["#block123", {"#block9": "/tmp/run-1/a"}, "#block123 is"]) == [
+        "#block:1",
+        {"#block:2": "DIRECTORY/a"},
+        "#block:1 is",
+    ]
+    stamped = {"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}
+    assert normal.message(stamped) == {"event": "STOP"}
+    assert normal.message({"timestamp": 7, "event": "STOP"}) == {"timestamp": 7, "event": "STOP"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: {steps: [{a: {}, b: {}}]}", "theme/a: step 1: expected one command or verb, got a, b"),
+        ("a: {steps: [{}]}", "expected one command or verb, got nothing"),
+        ("a: {steps: [{sleep: soon}]}", "sleep: expected a duration such as 10ms, got 'soon'"),
+        ("a: {steps: [{guest: {write: [x, 1]}}]}", "expected a number of bytes such as 64k, got 'x'"),
+        ("a: {step: []}", "theme.yaml: "),
+        ("a: {steps: [], attach: zork}", "theme.yaml: "),
+    ],
+)
+def test_a_session_that_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SetupError) as raised:
+        played(tmp_path, text)
+    assert said in str(raised.value)
