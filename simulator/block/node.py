@@ -210,7 +210,7 @@ class Node:
         request = self._begin(offset, length, False)
         try:
             if self.serialising_in_flight:
-                await self._wait_for_overlapping(request)
+                await request.wait_for_overlapping(self.requests, self.request_done)
             inside = self.size_bytes - offset
             if length <= inside:
                 return await self.driver.read(offset, length)
@@ -225,7 +225,7 @@ class Node:
         here need not be read, and nothing is returned. Raises OSError."""
         request = self._begin(offset, length, False)
         try:
-            await self._serialise(request)
+            await self._before_write(request, SERIALISING)
             return await copy_on_read(self, offset, length, wanted)
         finally:
             self._end(request)
@@ -361,28 +361,10 @@ class Node:
 
     async def _before_write(self, request: Request, flags: int) -> None:
         if flags & SERIALISING:
-            await self._serialise(request)
-        elif self.serialising_in_flight:
-            await self._wait_for_overlapping(request)
-
-    async def _serialise(self, request: Request) -> None:
-        """No request overlaps this one from now on, in whole clusters."""
-        request.serialising = True
-        self.serialising_in_flight += 1
-        unit = self.driver.cluster_bytes or 1
-        request.offset -= request.offset % unit
-        request.end += -request.end % unit
-        await self._wait_for_overlapping(request)
-
-    async def _wait_for_overlapping(self, request: Request) -> None:
-        """Until no other request overlaps of which one of the two is serialising. A request that is itself
-        waiting is not waited for, or two serialising ones would wait for each other for ever."""
-        while request.conflicts(self.requests):
-            request.waiting = True
-            try:
-                await self.request_done.wait()
-            finally:
-                request.waiting = False
+            self.serialising_in_flight += 1
+            request.serialise(self.driver.cluster_bytes or 1)
+        if self.serialising_in_flight:
+            await request.wait_for_overlapping(self.requests, self.request_done)
 
     def _check_threshold(self, end: int) -> None:
         """Before the write is made (bdrv_write_threshold_check_write)."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+
+    from simulator.engine.task import WaitQueue
 
 
 class Request:
@@ -17,9 +19,23 @@ class Request:
         self.serialising = False
         self.waiting = False
 
-    def conflicts(self, requests: Iterable[Request]) -> bool:
-        """Whether one of these overlaps and one of the two is serialising. One that is itself waiting does
-        not count."""
+    def serialise(self, unit_bytes: int) -> None:
+        """Overlap no other request, in whole units of so many bytes."""
+        self.serialising = True
+        self.offset -= self.offset % unit_bytes
+        self.end += -self.end % unit_bytes
+
+    async def wait_for_overlapping(self, requests: Sequence[Request], request_done: WaitQueue) -> None:
+        """Until no other request overlaps of which one of the two is serialising. A request that is itself
+        waiting is not waited for, or two serialising ones would wait for each other for ever."""
+        while self._conflicts(requests):
+            self.waiting = True
+            try:
+                await request_done.wait()
+            finally:
+                self.waiting = False
+
+    def _conflicts(self, requests: Sequence[Request]) -> bool:
         for other in requests:
             if other is self or not (other.serialising or self.serialising) or other.waiting:
                 continue
