@@ -57,6 +57,7 @@ class HostFile:
     path: str
     writable: bool
     is_regular: bool = True
+    is_device: bool = False  # of blocks or characters
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes; what is behind the end reads as zero."""

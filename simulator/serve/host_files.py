@@ -80,11 +80,13 @@ class DiskHost(Host):
 class DiskFile(HostFile):
     """One open file description of the real host."""
 
-    __slots__ = ("_fd", "is_regular", "path", "writable")
+    __slots__ = ("_fd", "is_device", "is_regular", "path", "writable")
 
     def __init__(self, fd: int, path: str, writable: bool) -> None:
         self._fd, self.path, self.writable = fd, path, writable
-        self.is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        mode = os.fstat(fd).st_mode
+        self.is_regular = stat.S_ISREG(mode)
+        self.is_device = stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
     @property
     def closed(self) -> bool:
@@ -126,6 +128,8 @@ class DiskFile(HostFile):
         os.ftruncate(self._fd, size_bytes)
 
     def size_bytes(self) -> int:
+        if self.is_device:
+            return os.lseek(self._fd, 0, os.SEEK_END)
         return os.fstat(self._fd).st_size
 
     def allocated_bytes(self) -> int:

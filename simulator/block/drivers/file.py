@@ -35,6 +35,7 @@ class File(Driver):
     _file: HostFile
     _lock: ImageLock
     _next: HostFile | None = None
+    _kind = "a regular file"
     _uses_lock = True
     _discards = _failed_discards = _discarded_bytes = 0
 
@@ -50,10 +51,13 @@ class File(Driver):
             raise QmpError(
                 "aio=native was specified, but it requires cache.direct=on, which was not specified."
             )
-        if not self._file.is_regular:
+        if not self._is_right_kind():
             self._file.close()
-            raise QmpError(f"'{self.format_name}' driver requires '{path}' to be a regular file")
+            raise QmpError(f"'{self.format_name}' driver requires '{path}' to be {self._kind}")
         self._measure()
+
+    def _is_right_kind(self) -> bool:
+        return self._file.is_regular
 
     async def close(self) -> None:
         self._file.close()
