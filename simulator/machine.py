@@ -7,8 +7,10 @@ from collections import deque
 
 from simulator.block.drive import Drives
 from simulator.block.export import Exports
+from simulator.block.fdsets import FdSets
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
+from simulator.block.iothreads import IoThread
 from simulator.block.rules import rules_of
 from simulator.engine.chance import Chance
 from simulator.engine.outbox import Outbox
@@ -57,8 +59,11 @@ class Machine:
         self.scheduler = scheduler or Scheduler()
         self.epoch_ns = epoch_ns
         self.outbox = Outbox(self.scheduler)
+        self.fdsets = host.fdsets = FdSets(host, lambda: self.run_state == "running", not storage_daemon)
+        self.current_monitor: Session | None = None  # whose command runs
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
+        self.graph.emit = self.outbox.emit
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)
         self.nbd_server: NbdServer | None = None
@@ -67,6 +72,7 @@ class Machine:
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
         self.objects = self.graph.objects
+        self.threads_made = 0
         self.run_state = "running"
         self.name = ""
         self.gone = False
@@ -144,6 +150,10 @@ class Machine:
             self.version.recorded(self.binary, "objects")["object"].get(type_name)
         )
 
+    @property
+    def iothreads(self) -> dict[str, IoThread]:
+        return {name: item for name, item in self.objects.items() if isinstance(item, IoThread)}
+
     def print(self, text: str) -> None:
         if text:
             self.printed.append(text)
@@ -156,6 +166,7 @@ class Machine:
         """A client has connected to a QMP monitor."""
         session = Session(self, pretty)
         self.sessions.append(session)
+        self.fdsets.has_clients = True
         return session
 
     def disconnect_monitor(self, session: Session) -> None:
@@ -166,6 +177,9 @@ class Machine:
         endpoint.receive_eof()
         if endpoint in self.sessions:
             self.sessions.remove(endpoint)
+            for descriptor in endpoint.take_all_descriptors():
+                self.host.close_descriptor(descriptor)
+            self.fdsets.client_gone(is_last=not self.sessions)
 
     def requests_waiting(self, session: Session) -> None:
         """A monitor has a request; commands of all monitors run one at a time, in the order they came."""
@@ -180,6 +194,7 @@ class Machine:
             if session.stalled:
                 session.postponed += 1
             elif session.queue:
+                self.current_monitor = session
                 await session.answer(session.queue.popleft())
         self._dispatching = False
 

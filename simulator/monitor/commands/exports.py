@@ -5,6 +5,7 @@ from __future__ import annotations
 from simulator.block.errors import QmpError
 from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
 from simulator.block.tls import SERVER, authorizer, find_context
+from simulator.monitor.commands.descriptors import take_named
 from simulator.wire.nbd.messages import ServerPolicy
 
 TYPE_CHECKING = False
@@ -24,8 +25,8 @@ async def nbd_server_start(machine: Machine, arguments: Arguments) -> Any:
     from_monitor = "data" in given
     address = {"type": given["type"], **given["data"]} if from_monitor else dict(given)
     if from_monitor and address["type"] == "fd" and machine.nbd_server is None:
-        # It is the name of one that was passed with getfd, and nothing can be.
-        raise QmpError(f"File descriptor named '{address['str']}' has not been found")
+        # It is the name of one that was passed with getfd.
+        address["descriptor"] = take_named(machine, address["str"])
     await start_server(machine, address, arguments)
     return {}
 
@@ -95,8 +96,7 @@ async def nbd_server_remove(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def block_export_add(machine: Machine, arguments: Arguments) -> Any:
-    iothreads = [name for name, item in machine.objects.items() if item.type_name == "iothread"]
-    await machine.exports.add(arguments, machine.nbd_server, iothreads)
+    await machine.exports.add(arguments, machine.nbd_server, machine.iothreads)
     return {}
 
 

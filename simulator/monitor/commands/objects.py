@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
+from simulator.block.iothreads import IoThread
 from simulator.block.secrets import Secret
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.block.tls import Authorization, TlsCredentials
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PlainObject:
-    """An object that is only named by others: an iothread."""
+    """An object that is only named by others."""
 
     __slots__ = ("properties", "type_name")
 
@@ -39,8 +40,13 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     made: Any = None
     if type_name == ThrottleGroup.type_name:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
+    elif type_name == IoThread.type_name:
+        machine.threads_made += 1
+        made = IoThread(identifier, properties, machine.threads_made)
     if identifier in machine.objects:
         raise QmpError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
+    if isinstance(made, ThrottleGroup) and identifier in machine.graph.throttle_groups:
+        raise QmpError("A group with this name already exists")
     machine.objects[identifier] = made or _complete(machine, type_name, properties)
     if isinstance(made, ThrottleGroup):
         machine.graph.throttle_groups[identifier] = made

@@ -31,7 +31,8 @@ def _backend_type(device: GuestDevice) -> str:
 
 def _throttle_group(machine: Machine, path: str) -> ThrottleGroup | None:
     folder, _, identifier = path.rpartition("/")
-    return machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
+    group = machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
+    return group if group is machine.objects.get(identifier) else None
 
 
 def _no_property(type_name: str, name: str) -> QmpError:
