@@ -194,6 +194,12 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "broken-dh": {"dh_params": broken_dh},
         "encrypted": {"server_key": encrypted},
     }
+    fill(place, files, changed)
+    return place
+
+
+def fill(place: Path, files: dict[str, Path], changed: dict[str, dict[str, Path | None]]) -> None:
+    """A directory for each of `changed`, and those in which something that should be a file is none."""
     for name, changes in changed.items():
         sources = {kind: path for kind, path in {**files, **changes}.items() if path is not None}
         directory(place / name, **sources)
@@ -201,7 +207,6 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept = {kind: path for kind, path in files.items() if kind != name.replace("-", "_")}
         (directory(place / f"{short}-directory", **kept) / f"{name}.pem").mkdir()
     (place / "keys-directory" / "keys.psk").mkdir(parents=True)
-    return place
 
 
 def answers(credentials: Path, place: Path, is_real: bool) -> dict[str, Any]:
