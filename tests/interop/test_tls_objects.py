@@ -114,12 +114,8 @@ NAMED = {
 }
 
 
-@pytest.fixture(scope="module")
-def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directories that OBJECTS name."""
-    place = tmp_path_factory.mktemp("credentials")
-    ca = Authority(place / "made" / "ca")
-    other, twin = Authority(place / "made" / "other", "/CN=Other CA"), Authority(place / "made" / "twin")
+def issue(ca: Authority) -> None:
+    """What OBJECTS' directories hold of this authority, by name."""
     ca.issue("server", "/C=GB/O=Fleece, Ltd/CN=server.example", SERVER)
     ca.issue("client", "/C=GB/O=Fleece, Ltd/CN=client.example", CLIENT)
     ca.issue("past", "/CN=past", SERVER, PAST)
@@ -128,6 +124,15 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ca.issue("any", "/CN=any", (*LEAF, "extendedKeyUsage=critical,anyExtendedKeyUsage"))
     ca.issue("bare", "/CN=bare", ())
     ca.issue("no-signing", "/CN=no", (LEAF[0], "keyUsage=critical,keyEncipherment"))
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directories that OBJECTS name."""
+    place = tmp_path_factory.mktemp("credentials")
+    ca = Authority(place / "made" / "ca")
+    other, twin = Authority(place / "made" / "other", "/CN=Other CA"), Authority(place / "made" / "twin")
+    issue(ca)
     past = Authority(place / "made" / "past", valid=PAST)
     plain = Authority(place / "made" / "plain", extensions=())
     unsigning = Authority(place / "made" / "unsigning", extensions=(ROOT[0], "keyUsage=critical,cRLSign"))
