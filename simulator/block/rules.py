@@ -53,6 +53,7 @@ class BlockRules:
     `filter_always_reads`: copy-before-write reads its source for any user.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
+    `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
@@ -67,6 +68,7 @@ class BlockRules:
         "creating_yields",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "json_pushed",
         "members",
         "moved_edge_is_newest",
         "probing_drains",
@@ -83,6 +85,7 @@ class BlockRules:
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.json_pushed: bool = given.pop("json_pushed", False)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -102,6 +105,7 @@ def rules_of(version: Version) -> BlockRules:
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
         filter_always_reads=block.filter_always_reads,
+        json_pushed=version.qmp.json_pushed,
         copy_bytes=block.backup_step_bytes,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

@@ -46,10 +46,12 @@ class Qmp(Group):
 
     oob: the capability is offered. turns_before_reply: how often tasks that a command has set going get their
     turn before the reply leaves.
+    json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     """
 
-    __slots__ = ("oob", "turns_before_reply")
+    __slots__ = ("json_pushed", "oob", "turns_before_reply")
 
+    json_pushed: bool
     oob: bool
     turns_before_reply: int
 

@@ -17,6 +17,7 @@ FACTS = (
     ("identity.minor", 1, "greeting of the binary"),
     ("identity.micro", 3, "greeting of the binary"),
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
+    ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),

@@ -27,6 +27,7 @@ FACTS = (
     ("identity.minor", 2, "greeting of the binary"),
     ("identity.micro", 22, "greeting of the binary"),
     ("identity.package", "Debian 1:7.2+dfsg-7+deb12u18+b3", "greeting of the binary"),
+    ("qmp.json_pushed", False, "qobject/json-streamer.c:31: tokens are queued until brackets match"),
     ("qmp.oob", True, "greeting of the binary"),
     (
         "qmp.turns_before_reply",
