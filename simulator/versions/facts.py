@@ -59,7 +59,7 @@ class Qmp(Group):
 class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
-    hmp_drive_prefix: what stands before a refusal of HMP drive_add.
+    hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
     __slots__ = ("hmp_drive_prefix",)
