@@ -49,6 +49,8 @@ FACTS = (
         "util/hbitmap.c:334 says false of a dirty run that ends inside the range, observed",
     ),
     ("block.changes_drain_all", False, "observed with a job on another node", "session drains/*"),
+    ("block.contexts_drain_all", False, "block.c, bdrv_try_change_aio_context: nothing where it is the same"),
+    ("block.jobs_made_drained", False, "blockjob.c, block_job_create"),
     ("block.conflict_names_both", True, "block.c:2220"),
     ("block.drive_moves", True, "hw/core/qdev-properties-system.c:83: since 6.2, observed"),
     ("block.copy_bitmap_on_filter", False, "block/block-copy.c:433"),
