@@ -169,6 +169,10 @@ class Driver:
         """Members of ImageInfo beyond the common ones: cluster-size, format-specific, dirty-flag, ..."""
         return {}
 
+    def specific_stats(self) -> dict[str, Any] | None:
+        """What the driver counts by itself, for query-blockstats (bdrv_get_specific_stats)."""
+        return None
+
     @property
     def filename(self) -> str:
         """A file name that by itself leads to this node (bs->exact_filename), or ""; see filenames.py."""

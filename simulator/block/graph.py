@@ -5,7 +5,7 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import iothreads, permissions
 from simulator.block.errors import QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
@@ -58,6 +58,8 @@ class Graph:
         self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
+        self.objects: dict[str, Any] = {}  # of object-add, by id
+        self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self._chance = chance
@@ -153,9 +155,11 @@ class Graph:
         if isinstance(parent, Node):
             parent.children[name] = edge
         self.link(edge, node)
-        if not refresh:
-            return edge
         try:
+            if parent.iothread is not node.iothread:
+                iothreads.meet(edge)
+            if not refresh:
+                return edge
             if isinstance(parent, Node):
                 permissions.refresh([parent])
             else:

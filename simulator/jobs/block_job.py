@@ -104,6 +104,9 @@ class BlockJob(Job):
         await self.remove_all_nodes()
 
     # -- as a parent
+    def node_edges(self) -> list[Edge]:
+        return self.edges
+
     def user_description(self) -> str:
         return f"{self.job_type} job '{self.id}'"
 

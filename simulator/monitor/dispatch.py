@@ -25,17 +25,22 @@ _FAMILIES = (
     "bitmaps",
     "chains",
     "create",
+    "descriptors",
     "devices",
     "exports",
     "human",
+    "iothreads",
     "jobs",
+    "limits",
     "machine",
     "media",
     "mirror",
     "nodes",
     "objects",
     "qom",
+    "statistics",
     "transaction",
+    "types",
 )
 
 _handlers: dict[str, Handler] = {}

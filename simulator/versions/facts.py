@@ -152,18 +152,21 @@ class Exports(Group):
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
+    handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
     multi_conn_unless_one_connection: no export announces it when the server was started with
     max-connections=1.
     """
 
     __slots__ = (
         "deleted_by_the_reply",
+        "handshake_limit_s",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
         "writable_multi_conn",
     )
 
     deleted_by_the_reply: bool
+    handshake_limit_s: int
     server_stop_newest_first: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool

@@ -68,5 +68,6 @@ FACTS = (
     ("queries.shows_graph_mod", True, "introspection of the binary: BlockPermission"),
     ("block.conflict_names_both", False, "block.c:2233,2249"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
+    ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
 )

@@ -63,6 +63,7 @@ FACTS = (
     ("block.probing_drains", 2, "block/block-backend.c:470,904: blk_unref, blk_remove_bs; observed"),
     ("block.resize_names_blocker", False, "blockdev.c:2447, observed"),
     ("exports.deleted_by_the_reply", True, "block/export/export.c:351, observed"),
+    ("exports.handshake_limit_s", 10, "include/block/nbd.h:34"),
     ("exports.server_stop_newest_first", False, "observed with four exports"),
     ("exports.writable_multi_conn", True, "nbd/server.c:1732"),
     ("exports.multi_conn_unless_one_connection", True, "nbd/server.c:1732"),

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 # Format name -> (file in this folder, class in it)
 _PLACES = {
     "blkdebug": ("blkdebug", "Blkdebug"),
+    "compress": ("compress", "Compress"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "copy-on-read": ("copy_on_read", "CopyOnRead"),
     "file": ("file", "File"),
+    "host_device": ("host_device", "HostDevice"),
     "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),
     "null-co": ("null", "NullCo"),

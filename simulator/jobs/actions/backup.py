@@ -7,6 +7,7 @@ Source: blockdev_backup_prepare, drive_backup_prepare, blockdev.c:1695-1985, 7.2
 
 from __future__ import annotations
 
+from simulator.block import iothreads
 from simulator.block.chain import skip_filters
 from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import set_backing
@@ -47,6 +48,7 @@ class BlockdevBackup(Action):
         await self.graph.wait_drained([source])
 
     async def _make_job(self, source: Node, target: Node) -> None:
+        iothreads.move(target, source.iothread)
         options = BackupOptions(source, self.arguments)
         self._job = await create_backup(self.jobs, source, target, options, self.txn)
 
