@@ -50,23 +50,32 @@ class _Chunk:
         self.method_is_zero = False
 
 
+MAX_MIN_CLUSTER_BYTES = (1 << 63) - 1
+
+
 class BlockCopyState:
     """`copy_bitmap` holds what is still to copy; of that, `in_flight_bytes` have been taken out and are being
     copied.
 
     `source` and `target` are edges of the user's, who has the permissions. `bitmap` limits the copy to its
     dirty areas. `skip_unallocated` leaves out what the source's own layer does not hold (sync=top). Raises
-    QmpError if the target's cluster size is an impossible one.
+    QmpError if a cluster size is an impossible one.
     """
 
     def __init__(
-        self, source: Edge, target: Edge, bitmap: DirtyBitmap | None = None, owner: Node | None = None
+        self,
+        source: Edge,
+        target: Edge,
+        bitmap: DirtyBitmap | None = None,
+        owner: Node | None = None,
+        min_cluster_bytes: int = 0,
     ) -> None:
-        """`owner`: whose bitmap says what is to be copied; the source's if left out."""
+        """`owner`: whose bitmap says what is to be copied; the source's if left out. `min_cluster_bytes`: a
+        power of two, or 0."""
         self.source, self.target = source, target
         graph = source.node.graph
         self._scheduler = graph.scheduler
-        self.cluster_bytes = _cluster_bytes(target.node)
+        self.cluster_bytes = _cluster_bytes(target.node, min_cluster_bytes)
         self.size_bytes = source.node.size_bytes
         self.copy_bitmap = DirtyBitmap(owner or source.node, None, self.cluster_bytes)
         self.copy_bitmap.enabled = False
@@ -365,16 +374,25 @@ class BlockCopyState:
                 return False, total - total % unit
 
 
-def _cluster_bytes(target: Node) -> int:
-    """Of the target, and at least 64 KiB (block_copy_calculate_cluster_size)."""
+def min_cluster_too_large(asked_bytes: int) -> QmpError:
+    return QmpError(f"min-cluster-size too large: {asked_bytes} > {MAX_MIN_CLUSTER_BYTES}")
+
+
+def _cluster_bytes(target: Node, least: int) -> int:
+    """Of the target, and at least 64 KiB and `least` (block_copy_calculate_cluster_size). Raises QmpError."""
+    if least > MAX_MIN_CLUSTER_BYTES:
+        raise min_cluster_too_large(least)
+    if least & (least - 1):
+        raise QmpError("min-cluster-size needs to be a power of 2")
+    least = max(DEFAULT_CLUSTER_BYTES, least)
     cluster = cluster_bytes(target)
     if cluster is not None:
-        return max(DEFAULT_CLUSTER_BYTES, cluster)
+        return max(least, cluster)
     if next_in_chain(target) is None:
         target.graph.warnings.append(
             "warning: The target block device doesn't provide information about the block size and it "
             "doesn't have a backing file. The default block size of "
-            f"{DEFAULT_CLUSTER_BYTES} bytes is used. If the actual block size of the target exceeds this "
+            f"{least} bytes is used. If the actual block size of the target exceeds this "
             "default, the backup may be unusable"
         )
-    return DEFAULT_CLUSTER_BYTES
+    return least

@@ -99,8 +99,8 @@ def image_info(node: Node) -> dict[str, Any]:
 
 def _limits(node: Node) -> dict[str, Any]:
     """BlockLimitsInfo (bdrv_refresh_limits, block/io.c): of a node without children what no driver says
-    otherwise, of all others their storage's. qcow2 zeroes and discards in clusters, and what is above it
-    discards so, too."""
+    otherwise, of all others their storage's; buffers in memory suit all that is below. qcow2 zeroes and
+    discards in clusters, and what is above it discards so, too."""
     lowest, discard_bytes = node, _discard_alignment(node)
     while (storage := storage_child(lowest)) is not None:
         lowest = storage.node
@@ -108,7 +108,7 @@ def _limits(node: Node) -> dict[str, Any]:
     limits = {
         "request-alignment": 1,
         "max-iov": 1024,
-        "min-mem-alignment": 1 if lowest.driver.format_name == "file" else 512,
+        "min-mem-alignment": _memory_alignment(node),
         "opt-mem-alignment": 4096,
     }
     if discard_bytes:
@@ -116,6 +116,13 @@ def _limits(node: Node) -> dict[str, Any]:
     if node.driver.format_name == "qcow2":
         limits["write-zeroes-alignment"] = discard_bytes
     return limits
+
+
+def _memory_alignment(node: Node) -> int:
+    """In bytes, the largest of its children's (bdrv_merge_limits)."""
+    if node.children:
+        return max(_memory_alignment(edge.node) for edge in node.children.values())
+    return 1 if node.driver.format_name == "file" else 512
 
 
 def _discard_alignment(node: Node) -> int:

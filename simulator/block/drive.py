@@ -257,7 +257,7 @@ def tree_options(
     filename = given.get("file", "") if own else ""
     if filename.startswith("json:"):
         given = {key: value for key, value in given.items() if key != "file"}
-        for key, value in _json_options(filename).items():
+        for key, value in _json_options(filename, graph.rules.json_pushed).items():
             _store(tree, key, value)
     for key, value in given.items():
         if key not in own:
@@ -276,11 +276,11 @@ def tree_options(
     return _converted(schema, tree)
 
 
-def _json_options(filename: str) -> dict[str, str]:
+def _json_options(filename: str, pushes: bool) -> dict[str, str]:
     """What a file name of json:{...} says, flat and as text, as all options of a drive are
     (parse_json_filename, block.c:1945, 7.2)."""
     try:
-        options = parse_text(filename.removeprefix("json:").encode())
+        options = parse_text(filename.removeprefix("json:").encode(), pushes)
     except ParseError as error:
         raise QmpError(f"Could not parse the JSON options: {error}") from None
     if not isinstance(options, dict):

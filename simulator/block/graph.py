@@ -290,6 +290,7 @@ class Graph:
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
         new.references += 1
+        await self.changing()
         try:
             await self.replace(node, new)
         except QmpError as error:
@@ -307,6 +308,7 @@ class Graph:
             raise AssertionError(f"{node!r} filters nothing")
         node.references += 1
         async with self.drained(node):
+            await self.changing()
             edge = node.children.get("file") or node.children["backing"]
             for parent_edge in node.parents[::-1]:
                 if not parent_edge.parent.stay_at_node:
@@ -334,6 +336,19 @@ class Graph:
     async def changing(self) -> None:
         """Before an edge comes or goes: some versions drain everything then, as jobs on any node see."""
         if self.rules.changes_drain_all:
+            async with self.drained_all():
+                pass
+
+    async def changing_for_a_job(self) -> Drained:
+        """``async with await graph.changing_for_a_job()``: around the making of a job on nodes."""
+        if self.rules.jobs_made_drained:
+            return self.drained_all()
+        await self.changing()
+        return self.drained()
+
+    async def changing_context(self) -> None:
+        """Before a node is given the context of another, which here it has already."""
+        if self.rules.contexts_drain_all:
             async with self.drained_all():
                 pass
 

@@ -47,12 +47,15 @@ class BlockRules:
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
     `conflict_names_both`: a permission conflict is told with both users.
+    `contexts_drain_all`: a node that is put into the context of another drains all nodes.
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
     `creating_yields`: making a qcow2 image gives way before it begins.
     `filter_always_reads`: copy-before-write reads its source for any user.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
+    `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
@@ -62,11 +65,14 @@ class BlockRules:
         "cbw_timeout_bits",
         "changes_drain_all",
         "conflict_names_both",
+        "contexts_drain_all",
         "copy_bitmap_on_filter",
         "copy_bytes",
         "creating_yields",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "jobs_made_drained",
+        "json_pushed",
         "members",
         "moved_edge_is_newest",
         "probing_drains",
@@ -79,10 +85,13 @@ class BlockRules:
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
+        self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
+        self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.json_pushed: bool = given.pop("json_pushed", False)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -97,11 +106,14 @@ def rules_of(version: Version) -> BlockRules:
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
         changes_drain_all=block.changes_drain_all,
+        contexts_drain_all=block.contexts_drain_all,
+        jobs_made_drained=block.jobs_made_drained,
         conflict_names_both=block.conflict_names_both,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
         filter_always_reads=block.filter_always_reads,
+        json_pushed=version.qmp.json_pushed,
         copy_bytes=block.backup_step_bytes,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

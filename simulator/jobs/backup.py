@@ -11,12 +11,15 @@ from errno import ECANCELED
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
 from simulator.jobs.block_job import BlockJob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.block_copy import BlockCopyState
     from simulator.block.copy_call import BlockCopyCall
     from simulator.block.drivers.copy_before_write import CopyBeforeWrite
@@ -221,14 +224,22 @@ def _check(jobs: Jobs, source: Node, target: Node, options: BackupOptions) -> No
         raise QmpError(f"max-workers must be between 1 and {_INT_MAX}")
     if options.max_chunk_bytes < 0:
         raise QmpError("max-chunk must be zero (which means no limit) or positive")
+    if options.min_cluster_bytes > MAX_MIN_CLUSTER_BYTES:
+        raise min_cluster_too_large(options.min_cluster_bytes)
 
 
-def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[str, str]:
-    chosen = {"driver": "copy-before-write", "file": source.node_name, "target": target.node_name}
+def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[str, Any]:
+    chosen: dict[str, Any] = {
+        "driver": "copy-before-write",
+        "file": source.node_name,
+        "target": target.node_name,
+    }
     if options.filter_node_name is not None:
         chosen["node-name"] = options.filter_node_name
     if options.on_cbw_error is not None:
         chosen["on-cbw-error"] = options.on_cbw_error
+    if options.min_cluster_bytes:
+        chosen["min-cluster-size"] = options.min_cluster_bytes
     return chosen
 
 
@@ -246,10 +257,12 @@ async def _make_job(
         return BackupJob(jobs, job_id, group, options, source, target, cbw)
 
     job_id = options.job_id if options.job_id is not None else cbw.drive_name()
-    job = jobs.add(job_id, make, txn)
-    assert isinstance(job, BackupJob)
-    await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)
+    async with await jobs.graph.changing_for_a_job():
+        job = jobs.add(job_id, make, txn)
+        assert isinstance(job, BackupJob)
+        await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)
     copying.set_options(compress=options.compress)
     copying.progress = job.progress
+    await jobs.graph.changing()
     job.add_node("target", target, 0, permissions.ALL)
     return job

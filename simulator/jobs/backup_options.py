@@ -23,8 +23,8 @@ class BackupOptions:
 
     __slots__ = (
         "auto_dismiss", "auto_finalize", "bitmap", "bitmap_mode", "compress", "filter_node_name", "job_id",
-        "max_chunk_bytes", "max_workers", "on_cbw_error", "on_source_error", "on_target_error",
-        "speed_bytes_per_s", "sync",
+        "max_chunk_bytes", "max_workers", "min_cluster_bytes", "on_cbw_error", "on_source_error",
+        "on_target_error", "speed_bytes_per_s", "sync",
     )  # fmt: skip
 
     def __init__(self, source: Node, arguments: dict[str, Any]) -> None:
@@ -41,6 +41,7 @@ class BackupOptions:
         perf: dict[str, Any] = arguments.get("x-perf", {})
         self.max_workers: int = perf.get("max-workers", 64)
         self.max_chunk_bytes: int = perf.get("max-chunk", 0)
+        self.min_cluster_bytes: int = perf.get("min-cluster-size", 0)
         self.sync: str = arguments["sync"]
         self.bitmap_mode: str | None = arguments.get("bitmap-mode")
         self.bitmap: DirtyBitmap | None = None

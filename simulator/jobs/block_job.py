@@ -93,6 +93,7 @@ class BlockJob(Job):
         self._blockers.append((node, blocker))
 
     async def remove_all_nodes(self) -> None:
+        await self.jobs.graph.changing()
         for node, blocker in self._blockers:
             node.op_blockers.remove(blocker)
         self._blockers.clear()

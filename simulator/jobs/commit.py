@@ -134,9 +134,10 @@ async def start_commit(jobs: Jobs, options: CommitOptions) -> None:
         return CommitJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else options.active.drive_name()
-    job = jobs.add(job_id, make)
-    assert isinstance(job, CommitJob)
-    await job.stand_on(options.active, 0, permissions.ALL, options.speed_bytes_per_s)
+    async with await jobs.graph.changing_for_a_job():
+        job = jobs.add(job_id, make)
+        assert isinstance(job, CommitJob)
+        await job.stand_on(options.active, 0, permissions.ALL, options.speed_bytes_per_s)
     try:
         await _prepare_chain(job)
     except QmpError:

@@ -312,7 +312,7 @@ class Job(Parent):
                 await self.jobs.changed.wait()
 
     # -- the end
-    def _update_errno(self) -> None:
+    def update_errno(self) -> None:
         if not self.errno and self.force_cancelled:
             self.errno = ECANCELED
         if self.errno:
@@ -321,7 +321,7 @@ class Job(Parent):
             self.set_status("aborting")
 
     async def _completed(self) -> None:
-        self._update_errno()
+        self.update_errno()
         txn = self.txn
         assert txn is not None
         if self.errno:
@@ -338,13 +338,13 @@ class Job(Parent):
                 self._fail(EIO, error.desc)
             except OSError as error:
                 self._fail(error.errno or EIO, None)
-            self._update_errno()
+            self.update_errno()
         return not self.errno
 
     async def end(self) -> None:
         """job_finalize_single: let go of everything, tell the outcome, be concluded, and gone if nobody
         waits."""
-        self._update_errno()
+        self.update_errno()
         if self.errno:
             await self.abort()
         else:

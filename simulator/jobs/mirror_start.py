@@ -119,10 +119,12 @@ async def _start(jobs: Jobs, kind: type[MirrorJob], options: MirrorOptions) -> N
         return kind(jobs, job_id, txn, options, filter_node)
 
     try:
-        made = jobs.add(options.job_id if options.job_id is not None else filter_node.drive_name(), make)
-        assert isinstance(made, MirrorJob)
+        job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
         shared = permissions.CONSISTENT_READ | _SHARED
-        await made.stand_on(filter_node, permissions.CONSISTENT_READ, shared, options.speed_bytes_per_s)
+        async with await jobs.graph.changing_for_a_job():
+            made = jobs.add(job_id, make)
+            assert isinstance(made, MirrorJob)
+            await made.stand_on(filter_node, permissions.CONSISTENT_READ, shared, options.speed_bytes_per_s)
         job = made
         _prepare(job)
     except QmpError:

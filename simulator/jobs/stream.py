@@ -220,9 +220,11 @@ async def _make_job(
     def make(job_id: str, txn: JobTxn) -> StreamJob:
         return StreamJob(jobs, job_id, txn, options)
 
-    job = jobs.add(options.job_id if options.job_id is not None else filter_node.drive_name(), make)
-    assert isinstance(job, StreamJob)
-    await job.stand_on(filter_node, 0, permissions.ALL, options.speed_bytes_per_s)
+    job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
+    async with await jobs.graph.changing_for_a_job():
+        job = jobs.add(job_id, make)
+        assert isinstance(job, StreamJob)
+        await job.stand_on(filter_node, 0, permissions.ALL, options.speed_bytes_per_s)
     top = options.top
     try:
         job.add_backend(filter_node, permissions.CONSISTENT_READ, _READS | permissions.WRITE)

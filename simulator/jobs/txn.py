@@ -59,7 +59,9 @@ class JobTxn:
                 other.mark_cancelled(force=True)
         if job.jobs.rules.aborts_together:
             for other in list(self.jobs):
-                if other.started and not other.is_completed():
+                if other.is_completed():
+                    other.update_errno()
+                elif other.started:
                     await other.until_completed()
         while self.jobs:
             other = self.jobs[0]

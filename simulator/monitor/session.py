@@ -29,7 +29,7 @@ class Session:
     def __init__(self, machine: Machine, pretty: bool = False) -> None:
         self._machine = machine
         self._pretty = pretty
-        self._stream = JsonStream()
+        self._stream = JsonStream(machine.version.qmp.json_pushed)
         self._output: list[bytes] = []
         self.ready = False
         self.oob = False

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from simulator.qapi.schema import Schema
 
 
-def read_option(schema: Schema, type_name: str, text: str, implied_key: str | None = None) -> dict[str, Any]:
+def read_option(
+    schema: Schema, type_name: str, text: str, implied_key: str | None = None, pushes: bool = False
+) -> dict[str, Any]:
     """The option's value, checked against `type_name`: JSON if it begins with a brace, else KEY=VALUE,....
 
     read_option(schema, schema.by_name["blockdev-add"]["arg-type"], "qcow2,file=f", "driver") is
@@ -23,7 +25,7 @@ def read_option(schema: Schema, type_name: str, text: str, implied_key: str | No
     """
     if text[:1] == "{":
         try:
-            value = parse_text(text.encode("utf-8", "surrogateescape"))
+            value = parse_text(text.encode("utf-8", "surrogateescape"), pushes)
         except ParseError as error:
             raise ArgumentError(error.desc) from None
         return schema.check_type(type_name, value)

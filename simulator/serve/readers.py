@@ -124,7 +124,11 @@ def daemon_monitor(start: Start, text: str, shown: str) -> None:
 
 def _monitor_options(start: Start, text: str) -> dict[str, Any]:
     """A MonitorOptions (qapi/control.json), which introspection does not show."""
-    tree = parse_text(text.encode()) if text.startswith("{") else keyval.parse(text, "chardev")
+    tree: dict[str, Any]
+    if text.startswith("{"):
+        tree = parse_text(text.encode(), start.machine.version.qmp.json_pushed)
+    else:
+        tree = keyval.parse(text, "chardev")
     if set(tree) <= {"chardev", "mode"} and "chardev" in tree and tree.get("mode", "control") in _MODES:
         return tree  # which is nearly always so, and reading the introspection takes time
     whole = start.machine.schema
@@ -144,7 +148,8 @@ def _monitor_options(start: Start, text: str) -> dict[str, Any]:
 def nbd_server(start: Start, text: str, shown: str) -> None:
     schema = start.machine.nbd_server_options()
     if text.startswith("{"):
-        given = schema.check_type("NbdServerOptions", parse_text(text.encode()))
+        parsed = parse_text(text.encode(), start.machine.version.qmp.json_pushed)
+        given = schema.check_type("NbdServerOptions", parsed)
     else:
         given = schema.convert_keyval("NbdServerOptions", keyval.parse(text))
     start.plan("device", shown, lambda: start.command("nbd-server-start", given))

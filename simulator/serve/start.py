@@ -129,7 +129,8 @@ class Start:
         schema = self.machine.schema
         entry = schema.by_name[command]["arg-type"]
         if text.startswith("{"):
-            return schema.check_type(entry, parse_text(text.encode()))
+            tree = parse_text(text.encode(), self.machine.version.qmp.json_pushed)
+            return schema.check_type(entry, tree)
         return schema.convert_keyval(entry, keyval.parse(text, implied_key))
 
     async def command(self, name: str, arguments: dict[str, Any]) -> None:

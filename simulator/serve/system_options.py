@@ -60,7 +60,7 @@ def disk_image(start: Start, text: str, shown: str) -> None:
 
 def device(start: Start, text: str, shown: str) -> None:
     if text.startswith("{"):
-        given: dict[str, Any] = parse_text(text.encode())
+        given: dict[str, Any] = parse_text(text.encode(), start.machine.version.qmp.json_pushed)
         if "driver" not in given:
             raise QmpError("Parameter 'driver' is missing")
     else:

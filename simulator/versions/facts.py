@@ -46,10 +46,12 @@ class Qmp(Group):
 
     oob: the capability is offered. turns_before_reply: how often tasks that a command has set going get their
     turn before the reply leaves.
+    json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     """
 
-    __slots__ = ("oob", "turns_before_reply")
+    __slots__ = ("json_pushed", "oob", "turns_before_reply")
 
+    json_pushed: bool
     oob: bool
     turns_before_reply: int
 
@@ -57,7 +59,7 @@ class Qmp(Group):
 class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
-    hmp_drive_prefix: what stands before a refusal of HMP drive_add.
+    hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
     __slots__ = ("hmp_drive_prefix",)
@@ -94,6 +96,7 @@ class Block(Group):
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
+    contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
@@ -108,12 +111,14 @@ class Block(Group):
         "cbw_timeout_bits",
         "changes_drain_all",
         "conflict_names_both",
+        "contexts_drain_all",
         "copy_bitmap_on_filter",
         "creating_yields",
         "daemon_closes_nodes",
         "drive_moves",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "jobs_made_drained",
         "moved_edge_is_newest",
         "probing_drains",
         "resize_names_blocker",
@@ -129,6 +134,8 @@ class Block(Group):
     probing_drains: int
     daemon_closes_nodes: bool
     conflict_names_both: bool
+    contexts_drain_all: bool
+    jobs_made_drained: bool
     drive_moves: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool

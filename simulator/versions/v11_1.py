@@ -10,16 +10,24 @@ BASE = "10.0"
 RECORDED = "11.1"
 SCHEMA_EDITS = ()
 
-REWORDED = ()
+REWORDED = (
+    (
+        "object '{group}' is in use, can not be deleted",
+        "Cannot delete throttle group '{group}' with active references",
+        "observed with a throttle group",
+    ),
+)
 
 FACTS = (
     ("identity.major", 11, "greeting of the binary"),
     ("identity.minor", 1, "greeting of the binary"),
     ("identity.micro", 3, "greeting of the binary"),
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
+    ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
+    ("block.jobs_made_drained", True, "observed with a job on another node", "session drains/*"),
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
-    ("exports.server_stop_newest_first", False, "observed with two exports"),
     ("queries.shows_children", True, "introspection of the binary"),
     ("queries.shows_limits", True, "introspection of the binary"),
 )

@@ -27,6 +27,7 @@ FACTS = (
     ("identity.minor", 2, "greeting of the binary"),
     ("identity.micro", 22, "greeting of the binary"),
     ("identity.package", "Debian 1:7.2+dfsg-7+deb12u18+b3", "greeting of the binary"),
+    ("qmp.json_pushed", False, "qobject/json-streamer.c:31: tokens are queued until brackets match"),
     ("qmp.oob", True, "greeting of the binary"),
     (
         "qmp.turns_before_reply",
@@ -48,6 +49,8 @@ FACTS = (
         "util/hbitmap.c:334 says false of a dirty run that ends inside the range, observed",
     ),
     ("block.changes_drain_all", False, "observed with a job on another node", "session drains/*"),
+    ("block.contexts_drain_all", False, "block.c, bdrv_try_change_aio_context: nothing where it is the same"),
+    ("block.jobs_made_drained", False, "blockjob.c, block_job_create"),
     ("block.conflict_names_both", True, "block.c:2220"),
     ("block.drive_moves", True, "hw/core/qdev-properties-system.c:83: since 6.2, observed"),
     ("block.copy_bitmap_on_filter", False, "block/block-copy.c:433"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from simulator.wire.json_place import Place
 from simulator.wire.json_values import TOKEN_CLOSE_BRACE as CLOSE_BRACE
 from simulator.wire.json_values import TOKEN_CLOSE_BRACKET as CLOSE_BRACKET
 from simulator.wire.json_values import TOKEN_COLON as COLON
@@ -21,7 +22,7 @@ from simulator.wire.json_values import TOKEN_KEYWORD as KEYWORD
 from simulator.wire.json_values import TOKEN_OPEN_BRACE as OPEN_BRACE
 from simulator.wire.json_values import TOKEN_OPEN_BRACKET as OPEN_BRACKET
 from simulator.wire.json_values import TOKEN_STRING as STRING
-from simulator.wire.json_values import ParseError, decode_modified_utf8, parse_tokens
+from simulator.wire.json_values import ParseError, decode_modified_utf8, parse_error, parse_tokens
 
 MAX_MESSAGE_BYTES = 64 << 20  # bytes of all tokens of one message; also of one token
 MAX_TOKENS = 2 << 20
@@ -108,27 +109,114 @@ _RUNS = {
 }
 
 
-class JsonLexer:
-    """Bytes in any chunks -> values and errors, in order. `idle` between messages, when nothing is held."""
+class Grouping:
+    """What becomes of tokens; made once for each stream. Subclasses make messages of them."""
 
-    __slots__ = ("_braces", "_brackets", "_size", "_state", "_token", "_tokens")
+    __slots__ = ("_braces", "_brackets", "_count", "_size")
 
     def __init__(self) -> None:
-        self._state = START
-        self._token = bytearray()
-        self._start_message()
+        self.start_message()
 
-    def _start_message(self) -> None:
-        self._tokens: list[tuple[int, bytes]] = []
-        self._braces = self._brackets = self._size = 0
+    def start_message(self) -> None:
+        """Forget the message that is open."""
+        self._braces = self._brackets = self._count = self._size = 0
 
     @property
     def idle(self) -> bool:
-        return self._state == START and not self._tokens
+        """Whether no message is open."""
+        return not self._count
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the message ends here: with its last bracket, or with one too many."""
+        braces, brackets = self._braces, self._brackets
+        return braces < 0 or brackets < 0 or braces == brackets == 0
+
+    def count(self, kind: int, token: bytes) -> str | None:
+        """Note a token of the message; which limit it breaks, in QEMU's words."""
+        if kind == OPEN_BRACE:
+            self._braces += 1
+        elif kind == CLOSE_BRACE:
+            self._braces -= 1
+        elif kind == OPEN_BRACKET:
+            self._brackets += 1
+        elif kind == CLOSE_BRACKET:
+            self._brackets -= 1
+        self._count += 1
+        if self._size + len(token) + 1 > MAX_MESSAGE_BYTES:
+            return "JSON token size limit exceeded"
+        if self._count > MAX_TOKENS:
+            return "JSON token count limit exceeded"
+        if self._braces + self._brackets > MAX_NESTING:
+            return "JSON nesting depth limit exceeded"
+        self._size += len(token)
+        return None
+
+    def take(self, kind: int, token: bytes, start: tuple[int, int], messages: list[object]) -> None:
+        """A token, and the line and column where it begins. Values and errors go to `messages`."""
+        raise NotImplementedError
+
+    def stray(self, error: ParseError, start: tuple[int, int], messages: list[object]) -> None:
+        """Bytes that are no token: the message they are in ends."""
+        raise NotImplementedError
+
+    def end(self, start: tuple[int, int], messages: list[object]) -> None:
+        """The input ends in the midst of a message."""
+        raise NotImplementedError
+
+
+class Collected(Grouping):
+    """A message's tokens are kept until it is whole (qobject/json-streamer.c, 7.2)."""
+
+    __slots__ = ("_tokens",)
+
+    def start_message(self) -> None:
+        super().start_message()
+        self._tokens: list[tuple[int, bytes]] = []
+
+    def take(self, kind: int, token: bytes, start: tuple[int, int], messages: list[object]) -> None:
+        complaint = self.count(kind, token)
+        if complaint is not None:
+            self.stray(ParseError(complaint), start, messages)
+            return
+        self._tokens.append((kind, token))
+        if self.is_balanced:
+            self.end(start, messages)
+
+    def stray(self, error: ParseError, start: tuple[int, int], messages: list[object]) -> None:
+        messages.append(error)
+        self.start_message()
+
+    def end(self, start: tuple[int, int], messages: list[object]) -> None:
+        try:
+            messages.append(parse_tokens(self._tokens))
+        except ParseError as error:
+            messages.append(error)
+        self.start_message()
+
+
+class JsonLexer:
+    """Bytes in any chunks -> values and errors, in order. `idle` between messages, when nothing is held."""
+
+    __slots__ = ("_grouping", "_place", "_start", "_state", "_token")
+
+    def __init__(self, grouping: Grouping, place: Place) -> None:
+        """`place` is where the first byte to come is."""
+        self._state = START
+        self._token = bytearray()
+        self._grouping = grouping
+        self._place = place
+        self._start = place.at(b"", 0)
+
+    @property
+    def idle(self) -> bool:
+        return self._state == START and self._grouping.idle
 
     def feed(self, data: bytes, messages: list[object]) -> None:
         """Append what `data` completes to `messages`: values, or ParseError."""
         position, end, token = 0, len(data), self._token
+        if self.idle:
+            self._start = self._place.at(data, 0)
         while position < end:
             state = self._state
             run = _RUNS.get(state)
@@ -140,6 +228,8 @@ class JsonLexer:
                     if len(token) > MAX_MESSAGE_BYTES:
                         self._finish_token(state, messages)
                         self._state = START
+                if self._state == START and stop > position:
+                    self._start = self._place.at(data, stop)
                 position = stop
                 if position == end or self._state != state:
                     continue
@@ -148,6 +238,11 @@ class JsonLexer:
                 token.append(data[position])
                 position += 1
             self._move(target & ~LOOKAHEAD, messages)
+            if self._state == START:
+                # A byte that is left for the next state has been counted already: QEMU tells the token that
+                # begins with it one column too far to the right.
+                self._start = self._place.at(data, position + (target >= LOOKAHEAD))
+        self._place.leave(data, end)
 
     def flush(self, messages: list[object]) -> None:
         """The input ends here: finish the number or word that is open, complain about anything else
@@ -157,8 +252,9 @@ class JsonLexer:
             # Zero bytes end every token; in the other states they are an error, after which
             # RECOVERY ends too.
             self._move(TABLE[self._state][0] & ~LOOKAHEAD, messages)
-        if self._tokens:
-            self._finish_message(messages)
+            self._start = self._place.at(b"", 1)
+        if not self._grouping.idle:
+            self._grouping.end(self._start, messages)
 
     def _move(self, target: int, messages: list[object]) -> None:
         if target >= STRING:
@@ -166,7 +262,8 @@ class JsonLexer:
             self._state = START
         elif target == ERROR:
             stray = bytes(self._token).partition(b"\0")[0]
-            self._complain(f"JSON parse error, stray '{decode_modified_utf8(stray)}'", messages)
+            error = parse_error(f"stray '{decode_modified_utf8(stray)}'")
+            self._grouping.stray(error, self._start, messages)
             self._token.clear()
             self._state = RECOVERY
         else:
@@ -177,34 +274,4 @@ class JsonLexer:
     def _finish_token(self, kind: int, messages: list[object]) -> None:
         token = bytes(self._token)
         self._token.clear()
-        if kind == OPEN_BRACE:
-            self._braces += 1
-        elif kind == CLOSE_BRACE:
-            self._braces -= 1
-        elif kind == OPEN_BRACKET:
-            self._brackets += 1
-        elif kind == CLOSE_BRACKET:
-            self._brackets -= 1
-        braces, brackets = self._braces, self._brackets
-        if self._size + len(token) + 1 > MAX_MESSAGE_BYTES:
-            self._complain("JSON token size limit exceeded", messages)
-        elif len(self._tokens) + 1 > MAX_TOKENS:
-            self._complain("JSON token count limit exceeded", messages)
-        elif braces + brackets > MAX_NESTING:
-            self._complain("JSON nesting depth limit exceeded", messages)
-        else:
-            self._size += len(token)
-            self._tokens.append((kind, token))
-            if braces < 0 or brackets < 0 or braces == brackets == 0:
-                self._finish_message(messages)
-
-    def _finish_message(self, messages: list[object]) -> None:
-        try:
-            messages.append(parse_tokens(self._tokens))
-        except ParseError as error:
-            messages.append(error)
-        self._start_message()
-
-    def _complain(self, desc: str, messages: list[object]) -> None:
-        messages.append(ParseError(desc))
-        self._start_message()
+        self._grouping.take(kind, token, self._start, messages)

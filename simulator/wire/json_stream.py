@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from _json import encode_basestring_ascii, make_encoder, make_scanner
 
+from simulator.wire.json_place import Place
 from simulator.wire.json_values import ParseError, parse_integer
 
 TYPE_CHECKING = False
@@ -59,11 +60,14 @@ _scan = make_scanner(_ScannerSettings())  # type: ignore[arg-type]
 
 
 class JsonStream:
-    """The input side of a QMP connection (qobject/json-streamer.c, 7.2)."""
+    """The input side of a QMP connection (qobject/json-streamer.c, 7.2). `pushes`: tokens are parsed as they
+    come, as json_push.py does it; otherwise once a message is whole."""
 
-    __slots__ = ("_lexer",)
+    __slots__ = ("_lexer", "_place", "_pushes")
 
-    def __init__(self) -> None:
+    def __init__(self, pushes: bool) -> None:
+        self._pushes = pushes
+        self._place = Place()
         self._lexer: JsonLexer | None = None
 
     def receive_data(self, data: bytes) -> list[Any]:
@@ -76,11 +80,13 @@ class JsonStream:
         messages: list[Any] = []
         lexer = self._lexer
         if lexer is None or lexer.idle:
-            data = data[_scan_plain(data, messages) :]
+            taken = _scan_plain(data, messages)
+            self._place.leave(data, taken)
+            data = data[taken:]
             if not data:
                 return messages
             if lexer is None:
-                lexer = self._lexer = _new_lexer()
+                lexer = self._lexer = self._new_lexer()
         lexer.feed(data, messages)
         return messages
 
@@ -92,6 +98,7 @@ class JsonStream:
     def reset(self) -> None:
         """Forget what is held; QEMU does when the client goes away."""
         self._lexer = None
+        self._place = Place()
 
     def flush(self) -> list[Any]:
         """The end of the input: what was open becomes a value or an error."""
@@ -100,11 +107,17 @@ class JsonStream:
             self._lexer.flush(messages)
         return messages
 
+    def _new_lexer(self) -> JsonLexer:
+        from simulator.wire.json_lexer import (
+            Collected,
+            JsonLexer,
+        )  # imports `re`, which plain input never needs
 
-def _new_lexer() -> JsonLexer:
-    from simulator.wire.json_lexer import JsonLexer  # imports `re`, which plain input never needs
+        if not self._pushes:
+            return JsonLexer(Collected(), self._place)
+        from simulator.wire.json_push import Pushed
 
-    return JsonLexer()
+        return JsonLexer(Pushed(), self._place)
 
 
 def _scan_plain(data: bytes, messages: list[Any]) -> int:
@@ -133,12 +146,12 @@ def _scan_plain(data: bytes, messages: list[Any]) -> int:
     return position
 
 
-def parse_text(text: bytes) -> Any:
+def parse_text(text: bytes, pushes: bool) -> Any:
     """The one value that `text` is, as QEMU parses option strings (qobject/qjson.c:qobject_from_json, 7.2).
 
-    Raises ParseError.
+    `pushes`: as of JsonStream. Raises ParseError.
     """
-    stream = JsonStream()
+    stream = JsonStream(pushes)
     messages = stream.receive_data(text.partition(b"\0")[0]) + stream.flush()
     if not messages:
         raise ParseError("Expecting a JSON value")

@@ -46,7 +46,7 @@ class ParseError(Exception):
         self.desc = desc
 
 
-def _error(text: str) -> ParseError:
+def parse_error(text: str) -> ParseError:
     return ParseError("JSON parse error, " + text)
 
 
@@ -68,7 +68,7 @@ def parse_tokens(tokens: list[tuple[int, bytes]]) -> object:
             peeked = None
             value = container
         else:
-            value = _scalar(kind, text)
+            value = parse_scalar(kind, text)
         while stack:
             closed = _give(stack[-1], value, following, end)
             if not closed:
@@ -78,7 +78,7 @@ def parse_tokens(tokens: list[tuple[int, bytes]]) -> object:
             return value
 
 
-def _scalar(kind: int, text: bytes) -> object:
+def parse_scalar(kind: int, text: bytes) -> object:
     if kind == TOKEN_STRING:
         return parse_string(text)
     if kind == TOKEN_INTEGER:
@@ -87,9 +87,9 @@ def _scalar(kind: int, text: bytes) -> object:
         return float(text)
     if kind == TOKEN_KEYWORD:
         if text not in _KEYWORDS:
-            raise _error(f"invalid keyword '{text.decode('ascii')}'"[:_MAX_ERROR_BYTES])
+            raise parse_error(f"invalid keyword '{text.decode('ascii')}'"[:_MAX_ERROR_BYTES])
         return _KEYWORDS[text]
-    raise _error("premature EOI" if kind < 0 else "expecting value")
+    raise parse_error("premature EOI" if kind < 0 else "expecting value")
 
 
 def _give(frame: list[object], value: object, following: object, end: tuple[int, bytes]) -> bool:
@@ -102,22 +102,22 @@ def _give(frame: list[object], value: object, following: object, end: tuple[int,
         assert isinstance(container, dict)
         if key is _NO_KEY:
             if not isinstance(value, str):
-                raise _error("key is not a string in object")
+                raise parse_error("key is not a string in object")
             frame[1] = value
             closing, separator, complaint = None, TOKEN_COLON, "missing : in object pair"
         else:
             if key in container:
-                raise _error("duplicate key")
+                raise parse_error("duplicate key")
             container[key] = value
             frame[1] = _NO_KEY
             closing, separator, complaint = TOKEN_CLOSE_BRACE, TOKEN_COMMA, "expected separator in dict"
     kind = next(following, end)[0]  # type: ignore[call-overload]
     if kind < 0:
-        raise _error("premature EOI")
+        raise parse_error("premature EOI")
     if kind == closing:
         return True
     if kind != separator:
-        raise _error(complaint)
+        raise parse_error(complaint)
     return False
 
 
@@ -140,7 +140,7 @@ def parse_string(token: bytes) -> str:
         if stop > position:
             piece = _decode_strict(token[position:stop])
             if piece is None:
-                raise _error("invalid UTF-8 sequence in string")
+                raise parse_error("invalid UTF-8 sequence in string")
             pieces.append(piece)
         position = stop
         if stop < end:
@@ -155,7 +155,7 @@ def _unescape(token: bytes, start: int) -> tuple[str, int]:
     if letter in _ESCAPES:
         return _ESCAPES[letter], start + 2
     if letter != 0x75:
-        raise _error("invalid escape sequence in string")
+        raise parse_error("invalid escape sequence in string")
     code = _hex4(token, start + 2)
     end = start + 6
     if 0xD800 <= code <= 0xDBFF and token[end : end + 2] == b"\\u":
@@ -167,7 +167,7 @@ def _unescape(token: bytes, start: int) -> tuple[str, int]:
             code = -1
     if not is_character(code):
         # QEMU prints as many bytes as it meant to read, which may run into the closing quote.
-        raise _error(f"{decode_modified_utf8(token[start:end])} is not a valid Unicode character")
+        raise parse_error(f"{decode_modified_utf8(token[start:end])} is not a valid Unicode character")
     return chr(code), end
 
 

@@ -46,7 +46,7 @@ def answer(message, oob=False):
 
 
 def our_answers(payload, chunk_bytes, pretty=False):
-    stream, out = JsonStream(), b""
+    stream, out = JsonStream(False), b""
     data = payload + END
     for start in range(0, len(data), chunk_bytes):
         for message in stream.receive_data(data[start : start + chunk_bytes]):

@@ -59,7 +59,8 @@ class CopyBeforeWrite(Driver):
         node.size_bytes = self.file.node.size_bytes
         try:
             owner = node if node.graph.rules.copy_bitmap_on_filter else None
-            self.copy_state = BlockCopyState(self.file, self.target, bitmap, owner)
+            least = int(options.get("min-cluster-size", 0))
+            self.copy_state = BlockCopyState(self.file, self.target, bitmap, owner, least)
         except QmpError as error:
             raise error.prefixed("Cannot create block-copy-state: ") from None
         self.copied = DirtyBitmap(node, None, self.copy_state.cluster_bytes)

@@ -38,6 +38,7 @@ class BlockdevBackup(Action):
         device, target_name = self.arguments["device"], self.arguments["target"]
         source = self.graph.lookup(device, device)
         target = self.graph.lookup(target_name, target_name)
+        await self.graph.changing_context()
         await self._drain(source)
         await self._make_job(source, target)
 
@@ -82,6 +83,7 @@ class DriveBackup(BlockdevBackup):
         target = await self._open_target(source)
         target.references += 1
         try:
+            await self.graph.changing_context()
             if arguments["sync"] == "none":
                 await set_backing(self.graph, target, source)
             await self._make_job(source, target)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 async def device_add(machine: Machine, arguments: Arguments) -> Any:
     machine.slots.plug(arguments, is_hot=True)
+    if arguments.get("drive") in machine.graph.nodes:
+        # A backend of the device's own is put on the node; a drive is there already.
+        await machine.graph.changing()
     return {}
 
 

@@ -177,7 +177,7 @@ async def drive_del(machine: Machine, arguments: Arguments) -> str:
     try:
         await _drive_del(machine, arguments["id"])
     except QmpError as error:
-        return f"{error.console_text}\n"
+        return f"{machine.version.texts.hmp_drive_prefix}{error.console_text}\n"
     return ""
 
 

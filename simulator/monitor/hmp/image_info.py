@@ -7,6 +7,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_LIMITS = (
+    "write-zeroes-alignment",
+    "request-alignment",
+    "min-mem-alignment",
+    "discard-alignment",
+    "opt-mem-alignment",
+    "max-iov",
+)
 
 
 def size_text(size_bytes: int) -> str:
@@ -34,10 +42,18 @@ def describe(image: dict[str, Any]) -> str:
         lines.append("cleanly shut down: no")
     if "backing-filename" in image:
         lines += _backing(image)
+    if "limits" in image:
+        lines.append("Block limits:")
+        lines += _limits(image["limits"])
     if "format-specific" in image:
         lines.append("Format specific information:")
         lines += _members(image["format-specific"]["data"], 1)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _limits(limits: dict[str, int]) -> list[str]:
+    """In this order, which is BlockLimitsInfo's; observed with QEMU 11.1.3."""
+    return [f"    {name.replace('-', ' ')}: {limits[name]}" for name in _LIMITS if name in limits]
 
 
 def _backing(image: dict[str, Any]) -> list[str]:

@@ -187,3 +187,21 @@ def test_closing_the_filter_leaves_no_bitmap():
         disk.run(disk.graph.release(node))
     assert disk.graph.nodes["a"].bitmaps == []
     assert [name for name in disk.graph.nodes if not name.startswith("#")] == ["a", "t"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "refusal"),
+    [
+        (65535, "min-cluster-size needs to be a power of 2"),
+        (1 << 63, "min-cluster-size too large: 9223372036854775808 > 9223372036854775807"),
+    ],
+)
+def test_least_clusters_that_cannot_be(asked, refusal):
+    disk = FleecingDisk()
+    for name in ("source", "copy"):
+        disk.add(name, driver="null-co", size=disk.size)
+    options = {"driver": "copy-before-write", "file": "source", "target": "copy", "min-cluster-size": asked}
+    with pytest.raises(QmpError) as caught:
+        disk.run(disk.graph.open(options))
+    # As answered by QEMU 10.0.13 and 11.1.3.
+    assert caught.value.desc == f"Cannot create block-copy-state: {refusal}"
