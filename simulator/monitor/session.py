@@ -98,7 +98,12 @@ class Session:
             self._machine.flush_events()
         # The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
         # first, and a short job can be over by then.
-        await self._machine.scheduler.turns(self._machine.turns_before_reply)
+        turns, scheduler = self._machine.turns_before_reply, self._machine.scheduler
+        if turns:
+            await scheduler.turns(turns)
+            if scheduler.loop_turn.waiters:
+                scheduler.next_round()
+                await scheduler.turns(turns)
         self._machine.flush_events()
         if not self.closed:
             self._send(reply)
