@@ -163,9 +163,11 @@ class Queries(Group):
     """Members that replies have in some versions only; `shows_...`: see simulator/block/rules.py.
 
     status_singlestep: query-status has `singlestep`.
+    iothread_settings: what query-iothreads tells of a thread, in HMP's order, and the defaults.
     """
 
     __slots__ = (
+        "iothread_settings",
         "shows_active",
         "shows_bitmap_status",
         "shows_children",
@@ -180,6 +182,7 @@ class Queries(Group):
     )
 
     status_singlestep: bool
+    iothread_settings: dict[str, int]
 
 
 class Dialect(Group):

@@ -60,6 +60,11 @@ FACTS = (
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
     ("exports.writable_multi_conn", False, "nbd/server.c:1588"),
     ("exports.multi_conn_unless_one_connection", False, "nbd/server.c:1588"),
+    (
+        "queries.iothread_settings",
+        {"poll-max-ns": 32768, "poll-grow": 0, "poll-shrink": 0},
+        "introspection of the binary: IOThreadInfo; observed",
+    ),
     ("queries.shows_bitmap_status", True, "introspection of the binary"),
     ("queries.shows_device_accounts", False, "observed"),
     ("queries.shows_drive_bitmaps", True, "introspection of the binary"),

@@ -63,6 +63,11 @@ FACTS = (
     ("exports.writable_multi_conn", True, "nbd/server.c:1732"),
     ("exports.multi_conn_unless_one_connection", True, "nbd/server.c:1732"),
     ("queries.status_singlestep", True, "softmmu/runstate.c:239"),
+    (
+        "queries.iothread_settings",
+        {"poll-max-ns": 32768, "poll-grow": 0, "poll-shrink": 0, "aio-max-batch": 0},
+        "monitor/hmp-cmds.c:1891, iothread.c:109, observed",
+    ),
     ("queries.shows_active", False, "introspection of the binary"),
     ("queries.shows_bitmap_status", False, "introspection of the binary"),
     ("queries.shows_children", False, "introspection of the binary"),

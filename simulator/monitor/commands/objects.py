@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Arguments = dict[str, Any]
 
 
+_FIRST_THREAD = 2  # of the host's numbers; the first is the main loop's
+
+
 class PlainObject:
     """An object that is only named by others: an iothread, a secret."""
 
@@ -83,4 +86,15 @@ async def object_del(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
-COMMANDS = {"object-add": object_add, "object-del": object_del}
+async def query_iothreads(machine: Machine, arguments: Arguments) -> Any:
+    """What the version's threads are like unless told otherwise, and what was told of each."""
+    settings = machine.version.queries.iothread_settings
+    threads: list[dict[str, Any]] = []
+    for identifier, item in machine.objects.items():
+        if item.type_name == "iothread":
+            told = {name: item.properties.get(name, value) for name, value in settings.items()}
+            threads.append({"id": identifier, "thread-id": _FIRST_THREAD + len(threads), **told})
+    return threads
+
+
+COMMANDS = {"object-add": object_add, "object-del": object_del, "query-iothreads": query_iothreads}
