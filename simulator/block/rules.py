@@ -44,6 +44,7 @@ class Members:
 class BlockRules:
     """The defaults are what QEMU means to do.
 
+    `backup_filter`: the driver of the filter that a backup job puts above its source.
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
     `conflict_names_both`: a permission conflict is told with both users.
@@ -59,6 +60,7 @@ class BlockRules:
     """
 
     __slots__ = (
+        "backup_filter",
         "cbw_timeout_bits",
         "changes_drain_all",
         "conflict_names_both",
@@ -74,6 +76,7 @@ class BlockRules:
     )
 
     def __init__(self, **given: Any) -> None:
+        self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -92,6 +95,7 @@ class BlockRules:
 def rules_of(version: Version) -> BlockRules:
     block, queries = version.block, version.queries
     return BlockRules(
+        backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,

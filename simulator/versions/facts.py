@@ -83,6 +83,7 @@ class Block(Group):
     """transaction_commits_in_order: commit (which starts jobs) and clean run first action first,
     otherwise last first.
 
+    backup_filter: the driver of the filter that a backup job puts above its source.
     backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
     daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
     copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
@@ -101,6 +102,7 @@ class Block(Group):
     """
 
     __slots__ = (
+        "backup_filter",
         "backup_step_bytes",
         "cbw_timeout_bits",
         "changes_drain_all",
@@ -120,6 +122,7 @@ class Block(Group):
     )
 
     transaction_commits_in_order: bool
+    backup_filter: str
     backup_step_bytes: int
     resize_names_blocker: bool
     moved_edge_is_newest: bool

@@ -52,6 +52,7 @@ FACTS = (
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
     ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),
+    ("block.backup_filter", "backup-top", "block/backup-top.c:185: bdrv_backup_top_append"),
     ("block.backup_step_bytes", 0, "block/backup-top.c, block/backup.c:172: a cluster, observed"),
     ("block.daemon_closes_nodes", False, "storage-daemon/qemu-storage-daemon.c:343: it ends as it is"),
     ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),

@@ -39,6 +39,7 @@ FACTS = (
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
     ("block.transaction_commits_in_order", True, "blockdev.c:2370"),
+    ("block.backup_filter", "copy-before-write", "block/copy-before-write.c:520: bdrv_cbw_append"),
     ("block.backup_step_bytes", 1 << 20, "block/block-copy.c:29"),
     ("block.cbw_timeout_bits", 32, "block/copy-before-write.c:44, observed: 5 s are 0.7 s"),
     (

@@ -33,7 +33,11 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
     if "tls-creds" in arguments:
         raise QmpError(f"No TLS credentials with id '{arguments['tls-creds']}'")
     most = arguments.get("max-connections", DEFAULT_MAX_CONNECTIONS)
-    listener = machine.listen(address) if machine.listen is not None else None
+    listener = None
+    if machine.listen is not None:
+        listener = machine.listen(address)
+    else:
+        machine.host.check_listen(address)
     machine.nbd_server = NbdServer(
         machine.exports, machine.scheduler, address, most, on_closed=lambda: machine.on_listen(None)
     )
