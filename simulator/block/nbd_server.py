@@ -48,7 +48,9 @@ class NbdServer:
         self.scheduler = scheduler
         self.address = address
         self.max_connections = max_connections
-        self.policy = policy or ServerPolicy(handshake_limit_ns=_HANDSHAKE_LIMIT_NS)
+        self.policy = policy or ServerPolicy(
+            handshake_limit_ns=_HANDSHAKE_LIMIT_NS, list_needs_structured=exports.rules.list_needs_structured
+        )
         self.on_closed = on_closed
         self.connections: list[NbdConnection] = []  # accepted, oldest first
         self.backlog: deque[NbdConnection] = deque()

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from simulator.versions.version import Version
 
 
+MAX_LENGTH_BYTES = (1 << 63) - (1 << 30)  # BDRV_MAX_LENGTH
+
+
 class Members:
     """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
 
@@ -54,6 +57,8 @@ class BlockRules:
     `filter_always_reads`: copy-before-write reads its source for any user.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
+    `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
+    `max_length_bytes`: no disk is longer.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
@@ -69,6 +74,8 @@ class BlockRules:
         "creating_yields",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "hole_is_unallocated",
+        "max_length_bytes",
         "members",
         "moved_edge_is_newest",
         "probing_drains",
@@ -86,6 +93,8 @@ class BlockRules:
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
+        self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -107,5 +116,7 @@ def rules_of(version: Version) -> BlockRules:
         creating_yields=block.creating_yields,
         filter_always_reads=block.filter_always_reads,
         copy_bytes=block.backup_step_bytes,
+        hole_is_unallocated=version.exports.hole_is_unallocated,
+        max_length_bytes=block.max_length_bytes,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

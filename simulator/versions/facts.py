@@ -44,13 +44,14 @@ class Identity(Group):
 class Qmp(Group):
     """The monitor's own ways.
 
-    oob: the capability is offered. turns_before_reply: how often tasks that a command has set going get their
-    turn before the reply leaves.
+    oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     """
 
-    __slots__ = ("oob", "turns_before_reply")
+    __slots__ = ("oob", "quit_replies_first", "turns_before_reply")
 
     oob: bool
+    quit_replies_first: bool
     turns_before_reply: int
 
 
@@ -95,6 +96,7 @@ class Block(Group):
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
+    max_length_bytes: no disk is longer.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
@@ -113,6 +115,7 @@ class Block(Group):
         "drive_moves",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "max_length_bytes",
         "moved_edge_is_newest",
         "probing_drains",
         "resize_names_blocker",
@@ -125,6 +128,7 @@ class Block(Group):
     backup_filter: str
     backup_step_bytes: int
     resize_names_blocker: bool
+    max_length_bytes: int
     moved_edge_is_newest: bool
     probing_drains: int
     daemon_closes_nodes: bool
@@ -141,7 +145,9 @@ class Block(Group):
 
 
 class Exports(Group):
-    """server_stop_newest_first: the order in which nbd-server-stop deletes exports.
+    """hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
+    list_needs_structured: contexts are listed only after structured replies were negotiated.
+    server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
@@ -151,12 +157,16 @@ class Exports(Group):
 
     __slots__ = (
         "deleted_by_the_reply",
+        "hole_is_unallocated",
+        "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
         "writable_multi_conn",
     )
 
     deleted_by_the_reply: bool
+    hole_is_unallocated: bool
+    list_needs_structured: bool
     server_stop_newest_first: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
