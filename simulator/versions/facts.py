@@ -90,6 +90,7 @@ class Block(Group):
     copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
+    ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
@@ -113,6 +114,7 @@ class Block(Group):
         "creating_yields",
         "daemon_closes_nodes",
         "drive_moves",
+        "ending_jobs_outlive_exports",
         "filter_always_reads",
         "forgets_bounded_copies",
         "max_length_bytes",
@@ -134,6 +136,7 @@ class Block(Group):
     daemon_closes_nodes: bool
     conflict_names_both: bool
     drive_moves: bool
+    ending_jobs_outlive_exports: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool

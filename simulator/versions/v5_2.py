@@ -83,6 +83,7 @@ FACTS = (
     ("exports.deleted_by_the_reply", False, "block/export/export.c:225: a bottom half deletes it, observed"),
     ("queries.shows_graph_mod", True, "introspection of the binary: BlockPermission"),
     ("block.conflict_names_both", False, "block.c:2233,2249"),
+    ("block.ending_jobs_outlive_exports", False, "softmmu/vl.c:4535, block.c:4475"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
 )
