@@ -27,6 +27,7 @@ TESTS = {
     **CLIENTS,
     "cpio": "cpio",
     "gdb": "gdb",
+    "openssl": "openssl",
     "/usr/lib/python3/dist-packages/nbd.py": "python3-libnbd",
 }
 # What `goldenfleece matrix build` and containers need.

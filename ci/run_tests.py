@@ -17,7 +17,10 @@ CLEAN_UP_S = 60
 # Where the specs run: the simulator in both its forms and dialects, both programs of real QEMU, and of the
 # other versions two, each way of running them once. `tox -e matrix` runs all versions.
 BACKENDS = [
+    "sim:5.2",
     "sim:7.2",
+    "sim:10.0",
+    "sim:11.1",
     "sim:rfc-2013",
     "sim-process:7.2",
     "qemu",

@@ -7,8 +7,10 @@ from collections import deque
 
 from simulator.block.drive import Drives
 from simulator.block.export import Exports
+from simulator.block.fdsets import FdSets
 from simulator.block.graph import Graph
 from simulator.block.guest import GuestDevices
+from simulator.block.iothreads import IoThread
 from simulator.block.rules import rules_of
 from simulator.engine.chance import Chance
 from simulator.engine.outbox import Outbox
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from simulator.block.host import Host
     from simulator.block.nbd_server import NbdConnection, NbdServer
+    from simulator.block.tls_credentials import MakeContext
     from simulator.engine.task import Task
     from simulator.qapi.schema import Schema
     from simulator.versions.version import Version
@@ -56,8 +59,11 @@ class Machine:
         self.scheduler = scheduler or Scheduler()
         self.epoch_ns = epoch_ns
         self.outbox = Outbox(self.scheduler)
+        self.fdsets = host.fdsets = FdSets(host, lambda: self.run_state == "running", not storage_daemon)
+        self.current_monitor: Session | None = None  # whose command runs
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
+        self.graph.emit = self.outbox.emit
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)
         self.nbd_server: NbdServer | None = None
@@ -65,7 +71,8 @@ class Machine:
         self.drives = Drives(self.graph)
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
-        self.objects: dict[str, Any] = {}
+        self.objects = self.graph.objects
+        self.threads_made = 0
         self.run_state = "running"
         self.name = ""
         self.gone = False
@@ -77,6 +84,7 @@ class Machine:
         # alone.
         self.listen: Callable[[dict[str, Any]], Any] | None = None
         self.on_listen: Callable[[Any], None] = _nobody_listens
+        self.make_tls: MakeContext | None = None  # likewise
         self._schema: Schema | None = None
         self._waiting: deque[Session] = deque()
         self._dispatching = False
@@ -104,7 +112,10 @@ class Machine:
         address = self.schema.type_at("blockdev-add", "=nbd", "server")
         assert address is not None
         members = [("addr", address, False), ("tls-creds", "str", True), ("tls-authz", "str", True)]
-        return self.schema.with_struct("NbdServerOptions", [*members, ("max-connections", "uint32", True)])
+        members.append(("max-connections", "uint32", True))
+        if self.schema.type_at("nbd-server-start", "handshake-max-seconds") is not None:
+            members.append(("handshake-max-seconds", "uint32", True))
+        return self.schema.with_struct("NbdServerOptions", members)
 
     # -- what the version's binary has beyond what is simulated
     def knows_device(self, type_name: str) -> bool:
@@ -139,6 +150,10 @@ class Machine:
             self.version.recorded(self.binary, "objects")["object"].get(type_name)
         )
 
+    @property
+    def iothreads(self) -> dict[str, IoThread]:
+        return {name: item for name, item in self.objects.items() if isinstance(item, IoThread)}
+
     def print(self, text: str) -> None:
         if text:
             self.printed.append(text)
@@ -151,6 +166,7 @@ class Machine:
         """A client has connected to a QMP monitor."""
         session = Session(self, pretty)
         self.sessions.append(session)
+        self.fdsets.has_clients = True
         return session
 
     def disconnect_monitor(self, session: Session) -> None:
@@ -161,6 +177,9 @@ class Machine:
         endpoint.receive_eof()
         if endpoint in self.sessions:
             self.sessions.remove(endpoint)
+            for descriptor in endpoint.take_all_descriptors():
+                self.host.close_descriptor(descriptor)
+            self.fdsets.client_gone(is_last=not self.sessions)
 
     def requests_waiting(self, session: Session) -> None:
         """A monitor has a request; commands of all monitors run one at a time, in the order they came."""
@@ -175,6 +194,7 @@ class Machine:
             if session.stalled:
                 session.postponed += 1
             elif session.queue:
+                self.current_monitor = session
                 await session.answer(session.queue.popleft())
         self._dispatching = False
 
@@ -243,8 +263,8 @@ class Machine:
     async def _close_all_nodes(self) -> None:
         for device in list(self.devices.by_path.values()):
             await self.devices.remove(device)
-        for name in list(self.graph.backends):
-            await self.graph.backends.pop(name).remove()
+        for backend in [*self.graph.backends.values(), *self.graph.orphans]:
+            await backend.remove()
         for node in list(self.graph.nodes.values()):
             node.monitor_owned = False
         for node in reversed(list(self.graph.nodes.values())):
@@ -269,6 +289,7 @@ def _job_rules(version: Version) -> JobRules:
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
         pause_wakes=version.jobs.pause_wakes,
+        shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,
     )
 

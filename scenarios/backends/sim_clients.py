@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scenarios.backends.interface import NbdFailed, SetupError
 from scenarios.language.steps import Step
+from simulator.block.accounting import FLUSH, READ, UNMAP, WRITE
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
 from simulator.engine.task import Future
@@ -78,7 +79,8 @@ async def outcome_of(request: Coroutine[Any, Any, Any]) -> Future:
 
 
 class SimGuest:
-    """A disk as the guest's device sees it: requests straight into the device's backend."""
+    """A disk as the guest's device sees it: requests straight into the device's backend, counted as a device
+    does."""
 
     largest_request_bytes: int | None = None
 
@@ -96,7 +98,8 @@ class SimGuest:
 
     async def read(self, offset: int, length: int) -> bytes | None:
         try:
-            content: bytes = await self._run(self._backend().read(offset, length))
+            blk = self._backend()
+            content: bytes = await self._run(blk.accounting.count(READ, length, blk.read(offset, length)))
             return content
         except OSError as error:
             raise _failed(error) from None
@@ -106,25 +109,32 @@ class SimGuest:
 
     async def write(self, offset: int, length: int, pattern: int) -> None:
         try:
-            await self._run(self._backend().write(offset, bytes((pattern,)) * length))
+            blk = self._backend()
+            await self._run(
+                blk.accounting.count(WRITE, length, blk.write(offset, bytes((pattern,)) * length))
+            )
         except OSError as error:
             raise _failed(error) from None
 
     async def zero(self, offset: int, length: int, unmap: bool) -> None:
         try:
-            await self._run(self._backend().write_zeroes(offset, length, MAY_UNMAP if unmap else 0))
+            blk = self._backend()
+            request = blk.write_zeroes(offset, length, MAY_UNMAP if unmap else 0)
+            await self._run(blk.accounting.count(WRITE, length, request))
         except OSError as error:
             raise _failed(error) from None
 
     async def discard(self, offset: int, length: int) -> None:
         try:
-            await self._run(self._backend().discard(offset, length))
+            blk = self._backend()
+            await self._run(blk.accounting.count(UNMAP, length, blk.discard(offset, length)))
         except OSError as error:
             raise _failed(error) from None
 
     async def flush(self) -> None:
         try:
-            await self._run(self._backend().flush())
+            blk = self._backend()
+            await self._run(blk.accounting.count(FLUSH, 0, blk.flush()))
         except OSError as error:
             raise _failed(error) from None
 

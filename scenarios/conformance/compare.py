@@ -10,6 +10,8 @@ import msgspec
 
 from scenarios.conformance.recording import VARIES, Expected, Message, Recording, canonical
 
+LONGEST_LINE = 240
+
 
 class Difference(NamedTuple):
     """`step` counts from 1, 0 is the greeting; `where` says what differs first. `wanted`, `got` are lines."""
@@ -23,9 +25,14 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         lines = [f"{self.session}: step {self.step}, {self.said}: {self.where}"]
-        lines += [f"  - {line}" for line in self.wanted]
-        lines += [f"  + {line}" for line in self.got]
+        lines += [f"  - {_cut(line)}" for line in self.wanted]
+        lines += [f"  + {_cut(line)}" for line in self.got]
         return "\n".join(lines)
+
+
+def _cut(line: str) -> str:
+    """Where it differs has been told before."""
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
 
 
 def first_difference(recording: Recording, observed: Sequence[list[Message]]) -> Difference | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from errno import EIO, ENOMEDIUM
 
 from simulator.block import permissions
+from simulator.block.accounting import Accounting
 from simulator.block.parent import Parent
 from simulator.engine.task import WaitQueue
 
@@ -13,22 +14,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.block.graph import Graph
+    from simulator.block.iothreads import IoThread
     from simulator.block.node import Edge, Node
+    from simulator.block.throttle_groups import Member
 
 
 class BlockBackend(Parent):
     """`name` is a drive's id or "" for an unnamed one; `device_id` the guest device that stands on it, or "".
 
     Requests are checked against the size and wait while the node below is drained. Failures are OSError.
+    `number` counts all that were made.
     """
 
     __slots__ = (
+        "_accounting",
         "_queue",
+        "allows_iothread_change",
         "device_id",
         "graph",
         "in_flight",
+        "iothread",
         "keeps_io_status",
+        "limits",
         "name",
+        "number",
         "on_eject",
         "on_resize",
         "opens_read_only",
@@ -43,6 +52,7 @@ class BlockBackend(Parent):
 
     def __init__(self, graph: Graph, name: str, perm: int, shared: int) -> None:
         self.graph = graph
+        self.number = graph.number_backend()
         self.name = name
         self.device_id = ""
         self.perm, self.shared = perm, shared
@@ -54,6 +64,17 @@ class BlockBackend(Parent):
         self.on_resize: Callable[[], None] | None = None
         self.on_eject: list[Callable[[], None]] = []  # told before it lets go of its node
         self._queue = WaitQueue("a drained section to end")
+        self._accounting: Accounting | None = None
+        self.limits: Member | None = None  # of a throttle group
+        self.iothread: IoThread | None = None
+        self.allows_iothread_change = False
+
+    @property
+    def accounting(self) -> Accounting:
+        """What its device counts."""
+        if self._accounting is None:
+            self._accounting = Accounting(self.graph.scheduler, self.graph.rules.members.device_accounts)
+        return self._accounting
 
     # -- as a parent
     def user_description(self) -> str:
@@ -68,9 +89,13 @@ class BlockBackend(Parent):
 
     def drained_begin(self) -> None:
         self.quiesce_count += 1
+        if self.limits is not None:
+            self.limits.group.drained_begin(self.limits)
 
     def drained_end(self) -> None:
         self.quiesce_count -= 1
+        if self.limits is not None:
+            self.limits.group.drained_end(self.limits)
         if not self.quiesce_count:
             self._queue.wake_all()
 
@@ -80,6 +105,10 @@ class BlockBackend(Parent):
     def child_resized(self, edge: Edge) -> None:
         if self.on_resize is not None:
             self.on_resize()
+
+    def may_change_iothread(self) -> bool:
+        """A drive may while no device stands on it; others if their user can follow."""
+        return self.allows_iothread_change or bool(self.name and not self.device_id)
 
     # -- what it stands on
     @property
@@ -116,6 +145,8 @@ class BlockBackend(Parent):
     async def read(self, offset: int, length: int) -> bytes:
         node = await self._enter(offset, length)
         try:
+            if self.limits is not None:
+                await self.limits.group.pass_through(self.limits, length, False)
             return await node.read(offset, length)
         finally:
             self._leave()
@@ -123,6 +154,8 @@ class BlockBackend(Parent):
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         node = await self._enter(offset, len(payload))
         try:
+            if self.limits is not None:
+                await self.limits.group.pass_through(self.limits, len(payload), True)
             await node.write(offset, payload, flags)
         finally:
             self._leave()
@@ -130,6 +163,8 @@ class BlockBackend(Parent):
     async def write_zeroes(self, offset: int, length: int, flags: int = 0) -> None:
         node = await self._enter(offset, length)
         try:
+            if self.limits is not None:
+                await self.limits.group.pass_through(self.limits, length, True)
             await node.write_zeroes(offset, length, flags)
         finally:
             self._leave()

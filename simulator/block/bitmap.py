@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.block.chain import cluster_bytes
 from simulator.block.errors import QmpError
 from simulator.block.extents import ExtentMap
 
@@ -237,8 +238,8 @@ class DirtyBitmap:
 
 def default_granularity(node: Node) -> int:
     """bdrv_get_default_bitmap_granularity: the cluster size, within 4 and 64 KiB."""
-    cluster_bytes = node.driver.cluster_bytes
-    return min(65536, max(4096, cluster_bytes)) if cluster_bytes else 65536
+    unit = cluster_bytes(node)
+    return min(65536, max(4096, unit)) if unit else 65536
 
 
 def _set_bits(bits: bytearray, first: int, last: int) -> None:

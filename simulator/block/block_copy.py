@@ -10,7 +10,7 @@ from errno import ECANCELED, ETIMEDOUT
 from os import strerror
 
 from simulator.block.bitmap import DirtyBitmap
-from simulator.block.chain import chain_contains, next_in_chain
+from simulator.block.chain import chain_contains, cluster_bytes, next_in_chain
 from simulator.block.copy_call import MAX_WORKERS, BlockCopyCall, CopyPool
 from simulator.block.driver import SERIALISING, STATUS_ALLOCATED, STATUS_ZERO, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
@@ -367,11 +367,7 @@ class BlockCopyState:
 
 def _cluster_bytes(target: Node) -> int:
     """Of the target, and at least 64 KiB (block_copy_calculate_cluster_size)."""
-    node = target
-    cluster = node.driver.cluster_bytes
-    while cluster is None and (filtered := node.filtered) is not None:
-        node = filtered
-        cluster = node.driver.cluster_bytes
+    cluster = cluster_bytes(target)
     if cluster is not None:
         return max(DEFAULT_CLUSTER_BYTES, cluster)
     if next_in_chain(target) is None:

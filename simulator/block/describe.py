@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
+from simulator.block.chain import skip_implicit_filters
+from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
         "encrypted": False,
         "cache": dict(node.cache),
         "detect_zeroes": node.detect_zeroes,
-        "write_threshold": 0,
+        "write_threshold": signed64(node.write_threshold),
         "backing_file_depth": 0,
     }
     info.update(dict.fromkeys(_LIMITS, 0))
@@ -100,7 +102,7 @@ def _limits(node: Node) -> dict[str, Any]:
     otherwise, of all others their storage's. qcow2 zeroes and discards in clusters, and what is above it
     discards so, too."""
     lowest, discard_bytes = node, _discard_alignment(node)
-    while (storage := _storage_child(lowest)) is not None:
+    while (storage := storage_child(lowest)) is not None:
         lowest = storage.node
         discard_bytes = max(discard_bytes, _discard_alignment(lowest))
     limits = {
@@ -120,67 +122,8 @@ def _discard_alignment(node: Node) -> int:
     return (node.driver.cluster_bytes or 0) if node.driver.format_name == "qcow2" else 0
 
 
-def skip_implicit_filters(node: Node) -> Node:
-    while node.implicit and node.filtered is not None:
-        node = node.filtered
-    return node
-
-
-# -- statistics. Requests are not counted: all numbers are zero, as on a machine that has just started.
-_COUNTED = ("rd", "wr", "unmap")
-
-
-def node_stats(
-    node: Node | None, of_drive: bool, members: Members, is_device: bool = False
-) -> dict[str, Any]:
-    """BlockStats of a node; `of_drive`: as query-blockstats shows it for a drive, perhaps a device's."""
-    stats: dict[str, Any] = {
-        "wr_highest_offset": 0,
-        "flush_operations": 0,
-        "flush_total_time_ns": 0,
-        "failed_flush_operations": 0,
-        "invalid_flush_operations": 0,
-        "account_invalid": of_drive and (members.device_accounts or not is_device),
-        "account_failed": of_drive and (members.device_accounts or not is_device),
-        "timed_stats": [],
-    }
-    for kind in (*_COUNTED, "zone_append") if members.zone_append else _COUNTED:
-        for name in ("bytes", "operations", "merged", "total_time_ns"):
-            stats[f"{kind}_{name}"] = 0
-        stats[f"failed_{kind}_operations"] = 0
-        stats[f"invalid_{kind}_operations"] = 0
-    if node is None:
-        return {"stats": stats}
-    return {"stats": stats, **_stats_of_layers(node, of_drive)}
-
-
-def _stats_of_layers(node: Node, of_drive: bool) -> dict[str, Any]:
-    if of_drive:
-        node = skip_implicit_filters(node)
-    info: dict[str, Any] = {"node-name": node.node_name}
-    if node.driver.format_name == "file":
-        info["driver-specific"] = {
-            "driver": "file",
-            "discard-nb-ok": 0,
-            "discard-nb-failed": 0,
-            "discard-bytes-ok": 0,
-        }
-    storage = _storage_child(node)
-    if storage is not None:
-        info["parent"] = _inner_stats(storage.node, of_drive)
-    if of_drive and node.below is not None:
-        info["backing"] = _inner_stats(node.below, of_drive)
-    return info
-
-
-def _inner_stats(node: Node, of_drive: bool) -> dict[str, Any]:
-    info = node_stats(node, of_drive, node.graph.rules.members)
-    # Only a drive itself counts refused and failed requests.
-    info["stats"]["account_invalid"] = info["stats"]["account_failed"] = False
-    return info
-
-
-def _storage_child(node: Node) -> Edge | None:
+def storage_child(node: Node) -> Edge | None:
+    """Where the data of a node lies, if that is one place (bdrv_query_bds_stats)."""
     wanted = permissions.DATA | permissions.FILTERED
     edges = list(node.children.values())
     for edge in edges:

@@ -5,7 +5,7 @@ Source: blockdev.c drive_new and blockdev_init, 7.2.
 
 from __future__ import annotations
 
-from simulator.block import opening, permissions
+from simulator.block import drive_statistics, opening, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drivers import driver_class, is_known
 from simulator.block.errors import QmpError
@@ -116,9 +116,16 @@ class Drives:
         bus, unit = self._place(interface, given)
         identifier = given.get("id") or _made_up_id(interface, bus, unit, given.get("media") == "cdrom")
         _check(given, _DRIVE_ONLY)
+        intervals = drive_statistics.take_intervals(given)
         _check_values(given)
         options = node_options(graph, schema, given)
         backend = await self._backend(identifier, options, _is_read_only(given))
+        if options is not None:
+            try:
+                drive_statistics.set_up(backend.accounting, given, intervals)
+            except QmpError:
+                await backend.remove()
+                raise
         if problem := self._name_conflict(identifier):
             await backend.remove()
             raise QmpError(problem)
@@ -213,7 +220,7 @@ def _check_values(given: dict[str, str]) -> None:
         if value not in allowed or (name == "rerror" and value == "enospc"):
             raise QmpError(f"'{value}' invalid {what} error action")
     for name in given:
-        unsupported = name.startswith(("throttling.", "bps", "iops", "stats-intervals."))
+        unsupported = name.startswith(("throttling.", "bps", "iops"))
         if unsupported or (name in ("snapshot", "copy-on-read") and given[name] in _TRUE):
             raise QmpError(f"'{name}' of a drive is not simulated")
 

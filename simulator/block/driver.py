@@ -159,9 +159,19 @@ class Driver:
         information."""
         return None
 
+    @property
+    def unmaps_zeroes(self) -> bool:
+        """Whether writing zeroes may give up what the range takes (BDRV_REQ_MAY_UNMAP in
+        supported_zero_flags)."""
+        return not self.is_protocol and self.file.node.driver.unmaps_zeroes
+
     def image_info(self) -> dict[str, Any]:
         """Members of ImageInfo beyond the common ones: cluster-size, format-specific, dirty-flag, ..."""
         return {}
+
+    def specific_stats(self) -> dict[str, Any] | None:
+        """What the driver counts by itself, for query-blockstats (bdrv_get_specific_stats)."""
+        return None
 
     @property
     def filename(self) -> str:

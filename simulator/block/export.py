@@ -5,7 +5,7 @@ Source: block/export/export.c and nbd/server.c (nbd_export_create, nbd_export_re
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import iothreads, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.errors import QmpError
@@ -16,10 +16,11 @@ from simulator.wire.nbd.messages import ExportInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Mapping
     from typing import Any
 
     from simulator.block.graph import Graph
+    from simulator.block.iothreads import IoThread
     from simulator.block.nbd_server import NbdConnection, NbdServer
     from simulator.block.node import Node
     from simulator.engine.outbox import Outbox
@@ -111,7 +112,10 @@ class Exports:
 
     # -- adding
     async def add(
-        self, arguments: dict[str, Any], server: NbdServer | None, iothreads: Container[str] = ()
+        self,
+        arguments: dict[str, Any],
+        server: NbdServer | None,
+        threads: Mapping[str, IoThread] | None = None,
     ) -> NbdExport:
         """block-export-add with its arguments, checked against the schema. Raises QmpError and leaves
         nothing."""
@@ -126,10 +130,12 @@ class Exports:
         writable = arguments.get("writable", False)
         if node.read_only and writable:
             raise QmpError("Cannot export read-only node as writable")
-        self._check_iothread(arguments, node, iothreads)
+        self._move(arguments, node, threads or {})
         perm = permissions.CONSISTENT_READ | (permissions.WRITE if writable else 0)
         backend = ExportBackend(self._graph, "", perm, permissions.ALL)
         backend.export = None
+        backend.iothread = node.iothread
+        backend.allows_iothread_change = not arguments.get("fixed-iothread")
         await self._graph.changing()
         backend.insert(node)
         try:
@@ -144,16 +150,18 @@ class Exports:
         return export
 
     @staticmethod
-    def _check_iothread(arguments: dict[str, Any], node: Node, iothreads: Container[str]) -> None:
-        """Threads change nothing here, but an export may insist on one where QEMU cannot give it."""
+    def _move(arguments: dict[str, Any], node: Node, threads: Mapping[str, IoThread]) -> None:
+        """To the thread that is wanted. If the node cannot go there it stays, unless it must. Raises
+        QmpError."""
         if "iothread" not in arguments:
             return
-        if arguments["iothread"] not in iothreads:
+        if arguments["iothread"] not in threads:
             raise QmpError(f'iothread "{arguments["iothread"]}" not found')
-        if arguments.get("fixed-iothread") and any(
-            isinstance(edge.parent, BlockBackend) for edge in node.parents
-        ):
-            raise QmpError("Cannot change iothread of active block backend")
+        try:
+            iothreads.move(node, threads[arguments["iothread"]])
+        except QmpError:
+            if arguments.get("fixed-iothread"):
+                raise
 
     def _create(
         self, arguments: dict[str, Any], backend: ExportBackend, node: Node, server: NbdServer | None

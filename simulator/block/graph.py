@@ -5,7 +5,7 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import iothreads, permissions
 from simulator.block.errors import QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
@@ -55,12 +55,16 @@ class Graph:
         self.host = host
         self.nodes: dict[str, Node] = {}  # in the order they were made
         self.backends: dict[str, BlockBackend] = {}  # named drives
+        self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
+        self.objects: dict[str, Any] = {}  # of object-add, by id
+        self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self._chance = chance
         self._serial = 0
+        self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
@@ -100,12 +104,17 @@ class Graph:
             raise QmpError("Node name too long")
         return node_name
 
+    def number_backend(self) -> int:
+        """Of a new block backend: QEMU shows them in the order in which they were made."""
+        self._backends_made += 1
+        return self._backends_made
+
     # -- opening and closing
-    async def open(self, options: dict[str, Any], read_only: bool = False) -> Node:
+    async def open(self, options: dict[str, Any], read_only: bool = False, probes: bool = True) -> Node:
         """Open a node and all below it that its options describe. The caller is its first user: it must
         attach an edge, mark it monitor_owned, or call `release`. Raises QmpError; nothing is left of a
-        failed attempt."""
-        return await open_tree(self, options, read_only)
+        failed attempt. `probes`: QEMU looks at the node's file first, as it does not for its own filters."""
+        return await open_tree(self, options, read_only, probes)
 
     async def release(self, node: Node) -> None:
         """Close a node that nobody uses any more, and then those below it of which the same is true."""
@@ -146,9 +155,11 @@ class Graph:
         if isinstance(parent, Node):
             parent.children[name] = edge
         self.link(edge, node)
-        if not refresh:
-            return edge
         try:
+            if parent.iothread is not node.iothread:
+                iothreads.meet(edge)
+            if not refresh:
+                return edge
             if isinstance(parent, Node):
                 permissions.refresh([parent])
             else:
@@ -234,12 +245,16 @@ class Graph:
             raise
 
     # -- replacing
-    async def replace(self, old: Node, new: Node) -> None:
-        """Move all users of `old` to `new`, except those below `new` itself (bdrv_replace_node). Raises
-        QmpError and undoes all on a conflict."""
+    async def replace(self, old: Node, new: Node, skips: bool = True) -> None:
+        """Move all users of `old` to `new`, except those below `new` itself and those that stay where they
+        are (bdrv_replace_node); if not `skips`, there must be none of these. Raises QmpError and undoes all
+        on a conflict."""
         async with self.drained(old):
             below = {edge for node in permissions.topological([new]) for edge in node.children.values()}
             moved = [edge for edge in old.parents[::-1] if edge not in below and not edge.parent.stay_at_node]
+            for edge in old.parents[::-1]:
+                if edge not in moved and not skips:
+                    raise QmpError(f"Should not change '{edge.name}' link to '{old.node_name}'")
             for edge in moved:
                 if edge.frozen:
                     raise QmpError(f"Cannot change '{edge.name}' link to '{old.node_name}'")
@@ -271,7 +286,7 @@ class Graph:
         """Open a filter by `options` (which name `node` as a child) and let it take over all users of `node`
         (bdrv_insert_node). Raises QmpError."""
         try:
-            new = await self.open(options)
+            new = await self.open(options, probes=False)
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
         new.references += 1

@@ -3,7 +3,7 @@ hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import backend_limits, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
@@ -125,6 +125,8 @@ class GuestDevices:
             if node is None:
                 raise QmpError(f"Property '{DEVICE_TYPES[type_name][1]}.drive' can't find value '{drive}'")
             backend = BlockBackend(self._graph, "", 0, permissions.ALL)
+            if DEVICE_TYPES[type_name][2] != "IDE":
+                backend.iothread = node.iothread
             backend.insert(node)
         elif backend.device_id:
             raise QmpError(f"Drive '{drive}' is already in use by another device")
@@ -160,6 +162,7 @@ class GuestDevices:
         await self.remove(device)
         if device.drive_id:
             await device.backend.remove()
+            backend_limits.leave(device.backend)
             if device.backend.name:
                 del self._graph.backends[device.backend.name]
             self.on_drive_gone(device.drive_id)
@@ -172,3 +175,4 @@ class GuestDevices:
             device.backend.set_permissions(0, permissions.ALL)
         else:
             await device.backend.remove()
+            backend_limits.leave(device.backend)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from simulator.block.fdsets import FdSets
     from simulator.wire.nbd.messages import Payload
 
     # Takes what a peer sent; nothing once, when it sends no more.
@@ -56,6 +57,7 @@ class HostFile:
     path: str
     writable: bool
     is_regular: bool = True
+    is_device: bool = False  # of blocks or characters
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes; what is behind the end reads as zero."""
@@ -125,6 +127,16 @@ class Host:
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         """ENOENT, EISDIR (for writing), EACCES, ENOTDIR. `create` makes an empty file if there is none."""
+        raise NotImplementedError
+
+    # What /dev/fdset/N leads to; set by the machine.
+    fdsets: FdSets | None = None
+
+    def may_open(self, descriptor: int, writable: bool) -> bool:
+        """Whether a descriptor that a client passed is open for just that."""
+        raise NotImplementedError
+
+    def close_descriptor(self, descriptor: int) -> None:
         raise NotImplementedError
 
     def exists(self, path: str) -> bool:

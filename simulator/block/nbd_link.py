@@ -6,17 +6,27 @@ from errno import EINVAL, EIO
 from os import strerror
 
 from simulator.block.errors import QmpError
+from simulator.block.tls import TlsError
 from simulator.engine.task import Future
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client import EXPORT_NAME_REPLY, GREETING, open_export
-from simulator.wire.nbd.messages import ConnectionEnded, OptionAnswered, ProtocolError, Ready, Reply
+from simulator.wire.nbd.messages import (
+    ConnectionEnded,
+    OptionAnswered,
+    ProtocolError,
+    Ready,
+    Reply,
+    StartTls,
+)
 from simulator.wire.nbd.server_options import OPTION_NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from simulator.block.host import Host
+    from simulator.block.tls import TlsSession
     from simulator.wire.nbd.messages import Payload
 
 # What is said when an option is refused (nbd_handle_reply_err), followed by the option.
@@ -28,11 +38,15 @@ _REFUSALS = {
     nbd.REP_ERR_SHUTDOWN: "Server shutting down before option",
     nbd.REP_ERR_BLOCK_SIZE_REQD: "Server requires INFO_BLOCK_SIZE for option",
 }
-
+# Of these a refusal is an error.
+_STRICT = (nbd.OPT_GO, nbd.OPT_STARTTLS)
 
 # What is told to have been missing when a server goes in the middle of the handshake (nbd_read).
 _AWAITED = {GREETING: "initial magic", EXPORT_NAME_REPLY: "export length"}
 _END = "Unexpected end-of-file before all data were read"
+_LATE = "Failed to read option reply: "
+_TLS_END = f"{_LATE}Cannot read from TLS channel: Software caused connection abort"
+_TLS_HANDSHAKE_END = "TLS handshake failed: The TLS connection was non-properly terminated."
 
 
 def _wrong_magic(greeting: bytes) -> str:
@@ -50,11 +64,21 @@ class LinkLost(OSError):
 class NbdLink:
     """Negotiates at once; `opened` is finished with a Ready, or with a QmpError in QEMU's words.
 
-    `context` is the metadata context that block status is to tell of. Raises QmpError if there is no server.
+    `context` is the metadata context that block status is to tell of. `new_tls` makes a session, None for a
+    connection without TLS. Raises QmpError if there is no server.
     """
 
-    def __init__(self, host: Host, address: dict[str, Any], export: str, context: str) -> None:
-        self.wire = open_export(export, (context,), export_name=True)
+    def __init__(
+        self,
+        host: Host,
+        address: dict[str, Any],
+        export: str,
+        context: str,
+        new_tls: Callable[[], TlsSession] | None = None,
+    ) -> None:
+        self.wire = open_export(export, (context,), export_name=True, tls=new_tls is not None)
+        self._new_tls = new_tls
+        self._tls: TlsSession | None = None
         self.opened = Future(f"an NBD server to open export '{export}'")
         self._answers: dict[int, Future] = {}
         self._lost = 0  # errno
@@ -67,6 +91,40 @@ class NbdLink:
     # -- bytes
     def _receive(self, payload: bytes) -> None:
         """From the server; nothing is its end."""
+        tls = self._tls
+        if tls is None:
+            self._take(payload)
+        elif not payload:
+            self._lose(EIO, _TLS_END if tls.established else _TLS_HANDSHAKE_END)
+        else:
+            self._receive_by_tls(tls, payload)
+        self._flush()
+
+    def _receive_by_tls(self, tls: TlsSession, ciphertext: bytes) -> None:
+        was_established = tls.established
+        try:
+            plaintext = tls.receive(ciphertext)
+        except TlsError as error:
+            self._lose(EIO, f"{_LATE}{error}" if was_established else str(error))
+            return
+        if tls.established and not was_established:
+            self.wire.tls_started()
+        if plaintext:
+            self._take(plaintext)
+        if tls.ended:
+            self._take(b"")
+
+    def _start_tls(self, received: bytes) -> None:
+        assert self._new_tls is not None
+        try:
+            self._tls = self._new_tls()
+        except TlsError as error:
+            self._lose(EIO, str(error))
+            return
+        if received:
+            self._receive_by_tls(self._tls, received)
+
+    def _take(self, payload: bytes) -> None:
         awaited = self.wire.state
         try:
             events = self.wire.receive_data(payload) if payload else self.wire.receive_eof()
@@ -81,12 +139,16 @@ class NbdLink:
                 self._opened(event)
             elif isinstance(event, OptionAnswered):
                 self._answered(event)
+            elif isinstance(event, StartTls):
+                self._start_tls(event.received)
             elif isinstance(event, ConnectionEnded):
                 self._lose(EIO, f"Failed to read {_AWAITED.get(awaited, awaited)}: {_END}")
-        self._flush()
 
     def _flush(self) -> None:
         buffers = self.wire.take_output()
+        if self._tls is not None:
+            self._tls.send(buffers)
+            buffers = self._tls.take_output()
         if buffers:
             self._stream.send(buffers)
 
@@ -101,14 +163,17 @@ class NbdLink:
             self.opened.set_result(ready)
 
     def _answered(self, answer: OptionAnswered) -> None:
-        # Of the options before GO a refusal means that the server has none such.
-        if answer.option == nbd.OPT_GO and answer.error not in (0, nbd.REP_ERR_UNSUP):
+        if answer.option == nbd.OPT_STARTTLS and answer.error == nbd.REP_ERR_UNSUP:
+            self._refuse("Server don't support STARTTLS option")
+        # Of the other options before GO a refusal means that the server has none such.
+        elif answer.option in _STRICT and answer.error not in (0, nbd.REP_ERR_UNSUP):
             option = f"{answer.option} ({OPTION_NAMES[answer.option]})"
             unknown = "Unknown error code when asking for option"
             words = f"{_REFUSALS.get(answer.error, unknown)} {option}"
             if answer.error == nbd.REP_ERR_UNKNOWN:
                 words = "Requested export not available"
-            self._refuse(words, f"server reported: {answer.text}\n" if answer.text else "")
+            advice = "Did you forget a valid tls-creds?\n" if answer.error == nbd.REP_ERR_TLS_REQD else ""
+            self._refuse(words, f"{advice}server reported: {answer.text}\n" if answer.text else advice)
 
     def _refuse(self, words: str, hint: str = "") -> None:
         if not self.opened.done():

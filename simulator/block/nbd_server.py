@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import deque
 
 from simulator.block import nbd_requests
+from simulator.block.tls import TlsError
 from simulator.engine.task import WaitQueue
-from simulator.wire.nbd.messages import ConnectionEnded, ExportOpened, Request, ServerPolicy
+from simulator.wire.nbd.messages import ConnectionEnded, ExportOpened, Request, ServerPolicy, StartTls
 from simulator.wire.nbd.server import ServerConnection
 
 TYPE_CHECKING = False
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.export import Exports, NbdExport
+    from simulator.block.tls import TlsSession
     from simulator.engine.scheduler import Scheduler, Timer
     from simulator.wire.nbd.messages import ExportInfo, Payload
 
 DEFAULT_MAX_CONNECTIONS = 100  # include/block/nbd.h:41
-_HANDSHAKE_LIMIT_NS = 10_000_000_000  # include/block/nbd.h:34
 
 
 class NbdServer:
     """`address` is a SocketAddress as QMP has it; `max_connections` 0 is no limit. Further clients wait,
     ungreeted.
 
-    `on_closed` is called when the server stops listening.
+    `on_closed` is called when the server stops listening. `new_tls` makes a client's TLS session, None for a
+    server without TLS.
     """
 
     def __init__(
@@ -43,15 +45,15 @@ class NbdServer:
         max_connections: int = DEFAULT_MAX_CONNECTIONS,
         policy: ServerPolicy | None = None,
         on_closed: Callable[[], None] | None = None,
+        new_tls: Callable[[], TlsSession] | None = None,
     ) -> None:
         self.exports = exports
         self.scheduler = scheduler
         self.address = address
         self.max_connections = max_connections
-        self.policy = policy or ServerPolicy(
-            handshake_limit_ns=_HANDSHAKE_LIMIT_NS, list_needs_structured=exports.rules.list_needs_structured
-        )
+        self.policy = policy or ServerPolicy()
         self.on_closed = on_closed
+        self.new_tls = new_tls
         self.connections: list[NbdConnection] = []  # accepted, oldest first
         self.backlog: deque[NbdConnection] = deque()
         self.listening = True
@@ -66,8 +68,13 @@ class NbdServer:
         self._accept()
         return connection
 
+    @property
+    def has_room(self) -> bool:
+        """Otherwise clients wait in the queue of whoever listens."""
+        return not self.max_connections or len(self.connections) < self.max_connections
+
     def _accept(self) -> None:
-        while self.backlog and (not self.max_connections or len(self.connections) < self.max_connections):
+        while self.backlog and self.has_room:
             connection = self.backlog.popleft()
             if not connection.closed:
                 self.connections.append(connection)
@@ -119,9 +126,11 @@ class NbdConnection:
     __slots__ = (
         "_ended",
         "_limit",
+        "_plain",
         "_server",
         "_stalled",
         "_timer",
+        "_tls",
         "_unread",
         "_waiting",
         "closed",
@@ -140,6 +149,8 @@ class NbdConnection:
         self._timer: Timer | None = None
         self._ended = False
         self._stalled = False
+        self._tls: TlsSession | None = None
+        self._plain: list[Payload] = []  # what has to leave before the first byte of TLS
         self.wire: ServerConnection | None = None
         self.export: NbdExport | None = None
         self.in_flight = 0
@@ -150,7 +161,9 @@ class NbdConnection:
     # -- bytes
     def accepted(self) -> None:
         server = self._server
-        self.wire = ServerConnection(server.find_export, server.list_exports, server.policy)
+        self.wire = ServerConnection(
+            server.find_export, server.list_exports, server.policy, server.new_tls is not None
+        )
         limit_ns = server.policy.handshake_limit_ns
         if limit_ns:
             scheduler = server.scheduler
@@ -184,8 +197,36 @@ class NbdConnection:
             assert self._unread is not None
             self._unread.append(payload)
             return
-        self._take(self.wire.receive_data(payload))
+        if self._tls is None:
+            self._take(self.wire.receive_data(payload))
+        else:
+            self._receive_by_tls(self.wire, self._tls, payload)
         self._notify()
+
+    def _receive_by_tls(self, wire: ServerConnection, tls: TlsSession, ciphertext: bytes) -> None:
+        """A client that is not let in, or does not speak TLS, is left without a word."""
+        was_established = tls.established
+        try:
+            plaintext = tls.receive(ciphertext)
+        except TlsError as error:
+            self.reason = str(error)
+            self.close()
+            return
+        if tls.established and not was_established:
+            wire.tls_started()
+        if plaintext:
+            self._take(wire.receive_data(plaintext))
+        if tls.ended:
+            self.receive_eof()
+
+    def _start_tls(self, received: bytes) -> None:
+        wire, make = self.wire, self._server.new_tls
+        assert wire is not None
+        assert make is not None
+        self._plain = wire.take_output()
+        self._tls = make()
+        if received:
+            self._receive_by_tls(wire, self._tls, received)
 
     def receive_eof(self) -> None:
         """The client is gone. What it asked for before is still done; nobody is told."""
@@ -203,7 +244,15 @@ class NbdConnection:
 
     def output_buffers(self) -> list[Payload]:
         """The same without joining them: large payloads are not copied."""
-        return self.wire.take_output() if self.wire is not None else []
+        if self.wire is None:
+            return []
+        if self._tls is None:
+            return self.wire.take_output()
+        plain, self._plain = self._plain, []
+        said = self.wire.take_output()
+        if said:
+            self._tls.send(said)
+        return plain + self._tls.take_output()
 
     def _notify(self) -> None:
         if self.on_output is not None:
@@ -214,6 +263,8 @@ class NbdConnection:
         for event in events:
             if isinstance(event, Request):
                 self._waiting.append(event)
+            elif isinstance(event, StartTls):
+                self._start_tls(event.received)
             elif isinstance(event, ExportOpened):
                 self._opened(event.export.export)
             elif isinstance(event, ConnectionEnded):

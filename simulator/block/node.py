@@ -6,12 +6,15 @@ include/block/block_int-common.h, 7.2.
 
 from __future__ import annotations
 
-from errno import EIO, EPERM
+from errno import EIO, ENOTSUP, EPERM
+from os import strerror
 
 from simulator.block import filenames
-from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING
+from simulator.block.copy_on_read import copy_on_read
+from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
+from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
 
@@ -23,21 +26,11 @@ if TYPE_CHECKING:
     from simulator.block.bitmap import DirtyBitmap
     from simulator.block.driver import Driver
     from simulator.block.graph import Graph
+    from simulator.block.iothreads import IoThread
     from simulator.block.parent import Parent
     from simulator.block.permissions import Held
 
 MAX_REQUEST_BYTES = (1 << 31) - 512  # BDRV_REQUEST_MAX_BYTES, include/block/block-common.h:76
-
-
-class Request:
-    """One request in flight on a node. `serialising`: no other request may overlap it."""
-
-    __slots__ = ("end", "offset", "serialising", "waiting", "writes")
-
-    def __init__(self, offset: int, end: int, writes: bool) -> None:
-        self.offset, self.end, self.writes = offset, end, writes
-        self.serialising = False
-        self.waiting = False
 
 
 class Edge:
@@ -91,6 +84,7 @@ class Node:
         self.explicit_options: dict[str, Any] = {}  # of these, what the user gave for this very node
         self.inherits_from: Node | None = None  # the parent whose options described this node
         self.driver: Driver = driver_class(self)
+        self.iothread: IoThread | None = None  # None: the main loop
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []  # oldest first
         # The backing file that the image itself led to, by the name that this had when it was opened.
@@ -106,6 +100,7 @@ class Node:
         self.force_share = False
         self.monitor_owned = False
         self.implicit = False
+        self.never_freeze = False  # the link to it must be free to change
         self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
         # Newest first: (reason, operations not blocked).
         self.op_blockers: list[tuple[str, frozenset[str]]] = []
@@ -114,6 +109,8 @@ class Node:
         self.in_flight = 0
         self.serialising_in_flight = 0
         self.writes_ended = self._writes_flushed = 0  # write_gen and flushed_gen
+        self.write_threshold = 0  # a write that ends beyond it is told once; 0: none is
+        self.wr_highest_offset = 0  # where the write that reached farthest ended, whatever became of it
         self.quiesce_count = 0
         self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
 
@@ -152,6 +149,12 @@ class Node:
     def below(self) -> Node | None:
         """bdrv_filter_or_cow_bs."""
         return self.filtered or self.backing
+
+    @property
+    def link_below(self) -> Edge | None:
+        """The edge to `below` (bdrv_filter_or_cow_child)."""
+        below = self.below
+        return next((edge for edge in self.children.values() if edge.node is below), None)
 
     def drive_name(self) -> str:
         """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
@@ -207,13 +210,23 @@ class Node:
         request = self._begin(offset, length, False)
         try:
             if self.serialising_in_flight:
-                await self._wait_for_overlapping(request)
+                await request.wait_for_overlapping(self.requests, self.request_done)
             inside = self.size_bytes - offset
             if length <= inside:
                 return await self.driver.read(offset, length)
             if inside <= 0:
                 return bytes(length)
             return await self.driver.read(offset, inside) + bytes(length - inside)
+        finally:
+            self._end(request)
+
+    async def copy_on_read(self, offset: int, length: int, wanted: bool = True) -> bytes:
+        """Read, and write here what only layers below have (BDRV_REQ_COPY_ON_READ). Not `wanted`: what is
+        here need not be read, and nothing is returned. Raises OSError."""
+        request = self._begin(offset, length, False)
+        try:
+            await self._before_write(request, SERIALISING)
+            return await copy_on_read(self, offset, length, wanted)
         finally:
             self._end(request)
 
@@ -224,14 +237,21 @@ class Node:
                 offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
             )
             return
+        if flags & WRITE_COMPRESSED and not self.driver.supports_compressed_writes:
+            raise OSError(ENOTSUP, strerror(ENOTSUP))
         request = self._begin(offset, length, True)
         try:
             if flags & SERIALISING or self.serialising_in_flight:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev")
-            await self.driver.write(offset, payload, flags & ~SERIALISING)
-            self._after_write(offset, length)
+            if self.write_threshold:
+                self._check_threshold(offset + length)
+            try:
+                await self.driver.write(offset, payload, flags & ~SERIALISING)
+                self._grow(offset, length)
+            finally:
+                self._after_write(offset, length)
         finally:
             if self.driver.hears_events:
                 await self.driver.event("pwritev_done")
@@ -243,8 +263,13 @@ class Node:
             await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev_zero")
-            await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
-            self._after_write(offset, length)
+            if self.write_threshold:
+                self._check_threshold(offset + length)
+            try:
+                await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
+                self._grow(offset, length)
+            finally:
+                self._after_write(offset, length)
         finally:
             if self.driver.hears_events:
                 await self.driver.event("pwritev_done")
@@ -258,8 +283,10 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, 0)
-            await self.driver.discard(offset, length)
-            self._mark_dirty(offset, length)
+            try:
+                await self.driver.discard(offset, length)
+            finally:
+                self._mark_dirty(offset, length)
         finally:
             self._end(request)
 
@@ -335,34 +362,20 @@ class Node:
 
     async def _before_write(self, request: Request, flags: int) -> None:
         if flags & SERIALISING:
-            request.serialising = True
             self.serialising_in_flight += 1
-            unit = self.driver.cluster_bytes or 1
-            request.offset -= request.offset % unit
-            request.end += -request.end % unit
-            await self._wait_for_overlapping(request)
-        elif self.serialising_in_flight:
-            await self._wait_for_overlapping(request)
+            request.serialise(self.driver.cluster_bytes or 1)
+        if self.serialising_in_flight:
+            await request.wait_for_overlapping(self.requests, self.request_done)
 
-    async def _wait_for_overlapping(self, request: Request) -> None:
-        """Until no other request overlaps of which one of the two is serialising. A request that is itself
-        waiting is not waited for, or two serialising ones would wait for each other for ever."""
-        while self._conflict(request):
-            request.waiting = True
-            try:
-                await self.request_done.wait()
-            finally:
-                request.waiting = False
+    def _check_threshold(self, end: int) -> None:
+        """Before the write is made (bdrv_write_threshold_check_write)."""
+        threshold = self.write_threshold
+        if end > threshold:
+            self.write_threshold = 0
+            told = {"node-name": self.node_name, "amount-exceeded": end - threshold}
+            self.graph.emit("BLOCK_WRITE_THRESHOLD", {**told, "write-threshold": threshold})
 
-    def _conflict(self, request: Request) -> bool:
-        for other in self.requests:
-            if other is request or not (other.serialising or request.serialising) or other.waiting:
-                continue
-            if other.offset < request.end and request.offset < other.end:
-                return True
-        return False
-
-    def _after_write(self, offset: int, length: int) -> None:
+    def _grow(self, offset: int, length: int) -> None:
         if offset + length > self.size_bytes and length:
             # In whole sectors (bdrv_co_write_req_finish).
             end = self.size_bytes = offset + length + -(offset + length) % 512
@@ -370,6 +383,12 @@ class Node:
                 bitmap.truncate(end)
             for edge in list(self.parents):
                 edge.parent.child_resized(edge)
+
+    def _after_write(self, offset: int, length: int) -> None:
+        """Also of one that failed: who knows what it has written (bdrv_co_write_req_finish)."""
+        if not length:
+            return
+        self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
         if self.bitmaps:
             self._mark_dirty(offset, length)
 

@@ -36,7 +36,9 @@ _SUFFIXES = (
 _QCOW2_MAGIC = b"QFI\xfb"
 
 
-async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = False) -> Node:
+async def open_tree(
+    graph: Graph, options: dict[str, Any], read_only: bool = False, probes: bool = True
+) -> Node:
     """Open the node that `options` describe with all its children; see Graph.open."""
     node = Node(graph, "", driver_class(options["driver"]))
     _apply_common(node, options, read_only)
@@ -49,7 +51,7 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         name = node.node_name = graph.claim_name(options.get("node-name"))
     except QmpError:
         if file is not None:
-            await _stop_probing(graph, node, file)
+            await _stop_probing(graph, node, file if probes else None)
             await graph.release(file)
         raise
     graph.nodes[name] = node
@@ -64,8 +66,7 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
                 await _open_child(graph, node, child_name, role, required)
         await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
         opened = True
-        if file is not None:
-            await _stop_probing(graph, node, file)
+        await _stop_probing(graph, node, file if probes else None)
         if node.driver.supports_backing:
             await _open_backing(graph, node)
         if not node.children:
@@ -76,8 +77,8 @@ async def open_tree(graph: Graph, options: dict[str, Any], read_only: bool = Fal
         if opened:
             await node.driver.close()
         await _undo(graph, node)
-        if file is not None and not opened:
-            await _stop_probing(graph, node, file)
+        if not opened:
+            await _stop_probing(graph, node, file if probes else None)
         if isinstance(error, OSError):
             raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
         raise
@@ -92,9 +93,11 @@ def no_size(option: str) -> QmpError:
     return refusal
 
 
-async def _stop_probing(graph: Graph, node: Node, file: Node) -> None:
+async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
     """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
     (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
+    if file is None:
+        return
     for _ in ("it comes", "it goes"):
         await graph.changing()
     if any(edge.parent is not node for edge in file.parents):
@@ -223,6 +226,12 @@ async def _open_backing(graph: Graph, node: Node) -> None:
     block_as_backing(node)
     if from_header:
         node.auto_backing_file = node.children["backing"].node.filename
+
+
+async def open_backing_from_header(graph: Graph, node: Node) -> None:
+    """Of a node that was opened without one (bdrv_open_backing_file). Raises QmpError."""
+    node.options = {name: value for name, value in node.options.items() if name != "backing"}
+    await _open_backing(graph, node)
 
 
 _FROM_HEADER = object()

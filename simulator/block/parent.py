@@ -4,6 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.block.iothreads import IoThread
     from simulator.block.node import Edge
 
 
@@ -15,6 +18,13 @@ class Parent:
 
     # An edge that stays where it is when its node is replaced by a filter (BdrvChildClass.stay_at_node).
     stay_at_node = False
+
+    # Where its requests come from, if that is one thread.
+    iothread: IoThread | None = None
+
+    def node_edges(self) -> Sequence[Edge]:
+        """All its edges, of a user that takes its nodes from thread to thread together."""
+        return ()
 
     def user_description(self) -> str:
         """As permission conflicts name it, such as "block device 'd0'"."""

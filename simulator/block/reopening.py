@@ -7,6 +7,7 @@ Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_
 from __future__ import annotations
 
 from simulator.block import permissions
+from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
 from simulator.block.graph import check_no_cycle
@@ -69,11 +70,11 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
         await _reopen_queue(graph, queue)
 
 
-async def make_read_only(graph: Graph, node: Node) -> None:
+async def set_read_only(graph: Graph, node: Node, read_only: bool) -> None:
     """The node, and the children that were described within it, keep all other options
     (bdrv_reopen_set_read_only). Raises QmpError, and nothing has changed then."""
     queue: list[_Entry] = []
-    given = {"read-only": True}
+    given = {"read-only": read_only}
     options = _without_children(node, node.options) | given
     explicit = _without_children(node, node.explicit_options) | given
     _enqueue(queue, node, options, explicit, keeps=True)
@@ -251,7 +252,7 @@ def _replace_child(
     if given is not None:
         new = graph.lookup("", given)
         check_no_cycle(node, name, new)
-    if old is new or (old is not None and _without_implicit(old) is new):
+    if old is new or (old is not None and skip_implicit_filters(old) is new):
         return
     if old is not None and old.implicit:
         raise QmpError(f"Cannot replace implicit {name} child of {node.node_name}")
@@ -301,9 +302,3 @@ def _link(
     elif edge is not None:
         graph.unlink(edge)
         undo.append(lambda: graph.relink(edge))
-
-
-def _without_implicit(node: Node) -> Node:
-    while node.implicit and node.filtered is not None:
-        node = node.filtered
-    return node

@@ -99,6 +99,7 @@ class ThrottleGroup:
         "_operation_bytes",
         "_scheduler",
         "_tokens",
+        "goes_with_members",
         "members",
         "name",
     )
@@ -108,6 +109,7 @@ class ThrottleGroup:
     def __init__(self, scheduler: Scheduler, name: str, properties: dict[str, Any]) -> None:
         """`properties` as of object-add: `limits` and x-bps-total, ... Raises QmpError."""
         self.name = name
+        self.goes_with_members = False  # one that nobody made as an object
         self._scheduler = scheduler
         self._buckets = {kind: _Bucket() for kind in BUCKETS}
         self._operation_bytes = 0
@@ -185,6 +187,10 @@ class ThrottleGroup:
             problem = _problem(bucket)
             if problem:
                 raise QmpError(problem)
+
+    @property
+    def limits_anything(self) -> bool:
+        return any(bucket.average for bucket in self._buckets.values())
 
     # -- members
     def join(self) -> Member:
@@ -293,8 +299,11 @@ class ThrottleGroup:
     def drained_begin(self, member: Member) -> None:
         """The member's waiting requests go at once, those under way must be able to end."""
         member.disabled += 1
-        if member.disabled > 1:
-            return
+        if member.disabled == 1:
+            self.restart(member)
+
+    def restart(self, member: Member) -> None:
+        """Look anew at what waits, as limits or the member have changed (throttle_group_restart_tgm)."""
         for kind in (0, 1):
             timer = member.timers[kind]
             if timer is not None:

@@ -150,10 +150,10 @@ class BackupJob(BlockJob):
         self._ended = True
         self.enter()
 
-    def commit(self) -> None:
+    async def commit(self) -> None:
         self._sync_bitmap(failed=False)
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         self._sync_bitmap(failed=True)
 
     def _sync_bitmap(self, failed: bool) -> None:
@@ -253,12 +253,7 @@ async def _make_job(
     job_id = options.job_id if options.job_id is not None else cbw.drive_name()
     job = jobs.add(job_id, make, txn)
     assert isinstance(job, BackupJob)
-    try:
-        job.add_node("main node", cbw, 0, permissions.ALL, frozenset(("dataplane",)))
-        job.set_speed(options.speed_bytes_per_s)
-    except QmpError:
-        await job.fail_early()
-        raise
+    await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)
     copying.set_options(compress=options.compress)
     copying.progress = job.progress
     job.add_node("target", target, 0, permissions.ALL)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from errno import ENOSPC
 
+from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
+from simulator.block.rate_limit import RateLimit
 from simulator.jobs.job import Job
 
 TYPE_CHECKING = False
@@ -26,11 +28,20 @@ _ACTIONS = {
 }
 
 
+# How soon a failed request is tried again. It takes no virtual time itself, and one that fails for ever must
+# not keep time from passing.
+RETRY_NS = 1_000_000
+
+
+class _JobBackend(BlockBackend):
+    queues_while_drained = False
+
+
 class BlockJob(Job):
     """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0
-    unlimited."""
+    unlimited. `backends` are those it makes its requests through, oldest first."""
 
-    __slots__ = ("_blockers", "edges", "io_status", "speed_bytes_per_s")
+    __slots__ = ("_blockers", "backends", "edges", "io_status", "limit", "speed_bytes_per_s")
 
     stay_at_node = True
     is_block_job = True
@@ -40,11 +51,36 @@ class BlockJob(Job):
     ) -> None:
         super().__init__(jobs, job_id, txn, auto_finalize, auto_dismiss)
         self.edges: list[Edge] = []
+        self.backends: list[BlockBackend] = []
+        self.limit = RateLimit()
         self.io_status = "ok"
         self.speed_bytes_per_s = 0
         self._blockers: list[tuple[Node, tuple[str, frozenset[str]]]] = []
 
     # -- its nodes
+    async def stand_on(self, node: Node, perm: int, shared: int, speed_bytes_per_s: int) -> None:
+        """The second half of block_job_create. Raises QmpError, and then the job is gone."""
+        try:
+            self.add_node("main node", node, perm, shared, frozenset(("dataplane",)))
+            self.set_speed(speed_bytes_per_s)
+        except QmpError:
+            await self.fail_early()
+            raise
+
+    def add_backend(self, node: Node, perm: int, shared: int) -> BlockBackend:
+        """A way for the job's own requests, which do not wait while the node is drained: the job would never
+        come to rest. Raises QmpError on a permission conflict."""
+        backend = _JobBackend(self.jobs.graph, "", perm, shared)
+        backend.insert(node)
+        self.backends.append(backend)
+        return backend
+
+    async def remove_backend(self, backend: BlockBackend) -> None:
+        """Nothing if it was removed already."""
+        if backend in self.backends:
+            self.backends.remove(backend)
+            await backend.remove()
+
     def add_node(
         self, name: str, node: Node, perm: int, shared: int, allowed: frozenset[str] = frozenset()
     ) -> None:
@@ -67,6 +103,9 @@ class BlockJob(Job):
         await self.remove_all_nodes()
 
     # -- as a parent
+    def node_edges(self) -> list[Edge]:
+        return self.edges
+
     def user_description(self) -> str:
         return f"{self.job_type} job '{self.id}'"
 
@@ -87,12 +126,17 @@ class BlockJob(Job):
         if speed_bytes_per_s < 0:
             raise QmpError("Parameter 'speed' expects a non-negative value")
         before = self.speed_bytes_per_s
+        self.limit.set_speed(speed_bytes_per_s)
         self.speed_bytes_per_s = speed_bytes_per_s
         self.on_set_speed()
         if not speed_bytes_per_s or speed_bytes_per_s > before:
             self.enter(self.timer_pending)
 
     def on_set_speed(self) -> None: ...
+
+    def delay_ns(self, length: int) -> int:
+        """Account for bytes that were copied; how long the job must wait then."""
+        return self.limit.delay_ns(self.jobs.scheduler.now_ns, length)
 
     # -- errors of its requests
     def error_action(self, on_error: str, operation: str, errno: int) -> str:
@@ -130,6 +174,11 @@ class BlockJob(Job):
 
     def announce_cancelled(self) -> None:
         self.jobs.emit("BLOCK_JOB_CANCELLED", self._outcome())
+
+    def become_ready(self) -> None:
+        """job_transition_to_ready."""
+        self.set_status("ready")
+        self.jobs.emit("BLOCK_JOB_READY", self._outcome())
 
     def announce_pending(self) -> None:
         self.jobs.emit("BLOCK_JOB_PENDING", {"type": self.job_type, "id": self.id})

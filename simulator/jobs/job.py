@@ -86,9 +86,9 @@ class Job(Parent):
     async def prepare(self) -> None:
         """What may still fail when all is done (OSError, QmpError)."""
 
-    def commit(self) -> None: ...
+    async def commit(self) -> None: ...
 
-    def abort(self) -> None: ...
+    async def abort(self) -> None: ...
 
     async def clean(self) -> None: ...
 
@@ -348,9 +348,9 @@ class Job(Parent):
         waits."""
         self._update_errno()
         if self.errno:
-            self.abort()
+            await self.abort()
         else:
-            self.commit()
+            await self.commit()
         await self.clean()
         if self.started:
             if self.force_cancelled:

@@ -3,6 +3,7 @@ block.c:6919, 7.2)."""
 
 from __future__ import annotations
 
+from simulator.block.chain import skip_implicit_filters
 from simulator.block.created import formatting
 from simulator.block.drivers import is_known
 from simulator.block.errors import QmpError
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
 _FORMATS = {"raw": False, "qcow2": True}
 
 
-def backing_node_of(node: Node) -> Node | None:
-    """What the topmost layer with content of its own falls back to (bdrv_cow_bs of bdrv_skip_filters)."""
-    while (filtered := node.filtered) is not None:
-        node = filtered
-    return node.backing
-
-
-def _explicit(node: Node) -> Node:
-    """The node itself, or below filters that QEMU put in by itself (bdrv_skip_implicit_filters)."""
-    while node.implicit and (filtered := node.filtered) is not None:
-        node = filtered
-    return node
-
-
 async def create_image(
     graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None
 ) -> None:
@@ -45,7 +32,7 @@ async def create_image(
         raise QmpError(f"Unknown file format '{image_format}'")
     described: dict[str, Any] = {}
     if backing is not None:
-        backing = _explicit(backing)
+        backing = skip_implicit_filters(backing)
         if not _FORMATS[image_format]:
             raise QmpError(f"Backing file not supported for file format '{image_format}'")
         if backing.filename == filename:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 from simulator.engine.task import WaitQueue
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.graph import Graph
+    from simulator.block.node import Node
     from simulator.engine.outbox import Outbox
     from simulator.engine.scheduler import Scheduler
     from simulator.jobs.block_job import BlockJob
@@ -109,6 +111,14 @@ class Jobs:
             if job.id == job_id:
                 return job
         raise QmpError(f"Block job '{job_id}' not found", "DeviceNotActive")
+
+    def root_node(self, device: str) -> Node:
+        """What a job may be started on: a node that nothing but drives, devices and exports stands on
+        (qmp_get_root_bs). Raises QmpError."""
+        node = self.graph.lookup(device, device)
+        if any(not isinstance(edge.parent, BlockBackend) for edge in node.parents):
+            raise QmpError("Need a root block node")
+        return node
 
     async def cancel_all(self) -> None:
         """job_cancel_sync_all: at the end of the process, newest first."""

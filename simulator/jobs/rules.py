@@ -23,6 +23,7 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
+    `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class JobRules:
         "group_rollback_hangs",
         "pause_wakes",
         "reword",
+        "shows_actively_synced",
         "target_by_device",
         "verbs",
     )
@@ -47,6 +49,7 @@ class JobRules:
         aborts_together: bool = False,
         pause_wakes: bool = True,
         checks_groups_first: bool = False,
+        shows_actively_synced: bool = False,
         reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
@@ -58,6 +61,7 @@ class JobRules:
         self.pause_wakes = pause_wakes
         self.checks_groups_first = checks_groups_first
         self.reword = reword
+        self.shows_actively_synced = shows_actively_synced
         if complete_ends_fleecing:
             # A job that fleeces is never ready: it takes the verb while it runs.
             self.verbs = {**verbs, "complete": ("running", "paused", *verbs["complete"])}

@@ -23,17 +23,24 @@ if TYPE_CHECKING:
 _FAMILIES = (
     "backup",
     "bitmaps",
+    "chains",
     "create",
+    "descriptors",
     "devices",
     "exports",
     "human",
+    "iothreads",
     "jobs",
+    "limits",
     "machine",
     "media",
+    "mirror",
     "nodes",
     "objects",
     "qom",
+    "statistics",
     "transaction",
+    "types",
 )
 
 _handlers: dict[str, Handler] = {}

@@ -6,6 +6,7 @@ that are no disks only the name, the id and the bus are kept.
 
 from __future__ import annotations
 
+from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
 
@@ -29,8 +30,10 @@ _BUSES = {
 _DEFAULT_BUS = {"pc": {"PCI": "pci.0", "IDE": "ide.1"}, "q35": {"PCI": "pcie.0", "IDE": "ide.5"}}
 # Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
 _OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
+# Whether invalid and failed requests count, such as that a device is in use (see block/accounting.py).
+_COUNTED = ("account-invalid", "account-failed")
 _DISK_SETTINGS = _OTHER_SETTINGS | frozenset(
-    ("drive", "share-rw", "serial", "bootindex", "write-cache", "werror", "rerror", "unit")
+    ("drive", "share-rw", "serial", "bootindex", "write-cache", "werror", "rerror", "unit", *_COUNTED)
 )
 _SCSI_ADAPTERS = (
     "virtio-scsi", "lsi53c", "lsi", "megasas", "mptsas", "pvscsi", "am53c974", "dc390", "usb-uas", "esp",
@@ -81,12 +84,21 @@ class Slots:
         bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
         self._check_id(identifier)
         _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
+        self._check_iothread(given)
         asked = _asked_slot(driver, given)
         slot = self._slot(driver, asked) if kind == "PCI" and self._is_own(given.get("bus")) else None
         device_id = identifier if isinstance(identifier, str) else ""
         if is_disk:
             drive = str(given["drive"]) if "drive" in given else None
-            path = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw")).path
+            counted = {name: _on_off_auto(given, name) for name in _COUNTED}
+            disk = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw"))
+            path = disk.path
+            if kind == "SCSI" and disk.backend.node is not None:
+                # An adapter without a thread of its own works in the main loop.
+                iothreads.move(disk.backend.node, None, disk.backend)
+            for name, value in counted.items():
+                if value is not None:
+                    setattr(disk.backend.accounting, name.replace("-", "_"), value)
         else:
             path = machine.devices.path_of(device_id)
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
@@ -114,6 +126,12 @@ class Slots:
                 f"in use by {other.type_name},id={other.device_id}"
             )
         return asked
+
+    def _check_iothread(self, given: Mapping[str, Any]) -> None:
+        """A device that may have one was not refused by its name. The node goes there when the guest's driver
+        starts the device, which none does here."""
+        if "iothread" in given and given["iothread"] not in self._machine.iothreads:
+            raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
 
     def _kind_of(self, driver: str) -> str:
         """The kind of bus that a device which is no disk needs, as far as it is looked at: "PCI" or ""."""
@@ -265,6 +283,14 @@ def _asked_slot(driver: str, given: Mapping[str, Any]) -> int | None:
     if not 0 <= slot <= _LAST_SLOT or (dot and function not in tuple("01234567")):
         raise QmpError(f"Property '{driver}.addr' doesn't take value '{address}'")
     return slot if not dot or function == "0" else None
+
+
+def _on_off_auto(given: Mapping[str, Any], name: str) -> bool | None:
+    """None for auto. Raises QmpError."""
+    value = given.get(name, "auto")
+    if value not in ("on", "off", "auto"):
+        raise QmpError(f"Parameter '{name}' does not accept value '{value}'")
+    return None if value == "auto" else value == "on"
 
 
 def _truth(given: Mapping[str, Any], name: str) -> bool:

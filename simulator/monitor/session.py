@@ -37,6 +37,8 @@ class Session:
         self.queue: deque[Any] = deque()
         self.stalled = False  # the client does not read: what it asked for waits
         self.postponed = 0
+        self.passed: list[int] = []  # descriptors that came with the last bytes that any came with
+        self.named: dict[str, int] = {}  # those that getfd gave a name
         self.on_output: Callable[[], None] | None = None  # told when there is something to fetch
         self._send(encode_line(qmp.greeting(machine.version_info()), pretty))
 
@@ -79,6 +81,19 @@ class Session:
             self._send(encode_line(qmp.event(name, now_ns, members or None), pretty=True))
         else:
             self._send(qmp.event_line(name, now_ns, members or None))
+
+    def take_passed(self) -> int | None:
+        """The descriptor that the client has passed; it is the caller's then."""
+        return self.passed.pop(0) if self.passed else None
+
+    def take_named(self, name: str) -> int | None:
+        return self.named.pop(name, None)
+
+    def take_all_descriptors(self) -> list[int]:
+        taken = [*self.passed, *self.named.values()]
+        self.passed.clear()
+        self.named.clear()
+        return taken
 
     def receive_eof(self) -> None:
         """The client is gone: what it had asked for and is not yet running is dropped."""

@@ -7,7 +7,9 @@ import os
 import stat
 import struct
 from errno import ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
+from functools import partial
 
+from simulator.block import fdsets
 from simulator.block.host import Host, HostFile, HostStream
 from simulator.serve import network
 from simulator.serve.outgoing import Outgoing
@@ -41,8 +43,23 @@ class DiskHost(Host):
         return stream
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
+        if path.startswith(fdsets.PREFIX) and self.fdsets is not None:
+            return self._open_passed(self.fdsets, path, not read_only)
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         return DiskFile(os.open(path, flags, 0o644), path, not read_only)
+
+    @staticmethod
+    def _open_passed(sets: fdsets.FdSets, path: str, writable: bool) -> HostFile:
+        number, descriptor = sets.open(path, writable)
+        copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
+        return PassedFile(copy, path, writable, partial(sets.closed, number))
+
+    def may_open(self, descriptor: int, writable: bool) -> bool:
+        access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        return access == (os.O_RDWR if writable else os.O_RDONLY)
+
+    def close_descriptor(self, descriptor: int) -> None:
+        os.close(descriptor)
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
@@ -63,11 +80,13 @@ class DiskHost(Host):
 class DiskFile(HostFile):
     """One open file description of the real host."""
 
-    __slots__ = ("_fd", "is_regular", "path", "writable")
+    __slots__ = ("_fd", "is_device", "is_regular", "path", "writable")
 
     def __init__(self, fd: int, path: str, writable: bool) -> None:
         self._fd, self.path, self.writable = fd, path, writable
-        self.is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        mode = os.fstat(fd).st_mode
+        self.is_regular = stat.S_ISREG(mode)
+        self.is_device = stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
     @property
     def closed(self) -> bool:
@@ -109,6 +128,8 @@ class DiskFile(HostFile):
         os.ftruncate(self._fd, size_bytes)
 
     def size_bytes(self) -> int:
+        if self.is_device:
+            return os.lseek(self._fd, 0, os.SEEK_END)
         return os.fstat(self._fd).st_size
 
     def allocated_bytes(self) -> int:
@@ -145,6 +166,21 @@ class DiskFile(HostFile):
 
     def __del__(self) -> None:
         self.close()
+
+
+class PassedFile(DiskFile):
+    """One that a client has opened and passed: its set is told when it is closed."""
+
+    __slots__ = ("_on_close",)
+
+    def __init__(self, fd: int, path: str, writable: bool, on_close: Callable[[], None]) -> None:
+        super().__init__(fd, path, writable)
+        self._on_close = on_close
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._on_close()
 
 
 _libc_fallocate = None

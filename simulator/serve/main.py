@@ -14,6 +14,10 @@ from simulator.serve.options import Option, StartError, split_daemon, split_syst
 from simulator.serve.server import Server
 from simulator.serve.start import Start
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from simulator.block.tls import TlsContext, TlsSettings
+
 _ASKED = ("h", "help", "version")
 
 
@@ -38,6 +42,13 @@ def main(program: str, version_name: str, argv: list[str]) -> int:
         name = sys.argv[0] if error.by_path else program
         sys.stderr.write(f"{name}: {error}\n" if str(error) else "")
         return 1
+
+
+def _make_tls(settings: TlsSettings) -> TlsContext:
+    # `ssl` takes a while to import, and most runs never get here.
+    from simulator.serve.tls_sessions import make_context
+
+    return make_context(settings)
 
 
 def _answer(version: versions.Version, program: str, question: str) -> int:
@@ -79,6 +90,7 @@ class _Run:
             self._version, host, storage_daemon=self._daemon, seed=seed, epoch_ns=time.time_ns()
         )
         machine.listen = network.listen
+        machine.make_tls = _make_tls
         server = Server(machine, self._program)
         host.on_connect = server.add_outgoing
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from errno import EADDRINUSE
 
 from simulator.block.errors import QmpError
@@ -59,8 +60,8 @@ def description(address: dict[str, Any]) -> str:
 
 
 def listen(address: dict[str, Any], backlog: int = socket.SOMAXCONN) -> Listener:
-    """Listen on a SocketAddress of type unix, inet or fd. Raises QmpError in QEMU's words
-    (util/qemu-sockets.c)."""
+    """Listen on a SocketAddress of type unix, inet or fd (one with a name has its `descriptor` beside it).
+    Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
     address = flattened(address)
     kind = address["type"]
     if kind == "unix":
@@ -69,7 +70,7 @@ def listen(address: dict[str, Any], backlog: int = socket.SOMAXCONN) -> Listener
     if kind == "inet":
         return _listen_inet(address["host"], str(address["port"]), int(address.get("to", 0)), backlog)
     if kind == "fd":
-        return _listen_fd(address["str"], backlog)
+        return _listen_fd(address["str"], backlog, address.get("descriptor"))
     raise QmpError(f"socket type '{kind}' is not simulated")
 
 
@@ -175,8 +176,11 @@ def socket_of_fd(text: str) -> socket.socket:
     return sock
 
 
-def _listen_fd(text: str, backlog: int) -> Listener:
-    sock = socket_of_fd(text)
+def _listen_fd(text: str, backlog: int, descriptor: int | None) -> Listener:
+    if descriptor is not None and not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise QmpError(f"File descriptor '{text}' is not a socket")
+    sock = socket_of_fd(text if descriptor is None else str(descriptor))
     try:
         sock.listen(backlog)
     except OSError as error:

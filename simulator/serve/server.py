@@ -9,6 +9,7 @@ import time
 from functools import partial
 
 from simulator.monitor.human_session import HumanSession
+from simulator.monitor.session import Session
 from simulator.serve.network import Listener
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ _BUFFERS = 64  # in one writev; Linux takes up to 1024
 _SEND_BUFFER_BYTES = 1 << 20
 _LARGE_BYTES = 1 << 16
 _MOST_UNSENT_BYTES = 1 << 22
+_MOST_DESCRIPTORS = 16  # in one message (TCP_MAX_FDS)
 _LAST_WORDS_S = 1.0
 
 
@@ -48,9 +50,21 @@ class Channel:
         self.close = close
         self.unsent: list[memoryview] = []
         self.ended = False
+        self.socket: socket.socket | None = None  # one over which descriptors may be passed
         self.reads = True  # until end of file
         self._buffers = getattr(endpoint, "output_buffers", None)
         self.is_nbd = self._buffers is not None
+
+    def read(self) -> bytes:
+        """b"" at the end. Raises OSError."""
+        if self.socket is None:
+            return os.read(self.read_fd, self.chunk_bytes)
+        payload, descriptors, _, _ = socket.recv_fds(self.socket, self.chunk_bytes, _MOST_DESCRIPTORS)
+        if descriptors:
+            for unused in self.endpoint.passed:
+                os.close(unused)
+            self.endpoint.passed[:] = descriptors
+        return payload
 
     def fetch(self) -> bool:
         """Take what the endpoint has to say: bytes, or a list of buffers that are not copied again."""
@@ -156,11 +170,18 @@ class Server:
             else:
                 self._nbd_listener.close()
         self._nbd_listener = listener
+        self._watch_nbd_listener()
+
+    def _watch_nbd_listener(self) -> None:
+        """While there is room for a client; the others stay in the socket's queue, as QEMU leaves them."""
+        listener, server = self._nbd_listener, self.machine.nbd_server
         if listener is not None:
-            self._watch(listener.socket.fileno(), _READ, lambda events: self._accept_nbd())
+            wanted = _READ if server is not None and server.has_room else 0
+            self._watch(listener.socket.fileno(), wanted, lambda events: self._accept_nbd())
 
     def _accept_nbd(self) -> None:
-        while self._nbd_listener is not None:
+        server = self.machine.nbd_server
+        while self._nbd_listener is not None and server is not None and server.has_room:
             try:
                 sock, _ = self._nbd_listener.socket.accept()
             except OSError:
@@ -184,7 +205,10 @@ class Server:
         self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]
     ) -> None:
         sock.setblocking(False)
-        self._add(Channel(endpoint, sock.fileno(), sock.fileno(), chunk_bytes, close))
+        channel = Channel(endpoint, sock.fileno(), sock.fileno(), chunk_bytes, close)
+        if isinstance(endpoint, Session) and sock.family == socket.AF_UNIX:
+            channel.socket = sock
+        self._add(channel)
 
     def _add(self, channel: Channel) -> None:
         self._channels.append(channel)
@@ -225,7 +249,7 @@ class Server:
         if not events & _READ or channel.ended:
             return
         try:
-            payload = os.read(channel.read_fd, channel.chunk_bytes)
+            payload = channel.read()
         except BlockingIOError:
             return
         except OSError:
@@ -323,6 +347,7 @@ class Server:
         self.print()
         for channel in list(self._channels):
             self._send(channel)
+        self._watch_nbd_listener()
 
     def print(self) -> None:
         """What the machine has to say on the standard streams."""

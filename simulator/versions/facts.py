@@ -71,13 +71,16 @@ class Jobs(Group):
 
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+
+    shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
-    __slots__ = ("failed_group_aborts_together", "pause_wakes", "verbs")
+    __slots__ = ("failed_group_aborts_together", "pause_wakes", "shows_actively_synced", "verbs")
 
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
     pause_wakes: bool
+    shows_actively_synced: bool
 
 
 class Block(Group):
@@ -154,12 +157,14 @@ class Exports(Group):
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
+    handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
     multi_conn_unless_one_connection: no export announces it when the server was started with
     max-connections=1.
     """
 
     __slots__ = (
         "deleted_by_the_reply",
+        "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
         "multi_conn_unless_one_connection",
@@ -168,6 +173,7 @@ class Exports(Group):
     )
 
     deleted_by_the_reply: bool
+    handshake_limit_s: int
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool

@@ -26,6 +26,7 @@ FACTS = (
     ("identity.micro", 13, "greeting of the binary"),
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
+    ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
     ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),

@@ -72,7 +72,8 @@ def test_missing_programs_and_not_root(
         "gdb"
     )
     assert said.endswith(
-        "Run: sudo apt-get install -y qemu-system-x86 libnbd-bin qemu-utils nbdkit cpio gdb python3-libnbd\n"
+        "Run: sudo apt-get install -y qemu-system-x86 libnbd-bin qemu-utils nbdkit cpio gdb openssl "
+        "python3-libnbd\n"
     )
 
 

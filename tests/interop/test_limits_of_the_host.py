@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import resource
 import socket
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from both_programs import DEADLINE_S, both, programs, start
 
 CLIENTS = 100
@@ -40,6 +43,74 @@ def test_clients_that_all_come_at_once(program: str, is_real: bool, tmp_path: Pa
             first.sendall(b"\0\0\0\3" + b"IHAVEOPT" + b"\0\0\0\3" + b"\0\0\0\0")
             assert first.recv(8) == b"\x00\x03\xe8\x89\x04\x55\x65\xa9"
         assert [export["id"] for export in running.qmp("query-block-exports")] == ["e"]
+
+
+def _opened(client: socket.socket) -> bool:
+    """Greeted, and now in the export: with a client in its handshake nbd-server-stop of 7.2.22 hangs."""
+    is_greeted = greeted(client)
+    client.sendall(b"\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0\1e")
+    return is_greeted and client.recv(10)[:8] == (4096).to_bytes(8, "big")
+
+
+def _queued(client: socket.socket) -> bool:
+    """Connected, and not greeted for a while."""
+    client.settimeout(0.2)
+    try:
+        client.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        client.settimeout(DEADLINE_S)
+    return False
+
+
+@both
+@programs
+def test_more_clients_than_are_let_in(program: str, is_real: bool, tmp_path: Path) -> None:
+    """They stay in the socket's queue; the program takes the next when one leaves."""
+    with start(program, is_real, tmp_path) as running, ExitStack() as stack:
+        running.negotiate()
+        descriptors = Path(f"/proc/{running.process.pid}/fd")
+        assert running.qmp("nbd-server-start", {**SERVER, "max-connections": 2}) == {}
+        assert running.qmp("blockdev-add", {"driver": "null-co", "node-name": "n", "size": 4096}) == {}
+        export = {"type": "nbd", "id": "e", "name": "e", "node-name": "n"}
+        assert running.qmp("block-export-add", export) == {}
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(4)]
+        before = len(list(descriptors.iterdir()))
+        for client in clients:
+            client.settimeout(DEADLINE_S)
+            client.connect(str(tmp_path / "n.sock"))
+        assert [_opened(client) for client in clients[:2]] == [True, True]
+        assert [_queued(client) for client in clients[2:]] == [True, True]
+        assert len(list(descriptors.iterdir())) == before + 2
+        clients[0].close()
+        assert _opened(clients[2])
+        assert _queued(clients[3])
+        assert running.qmp("nbd-server-stop") == {}
+        assert clients[1].recv(1) == clients[2].recv(1) == b""
+        with pytest.raises(ConnectionResetError):
+            clients[3].recv(1)
+
+
+@pytest.mark.parametrize("most", [None, 0, 1, 2])
+@programs
+def test_who_may_connect_twice(program: str, most: int | None, tmp_path: Path) -> None:
+    """CAN_MULTI_CONN of a writable export and of one that is not."""
+    told = []
+    for is_real in (True, False):
+        place = tmp_path / str(is_real)
+        place.mkdir()
+        with start(program, is_real, place) as running:
+            running.negotiate()
+            assert running.qmp("blockdev-add", {"driver": "null-co", "node-name": "n", "size": 4096}) == {}
+            limit = {} if most is None else {"max-connections": most}
+            assert running.qmp("nbd-server-start", {**SERVER, **limit}) == {}
+            for name, writable in (("r", False), ("w", True)):
+                export = {"type": "nbd", "id": name, "name": name, "node-name": "n", "writable": writable}
+                assert running.qmp("block-export-add", export) == {}
+                words = ["nbdinfo", "--can", "multi-conn", f"nbd+unix:///{name}?socket={place}/n.sock"]
+                told.append(subprocess.run(words, timeout=DEADLINE_S, check=False).returncode)
+    assert told[2:] == told[:2]
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:

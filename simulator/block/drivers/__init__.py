@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 _PLACES = {
     "backup-top": ("backup_top", "BackupTop"),
     "blkdebug": ("blkdebug", "Blkdebug"),
+    "compress": ("compress", "Compress"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
+    "copy-on-read": ("copy_on_read", "CopyOnRead"),
     "file": ("file", "File"),
+    "host_device": ("host_device", "HostDevice"),
     "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),
     "null-co": ("null", "NullCo"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from errno import ENOTSUP
+import os
+from errno import EINVAL, ENOTSUP
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import fdsets, permissions
 from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
 from simulator.block.host import ImageLock
@@ -35,7 +36,9 @@ class File(Driver):
     _file: HostFile
     _lock: ImageLock
     _next: HostFile | None = None
+    _kind = "a regular file"
     _uses_lock = True
+    _discards = _failed_discards = _discarded_bytes = 0
 
     async def open(self, options: dict[str, Any]) -> None:
         path = self._path = str(options.get("filename", ""))
@@ -49,13 +52,20 @@ class File(Driver):
             raise QmpError(
                 "aio=native was specified, but it requires cache.direct=on, which was not specified."
             )
-        if not self._file.is_regular:
+        if not self._is_right_kind():
             self._file.close()
-            raise QmpError(f"'{self.format_name}' driver requires '{path}' to be a regular file")
+            raise QmpError(f"'{self.format_name}' driver requires '{path}' to be {self._kind}")
         self._measure()
+
+    def _is_right_kind(self) -> bool:
+        return self._file.is_regular
 
     async def close(self) -> None:
         self._file.close()
+
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return True
 
     def _wants_writable(self, perm: int) -> bool:
         node = self.node
@@ -67,7 +77,15 @@ class File(Driver):
         try:
             return self.node.graph.host.open(self._path, read_only=not writable)
         except OSError as error:
-            raise QmpError(f"Could not open '{self._path}': {strerror(error.errno or 0)}") from None
+            why = strerror(error.errno or 0)
+            if not self._path.startswith(fdsets.PREFIX):
+                raise QmpError(f"Could not open '{self._path}': {why}") from None
+            if error.errno == EINVAL:
+                raise QmpError(f"Could not parse fdset {self._path}") from None
+            flags = (os.O_RDWR if writable else os.O_RDONLY) | (
+                os.O_DIRECT if self.node.cache.get("direct") else 0
+            )
+            raise QmpError(f"Could not dup FD for {self._path} flags {flags:x}: {why}") from None
 
     def _measure(self) -> None:
         size = self._file.size_bytes()
@@ -132,8 +150,12 @@ class File(Driver):
         try:
             self._file.discard(offset, length)
         except OSError as error:
+            self._failed_discards += 1
             if error.errno != ENOTSUP:
                 raise
+        else:
+            self._discards += 1
+            self._discarded_bytes += length
 
     async def flush_to_disk(self) -> None:
         if self._file.writable:
@@ -155,6 +177,13 @@ class File(Driver):
         self._measure()
 
     # -- what others may ask
+    def specific_stats(self) -> dict[str, Any]:
+        return {
+            "discard-nb-ok": self._discards,
+            "discard-nb-failed": self._failed_discards,
+            "discard-bytes-ok": self._discarded_bytes,
+        }
+
     @property
     def cluster_bytes(self) -> int | None:
         """QEMU's driver answers, with nothing known (raw_get_info), so nobody warns of an unknown cluster

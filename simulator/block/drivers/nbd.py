@@ -16,14 +16,16 @@ from simulator.block.driver import (
 from simulator.block.errors import QmpError
 from simulator.block.nbd_client import NbdClient
 from simulator.block.nbd_link import NbdLink
+from simulator.block.tls import CLIENT, find_context
 from simulator.wire.nbd import constants as nbd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from simulator.block.driver import DriverStatus
+    from simulator.block.tls import TlsSession
 
 _SECTOR_BYTES = 512
 _MOST_BYTES = 32 << 20  # NBD_MAX_BUFFER_SIZE
@@ -35,8 +37,8 @@ _DEPTH = "qemu:allocation-depth"
 
 
 class Nbd(Driver):
-    """Options `server` (SocketAddress), `export`, `x-dirty-bitmap` (a metadata context told as block status),
-    `reconnect-delay` and `open-timeout` (seconds)."""
+    """Options `server` (SocketAddress), `export`, `tls-creds` and `tls-hostname`, `x-dirty-bitmap` (a
+    metadata context told as block status), `reconnect-delay` and `open-timeout` (seconds)."""
 
     format_name = "nbd"
     is_protocol = True
@@ -52,9 +54,8 @@ class Nbd(Driver):
         ):
             if len(str(options.get(name, "")).encode()) > _LONGEST_TEXT_BYTES:
                 raise QmpError(words)
-        if "tls-creds" in options:
-            raise QmpError(f"No TLS credentials with id '{options['tls-creds']}'")
         self._address: dict[str, Any] = options["server"]
+        new_tls = self._tls_maker(options) if "tls-creds" in options else None
         if self._address["type"] not in ("unix", "inet"):
             raise QmpError(f"socket type '{self._address['type']}' is not simulated")
         self._export: str | None = options.get("export")
@@ -63,7 +64,7 @@ class Nbd(Driver):
         graph = self.node.graph
 
         def connect() -> NbdLink:
-            return NbdLink(graph.host, self._address, self._export or "", self._context)
+            return NbdLink(graph.host, self._address, self._export or "", self._context, new_tls)
 
         self._client = NbdClient(
             graph.scheduler, connect, int(options.get("reconnect-delay", 0)), self._look_at
@@ -73,6 +74,13 @@ class Nbd(Driver):
         except OSError as error:
             raise QmpError(f"Could not open image: {error.strerror}") from None
         self.node.size_bytes = self._size_bytes + -self._size_bytes % _SECTOR_BYTES
+
+    def _tls_maker(self, options: dict[str, Any]) -> Callable[[], TlsSession]:
+        """Raises QmpError."""
+        context = find_context(self.node.graph.objects, options["tls-creds"], CLIENT)
+        # A server on the network has the name that it is reached by; one on a unix socket has none.
+        hostname = str(options.get("tls-hostname", self._address.get("host", "")))
+        return lambda: context.session(hostname, None)
 
     def _look_at(self, link: NbdLink) -> int:
         """nbd_handle_updated_info: 0, or an errno."""

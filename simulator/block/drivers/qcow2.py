@@ -9,7 +9,6 @@ clusters.
 
 from __future__ import annotations
 
-import zlib
 from errno import EIO
 from os import strerror
 
@@ -20,9 +19,17 @@ from simulator.block.driver import (
     STATUS_OFFSET_VALID,
     STATUS_RECURSE,
     STATUS_ZERO,
+    WRITE_COMPRESSED,
     Driver,
 )
-from simulator.block.drivers import qcow2_bitmaps, qcow2_check, qcow2_options, qcow2_resize, qcow2_zero
+from simulator.block.drivers import (
+    qcow2_bitmaps,
+    qcow2_check,
+    qcow2_compressed,
+    qcow2_options,
+    qcow2_resize,
+    qcow2_zero,
+)
 from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
 from simulator.block.drivers.qcow2_refcounts import Refcounts
 from simulator.block.drivers.qcow2_tables import (
@@ -64,7 +71,7 @@ class Qcow2(Driver):
     resettable_options = changeable_options = _MUTABLE
     size_options = qcow2_options.CACHE_SIZES
     supports_backing = True
-    can_store_bitmaps = True
+    can_store_bitmaps = supports_compressed_writes = True
     children = (("file", permissions.IMAGE, True),)
 
     header: Header
@@ -161,7 +168,7 @@ class Qcow2(Driver):
             return await self.file.read(host, length)
         if kind == PACKED:
             inside = offset % self.header.cluster_bytes
-            return (await self._unpack(host))[inside : inside + length]
+            return (await qcow2_compressed.read(self, host))[inside : inside + length]
         if kind == UNALLOCATED:
             backing = self.node.children.get("backing")
             if backing is not None:
@@ -169,31 +176,14 @@ class Qcow2(Driver):
                 return await backing.read(offset, length)
         return bytes(length)
 
-    def packed_place(self, entry: int) -> tuple[int, int]:
-        """(host offset, length) of a compressed cluster."""
-        shift = 62 - (self.header.cluster_bits - 8)
-        host = entry & (1 << shift) - 1
-        sectors = (entry >> shift & (1 << self.header.cluster_bits - 8) - 1) + 1
-        return host, sectors * 512 - (host & 511)
-
-    async def _unpack(self, entry: int) -> bytes:
-        host, length = self.packed_place(entry)
-        size = self.header.cluster_bytes
-        if self.header.compression_type:
-            raise OSError(EIO, strerror(EIO))  # zstd
-        try:
-            cluster = zlib.decompressobj(-12).decompress(await self.file.read(host, length), size)
-        except zlib.error:
-            cluster = b""
-        if len(cluster) != size:
-            raise OSError(EIO, strerror(EIO))
-        return cluster
-
     # -- writes
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
         self.requests += 1
         try:
             await self.refcounts.load()
+            if flags & WRITE_COMPRESSED:
+                await qcow2_compressed.write(self, offset, payload)
+                return
             done = 0
             while done < len(payload):
                 done += await self._write_some(offset + done, payload[done:] if done else payload, flags)
@@ -307,7 +297,7 @@ class Qcow2(Driver):
         bits = self.header.cluster_bits
         kind = kind_of(entry)
         if kind == PACKED:
-            host, length = self.packed_place(entry)
+            host, length = qcow2_compressed.place(self.header, entry)
             self.refcounts.give_back(host >> bits, (host + length - 1 >> bits) - (host >> bits) + 1, discard)
         elif entry & OFFSET_MASK:
             self.refcounts.give_back((entry & OFFSET_MASK) >> bits, 1, discard)
@@ -380,6 +370,10 @@ class Qcow2(Driver):
     @property
     def cluster_bytes(self) -> int | None:
         return self.header.cluster_bytes
+
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return self.header.version > 2
 
     def image_info(self) -> dict[str, Any]:
         bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []

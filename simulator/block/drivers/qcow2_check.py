@@ -9,7 +9,7 @@ from errno import EIO
 from os import strerror
 from struct import Struct
 
-from simulator.block.drivers import qcow2_bitmaps
+from simulator.block.drivers import qcow2_bitmaps, qcow2_compressed
 from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY
 from simulator.block.drivers.qcow2_refcounts import words
 from simulator.block.drivers.qcow2_tables import COPIED, OFFSET_MASK, PACKED, kind_of
@@ -114,7 +114,7 @@ async def _check_l1(driver: Qcow2, l1: list[int], result: CheckResult, active: b
 def _check_entry(driver: Qcow2, entry: int, result: CheckResult, active: bool) -> None:
     header = driver.header
     if kind_of(entry) == PACKED:
-        host, length = driver.packed_place(entry)
+        host, length = qcow2_compressed.place(driver.header, entry)
         result.refer(_span(host, length, header.cluster_bits))
         if entry & COPIED:
             result.corrupt(f"coffset={host:x}: copied flag must never be set for compressed clusters")

@@ -65,6 +65,7 @@ class Refcounts:
         self._table_dirty = False
         self._block_dirty = False  # at least one of them
         self._first_maybe_free = 0
+        self._free_byte = 0  # behind what `allocate_bytes` gave out; 0: at the end of a cluster
         self._given_back: list[tuple[int, int, bool]] = []
         self.per_block = header.cluster_bytes * 8 // header.refcount_bits
 
@@ -172,6 +173,24 @@ class Refcounts:
             self._first_maybe_free = at + 1
         return at
 
+    def allocate_bytes(self, size_bytes: int) -> int:
+        """The file's offset of so many bytes, at most a cluster, behind those that were given out last if
+        they fit there: a cluster's refcount is how often something in it is used (qcow2_alloc_bytes)."""
+        bits, cluster_bytes = self._header.cluster_bits, self._header.cluster_bytes
+        at = self._free_byte
+        if at and self.get(at >> bits) in (0, (1 << self._header.refcount_bits) - 1):
+            at = 0
+        if not at or cluster_bytes - at % cluster_bytes < size_bytes:
+            new = self.allocate(1)
+            self.set(new, 0)
+            if not at or at + -at % cluster_bytes != new << bits:
+                at = new << bits
+        end = at + size_bytes
+        for cluster in range(at >> bits, (end - 1 >> bits) + 1):
+            self.set(cluster, self.get(cluster) + 1)
+        self._free_byte = end if end % cluster_bytes else 0
+        return at
+
     def _next_free(self, cluster: int) -> int:
         number, index = divmod(cluster, self.per_block)
         while number in self._blocks:
@@ -220,6 +239,8 @@ class Refcounts:
                 self.set(cluster, left)
                 if not left:
                     self._first_maybe_free = min(self._first_maybe_free, cluster)
+                    if self._free_byte >> self._header.cluster_bits == cluster:
+                        self._free_byte = 0
             if discard and not any(self.get(cluster) for cluster in range(first, first + count)):
                 free.append((first, count))
         return free

@@ -32,6 +32,10 @@ class SnapshotAccess(Driver):
     def filename(self) -> str:
         return self.file.node.filename
 
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return False
+
     async def read(self, offset: int, length: int) -> bytes:
         below = self._enter()
         try:

@@ -7,11 +7,13 @@ Source: blockdev_backup_prepare, drive_backup_prepare, blockdev.c:1695-1985, 7.2
 
 from __future__ import annotations
 
+from simulator.block import iothreads
+from simulator.block.chain import skip_filters
 from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import set_backing
 from simulator.jobs.backup import BackupJob, create_backup
 from simulator.jobs.backup_options import BackupOptions
-from simulator.jobs.new_image import backing_node_of, create_image, describe_image
+from simulator.jobs.new_image import create_image, describe_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class BlockdevBackup(Action):
         await self.graph.wait_drained([source])
 
     async def _make_job(self, source: Node, target: Node) -> None:
+        iothreads.move(target, source.iothread)
         options = BackupOptions(source, self.arguments)
         self._job = await create_backup(self.jobs, source, target, options, self.txn)
 
@@ -94,7 +97,7 @@ class DriveBackup(BlockdevBackup):
             image_format = source.driver.format_name
         below: Node | None = None
         if arguments["sync"] == "top":
-            below = backing_node_of(source)
+            below = skip_filters(source).backing
             if below is None:
                 # Nothing is below the top: all of it is the top.
                 self.arguments = {**arguments, "sync": "full"}

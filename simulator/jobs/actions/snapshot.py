@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
-from simulator.block.reopening import make_read_only
+from simulator.block.reopening import set_read_only
 from simulator.jobs.actions.action import Action
 from simulator.jobs.backing import append, take_off
 from simulator.jobs.new_image import create_image, describe_image
@@ -67,7 +67,7 @@ class _Snapshot(Action):
         assert self._old is not None
         if not self._old.read_only:
             with suppress(QmpError):
-                await make_read_only(self.graph, self._old)
+                await set_read_only(self.graph, self._old, True)
 
     async def abort(self) -> None:
         if self._appended:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
+from simulator.block.tls import SERVER, authorizer, find_context
+from simulator.monitor.commands.descriptors import take_named
+from simulator.wire.nbd.messages import ServerPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from simulator.block.tls import TlsSession
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -20,8 +25,8 @@ async def nbd_server_start(machine: Machine, arguments: Arguments) -> Any:
     from_monitor = "data" in given
     address = {"type": given["type"], **given["data"]} if from_monitor else dict(given)
     if from_monitor and address["type"] == "fd" and machine.nbd_server is None:
-        # It is the name of one that was passed with getfd, and nothing can be.
-        raise QmpError(f"File descriptor named '{address['str']}' has not been found")
+        # It is the name of one that was passed with getfd.
+        address["descriptor"] = take_named(machine, address["str"])
     await start_server(machine, address, arguments)
     return {}
 
@@ -30,18 +35,39 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
     """`address` is a flat SocketAddress. Raises QmpError."""
     if machine.nbd_server is not None:
         raise QmpError("NBD server already running")
-    if "tls-creds" in arguments:
-        raise QmpError(f"No TLS credentials with id '{arguments['tls-creds']}'")
     most = arguments.get("max-connections", DEFAULT_MAX_CONNECTIONS)
     listener = None
     if machine.listen is not None:
         listener = machine.listen(address)
     else:
         machine.host.check_listen(address)
+    try:
+        new_tls = _tls_maker(machine, arguments) if "tls-creds" in arguments else None
+    except QmpError:
+        if listener is not None:
+            listener.close()
+        raise
+    limit_s = arguments.get("handshake-max-seconds", machine.version.exports.handshake_limit_s)
     machine.nbd_server = NbdServer(
-        machine.exports, machine.scheduler, address, most, on_closed=lambda: machine.on_listen(None)
+        machine.exports,
+        machine.scheduler,
+        address,
+        most,
+        ServerPolicy(
+            handshake_limit_ns=limit_s * 1_000_000_000,
+            list_needs_structured=machine.version.exports.list_needs_structured,
+        ),
+        on_closed=lambda: machine.on_listen(None),
+        new_tls=new_tls,
     )
     machine.on_listen(listener)
+
+
+def _tls_maker(machine: Machine, arguments: Arguments) -> Callable[[], TlsSession]:
+    """Raises QmpError. The credentials may be deleted while the server goes on with them."""
+    context = find_context(machine.objects, arguments["tls-creds"], SERVER)
+    authorize = authorizer(machine.objects, arguments["tls-authz"]) if "tls-authz" in arguments else None
+    return lambda: context.session("", authorize)
 
 
 async def nbd_server_stop(machine: Machine, arguments: Arguments) -> Any:
@@ -77,8 +103,7 @@ async def nbd_server_remove(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def block_export_add(machine: Machine, arguments: Arguments) -> Any:
-    iothreads = [name for name, item in machine.objects.items() if item.type_name == "iothread"]
-    await machine.exports.add(arguments, machine.nbd_server, iothreads)
+    await machine.exports.add(arguments, machine.nbd_server, machine.iothreads)
     return {}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from simulator.block import describe
+from simulator.block import backend_limits, describe
 from simulator.block.backend import BlockBackend
+from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.reopening import reopen
 from simulator.block.resize import resize
@@ -67,7 +68,7 @@ async def query_named_block_nodes(machine: Machine, arguments: Arguments) -> Any
     return [describe.device_info(node, flat) for node in reversed(machine.graph.nodes.values())]
 
 
-def _drives(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
+def drives_of(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
     """Named drives and the nameless ones of devices, with the device that stands on each."""
     attached = {device.backend: device for device in machine.devices.by_path.values()}
     drives = [(backend, attached.get(backend)) for backend in machine.graph.backends.values()]
@@ -76,7 +77,7 @@ def _drives(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
 
 async def query_block(machine: Machine, arguments: Arguments) -> Any:
     replies = []
-    for backend, device in _drives(machine):
+    for backend, device in drives_of(machine):
         info: dict[str, Any] = {
             "device": backend.name,
             "type": "unknown",
@@ -90,34 +91,23 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             if device.tray_open is not None:
                 info["tray_open"] = device.tray_open
         if backend.node is not None:
-            top = describe.skip_implicit_filters(backend.node)
+            top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
+            info["inserted"].update(backend_limits.describe(backend))
             if top.bitmaps and machine.graph.rules.members.drive_bitmaps:
                 info["dirty-bitmaps"] = info["inserted"]["dirty-bitmaps"]
         replies.append(info)
     return replies
 
 
-async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
-    members = machine.graph.rules.members
-    if arguments.get("query-nodes", False):
-        return [describe.node_stats(node, False, members) for node in machine.graph.nodes.values()]
-    replies = []
-    for backend, device in _drives(machine):
-        info = describe.node_stats(backend.node, True, members, device is not None)
-        info["device"] = backend.name
-        if device is not None:
-            info["qdev"] = backend.device_id
-        replies.append(info)
-    return replies
-
-
 async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
     picture = describe.GraphPicture()
-    for backend, _ in _drives(machine):
+    backends = [backend for backend, _ in drives_of(machine)]
+    backends += [export.backend for export in machine.exports.by_age]
+    for job in machine.jobs.block_jobs():
+        backends += job.backends
+    for backend in sorted(backends + machine.graph.orphans, key=lambda backend: backend.number):
         picture.add_backend(backend)
-    for export in reversed(machine.exports.by_age):
-        picture.add_backend(export.backend)
     for job in machine.jobs.block_jobs():
         picture.add("block-job", job, job.id, job.edges)
     for node in machine.graph.nodes.values():
@@ -132,6 +122,5 @@ COMMANDS = {
     "block_resize": block_resize,
     "query-named-block-nodes": query_named_block_nodes,
     "query-block": query_block,
-    "query-blockstats": query_blockstats,
     "x-debug-query-block-graph": query_block_graph,
 }

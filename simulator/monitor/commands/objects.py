@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
+from simulator.block.iothreads import IoThread
+from simulator.block.secrets import Secret
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
+from simulator.block.tls import Authorization, TlsCredentials
+from simulator.block.tls_credentials import Maker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,11 +19,8 @@ if TYPE_CHECKING:
     Arguments = dict[str, Any]
 
 
-_FIRST_THREAD = 2  # of the host's numbers; the first is the main loop's
-
-
 class PlainObject:
-    """An object that is only named by others: an iothread, a secret."""
+    """An object that is only named by others."""
 
     __slots__ = ("properties", "type_name")
 
@@ -36,17 +37,35 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
     if is_checked and not well_formed_id(identifier):
         raise QmpError("Parameter 'id' expects an identifier")
-    made: ThrottleGroup | PlainObject
+    made: Any = None
     if type_name == ThrottleGroup.type_name:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
-    else:
-        made = PlainObject(type_name, properties)
+    elif type_name == IoThread.type_name:
+        machine.threads_made += 1
+        settings = machine.version.queries.iothread_settings
+        made = IoThread(identifier, properties, machine.threads_made, settings)
     if identifier in machine.objects:
         raise QmpError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
-    machine.objects[identifier] = made
+    if isinstance(made, ThrottleGroup) and identifier in machine.graph.throttle_groups:
+        raise QmpError("A group with this name already exists")
+    machine.objects[identifier] = made or _complete(machine, type_name, properties)
     if isinstance(made, ThrottleGroup):
         machine.graph.throttle_groups[identifier] = made
     return {}
+
+
+def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> Any:
+    """What an object looks at once it has its name. Raises QmpError."""
+    if type_name == "secret":
+        return Secret(properties, machine.host)
+    if type_name in ("authz-simple", "authz-list"):
+        return Authorization(type_name, properties)
+    if type_name in ("tls-creds-x509", "tls-creds-psk", "tls-creds-anon"):
+        credentials = TlsCredentials(type_name, properties)
+        now_s = (machine.epoch_ns + machine.scheduler.now_ns) // 1_000_000_000
+        Maker(machine.host, machine.objects, now_s, machine.make_tls).load(credentials)
+        return credentials
+    return PlainObject(type_name, properties)
 
 
 def _check_by_properties(machine: Machine, arguments: Arguments) -> None:
@@ -86,15 +105,4 @@ async def object_del(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
-async def query_iothreads(machine: Machine, arguments: Arguments) -> Any:
-    """What the version's threads are like unless told otherwise, and what was told of each."""
-    settings = machine.version.queries.iothread_settings
-    threads: list[dict[str, Any]] = []
-    for identifier, item in machine.objects.items():
-        if item.type_name == "iothread":
-            told = {name: item.properties.get(name, value) for name, value in settings.items()}
-            threads.append({"id": identifier, "thread-id": _FIRST_THREAD + len(threads), **told})
-    return threads
-
-
-COMMANDS = {"object-add": object_add, "object-del": object_del, "query-iothreads": query_iothreads}
+COMMANDS = {"object-add": object_add, "object-del": object_del}

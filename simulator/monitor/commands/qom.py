@@ -31,7 +31,8 @@ def _backend_type(device: GuestDevice) -> str:
 
 def _throttle_group(machine: Machine, path: str) -> ThrottleGroup | None:
     folder, _, identifier = path.rpartition("/")
-    return machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
+    group = machine.graph.throttle_groups.get(identifier) if folder == "/objects" else None
+    return group if group is machine.objects.get(identifier) else None
 
 
 def _no_property(type_name: str, name: str) -> QmpError:
@@ -56,6 +57,59 @@ def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any)
     except ArgumentError as error:
         raise QmpError(error.desc) from None
     group.set_limits(checked["limits"])
+
+
+# The properties of the objects that are kept with what they were made of: name -> (QOM's type, value unless
+# given).
+_CREDENTIALS: dict[str, tuple[str, Any]] = {
+    "endpoint": ("QCryptoTLSCredsEndpoint", "client"),
+    "dir": ("string", ""),
+    "verify-peer": ("bool", True),
+    "priority": ("string", ""),
+}
+_PROPERTIES: dict[str, dict[str, tuple[str, Any]]] = {
+    "tls-creds-x509": {
+        **_CREDENTIALS,
+        "sanity-check": ("bool", True),
+        "passwordid": ("string", ""),
+        "loaded": ("bool", True),
+    },
+    "tls-creds-psk": {**_CREDENTIALS, "username": ("string", ""), "loaded": ("bool", True)},
+    "tls-creds-anon": {**_CREDENTIALS, "loaded": ("bool", True)},
+    "authz-simple": {"identity": ("string", "")},
+    "authz-list": {"policy": ("QAuthZListPolicy", "deny"), "rules": ("QAuthZListRule", [])},
+    "secret": {
+        "iv": ("string", ""),
+        "keyid": ("string", ""),
+        "loaded": ("bool", True),
+        "format": ("QCryptoSecretFormat", "raw"),
+        "file": ("string", ""),
+        "data": ("string", ""),
+    },
+}
+
+
+def _object(machine: Machine, path: str) -> Any:
+    """One of object-add that is in the table above, or None."""
+    folder, _, identifier = path.rpartition("/")
+    found = machine.objects.get(identifier) if folder == "/objects" else None
+    return found if found is not None and found.type_name in _PROPERTIES else None
+
+
+def _properties(machine: Machine, found: Any) -> dict[str, tuple[str, Any]]:
+    """Those of the table that the version's object has."""
+    recorded = machine.version.recorded(machine.binary, "objects")["object"][found.type_name]["return"]
+    names = {entry["name"] for entry in recorded}
+    return {name: known for name, known in _PROPERTIES[found.type_name].items() if name in names}
+
+
+def _property_of(machine: Machine, found: Any, name: str) -> Any:
+    if name == "type":
+        return found.type_name
+    known = _properties(machine, found)
+    if name not in known:
+        raise _no_property(found.type_name, name)
+    return found.properties.get(name, known[name][1])
 
 
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
@@ -89,6 +143,9 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
         if not name.startswith("x-") or name.removeprefix("x-") not in limits:
             raise _no_property(group.type_name, name)
         return limits[name.removeprefix("x-")]
+    found = _object(machine, arguments["path"])
+    if found is not None:
+        return _property_of(machine, found, name)
     device = _device(machine, arguments["path"])
     if name == "drive":
         return device.drive_name
@@ -103,6 +160,18 @@ async def qom_list(machine: Machine, arguments: Arguments) -> Any:
         named = [device for device in machine.devices.by_path.values() if device.device_id]
         children = [{"name": device.device_id, "type": f"child<{device.type_name}>"} for device in named]
         return [{"name": "type", "type": "string"}, *children]
+    if path == "/objects":
+        children = [
+            {"name": name, "type": f"child<{found.type_name}>"} for name, found in machine.objects.items()
+        ]
+        return [{"name": "type", "type": "string"}, *children]
+    found = _object(machine, path)
+    if found is not None:
+        known = _properties(machine, found)
+        return [
+            {"name": "type", "type": "string"},
+            *({"name": name, "type": kind} for name, (kind, _) in known.items()),
+        ]
     _device(machine, path)
     return [{"name": "type", "type": "string"}, {"name": "drive", "type": "str"}]
 

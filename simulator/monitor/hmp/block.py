@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import backend_limits, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drive import INTERFACES, tree_options
 from simulator.block.errors import QmpError
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
     Arguments = dict[str, Any]
 
+_AVERAGES = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
+_LIMITS = (
+    *("bps", "bps_rd", "bps_wr", "bps_max", "bps_rd_max", "bps_wr_max", "iops", "iops_rd", "iops_wr"),
+    *("iops_max", "iops_rd_max", "iops_wr_max", "iops_size"),
+)
+_THROTTLE_ARGUMENTS = "device:B," + ",".join(f"{name}:l" for name in _AVERAGES)
+_STATISTICS = (
+    *("rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations", "wr_total_time_ns"),
+    *("rd_total_time_ns", "flush_total_time_ns", "rd_merged", "wr_merged", "idle_time_ns"),
+)
+
 
 async def info_block(machine: Machine, arguments: Arguments) -> str:
     wanted = arguments.get("device")
@@ -35,6 +46,14 @@ async def info_block(machine: Machine, arguments: Arguments) -> str:
             if wanted is None or node["node-name"] == wanted:
                 printed += ("\n" if position else "") + _block_info(None, node, verbose)
     return printed
+
+
+async def info_blockstats(machine: Machine, arguments: Arguments) -> str:
+    lines = []
+    for info in await handlers()["query-blockstats"](machine, {}):
+        counted = " ".join(f"{name}={info['stats'].get(name, 0)}" for name in _STATISTICS)
+        lines.append(f"{info['device']}: {counted}\n")
+    return "".join(lines)
 
 
 def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:
@@ -68,6 +87,9 @@ def _inserted(inserted: dict[str, Any]) -> str:
     if inserted.get("backing_file"):
         depth = inserted["backing_file_depth"]
         text += f"    Backing file:     {inserted['backing_file']} (chain depth: {depth})\n"
+    if any(inserted[name] for name in _AVERAGES):
+        shown = " ".join(f"{name}={inserted.get(name, 0)}" for name in _LIMITS)
+        text += f"    I/O throttling:   {shown} group={inserted['group']}\n"
     if inserted["detect_zeroes"] != "off":
         text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
     return text
@@ -97,7 +119,9 @@ async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
     if backend is not None:
         return await _on_backend(machine, backend, command)
     local = BlockBackend(machine.graph, "", 0, permissions.ALL)
-    local.insert(machine.graph.lookup("", device))
+    node = machine.graph.lookup("", device)
+    local.iothread = node.iothread
+    local.insert(node)
     try:
         return await _on_backend(machine, local, command)
     finally:
@@ -173,6 +197,7 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
     # Nobody could handle its errors any more (blk_set_on_error, hmp_drive_del).
     backend.keeps_io_status = False
     if not backend.device_id:
+        backend_limits.leave(backend)
         machine.drives.forget(identifier)
 
 
@@ -181,8 +206,15 @@ async def block_resize(machine: Machine, arguments: Arguments) -> str:
     return ""
 
 
+async def block_set_io_throttle(machine: Machine, arguments: Arguments) -> str:
+    await handlers()["block_set_io_throttle"](machine, arguments)
+    return ""
+
+
 COMMANDS = {
+    "block_set_io_throttle": (_THROTTLE_ARGUMENTS, block_set_io_throttle),
     "info block": ("nodes:-n,verbose:-v,device:B?", info_block),
+    "info blockstats": ("", info_blockstats),
     "block_resize": ("device:B,size:o", block_resize),
     "qemu-io": ("qdev:-d,device:B,command:s", run_qemu_io),
     "drive_add": ("node:-n,pci_addr:s,opts:s", drive_add),

@@ -67,6 +67,25 @@ async def drive_backup(machine: Machine, arguments: Arguments) -> str:
     return ""
 
 
+async def block_stream(machine: Machine, arguments: Arguments) -> str:
+    """The job is called as the device."""
+    await handlers()["block-stream"](machine, {"job-id": arguments["device"], **arguments})
+    return ""
+
+
+async def drive_mirror(machine: Machine, arguments: Arguments) -> str:
+    given = {
+        "device": arguments["device"],
+        "target": arguments["target"],
+        "sync": "full" if "full" in arguments else "top",
+        "mode": "existing" if "reuse" in arguments else "absolute-paths",
+    }
+    if "format" in arguments:
+        given["format"] = arguments["format"]
+    await handlers()["drive-mirror"](machine, given)
+    return ""
+
+
 COMMANDS = {
     "info block-jobs": ("", info_block_jobs),
     "block_job_cancel": ("force:-f,device:B", block_job_cancel),
@@ -74,5 +93,7 @@ COMMANDS = {
     "block_job_resume": ("device:B", block_job_resume),
     "block_job_complete": ("device:B", block_job_complete),
     "block_job_set_speed": ("device:B,speed:o", block_job_set_speed),
+    "drive_mirror": ("reuse:-n,full:-f,device:B,target:s,format:s?", drive_mirror),
+    "block_stream": ("device:B,speed:o?,base:s?", block_stream),
     "drive_backup": ("reuse:-n,full:-f,compress:-c,device:B,target:s,format:s?", drive_backup),
 }

@@ -52,7 +52,17 @@ async def info_kvm(machine: Machine, arguments: dict[str, Any]) -> str:
     return "kvm support: disabled\n"
 
 
+async def info_iothreads(machine: Machine, arguments: dict[str, Any]) -> str:
+    text = ""
+    for thread in machine.iothreads.values():
+        described = thread.describe()
+        text += f"{described.pop('id')}:\n  thread_id={described.pop('thread-id')}\n"
+        text += "".join(f"  {name}={value}\n" for name, value in described.items())
+    return text
+
+
 COMMANDS = {
+    "info iothreads": ("", info_iothreads),
     "info kvm": ("", info_kvm),
     "info name": ("", info_name),
     "info status": ("", info_status),

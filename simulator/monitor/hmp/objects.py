@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor.commands import iothreads
 from simulator.monitor.commands import objects as commands
 from simulator.qapi import keyval
 from simulator.qapi.errors import ArgumentError
@@ -35,7 +36,7 @@ async def object_del(machine: Machine, arguments: Arguments) -> str:
 
 async def info_iothreads(machine: Machine, arguments: Arguments) -> str:
     lines = []
-    for thread in await commands.query_iothreads(machine, {}):
+    for thread in await iothreads.query_iothreads(machine, {}):
         lines.append(f"{thread.pop('id')}:\n  thread_id={thread.pop('thread-id')}\n")
         lines += [f"  {name}={value}\n" for name, value in thread.items()]
     return "".join(lines)

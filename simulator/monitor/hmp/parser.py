@@ -55,7 +55,7 @@ def parse_arguments(command: str, types: str, text: str) -> dict[str, Any]:
 
     `types` is as in hmp-commands.hx: "force:-f,device:B,name:s?" and so on. -x is a flag, B, F and s are
     strings that are asked for in different words, S is the rest of the line, o a size in MiB or with a
-    unit; ? makes optional. Raises HmpError.
+    unit, l a number; ? makes optional. Raises HmpError.
     """
     name = command.rpartition(" ")[2]
     hint = f'\nTry "help {command}" for more information'
@@ -75,6 +75,8 @@ def parse_arguments(command: str, types: str, text: str) -> dict[str, Any]:
             continue
         elif kind[0] == "o":
             found[key], text = _size(text, hint)
+        elif kind[0] == "l":
+            found[key], text = _number(text, hint)
         elif kind[0] == "S" and text:
             found[key], text = text, ""
         else:
@@ -85,6 +87,19 @@ def parse_arguments(command: str, types: str, text: str) -> dict[str, Any]:
     if text.strip():
         raise HmpError(f"{name}: extraneous characters at the end of line{hint}")
     return found
+
+
+def _number(text: str, hint: str) -> tuple[int, str]:
+    """A number as C writes it. QEMU takes whole expressions; these are not."""
+    if not text[:1].isdigit():
+        problem = f"invalid char '{text[0]}' in expression" if text else "unexpected end of expression"
+        raise HmpError(f"{problem}{hint}")
+    base, start = (16, 2) if text[:2].lower() == "0x" else (8 if text[0] == "0" else 10, 0)
+    allowed = "0123456789abcdef"[:base]
+    end = start
+    while text[end : end + 1].lower() in tuple(allowed):
+        end += 1
+    return int(text[start:end] or "0", base), text[end:]
 
 
 def _size(text: str, hint: str) -> tuple[int, str]:

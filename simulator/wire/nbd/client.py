@@ -10,7 +10,7 @@ from struct import Struct
 
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client_options import Option, open_options, take_reply
-from simulator.wire.nbd.connection import CLOSED, Connection
+from simulator.wire.nbd.connection import CLOSED, TLS_HANDSHAKE, Connection
 from simulator.wire.nbd.messages import OptionAnswered, ProtocolError, Ready, Reply, Request
 
 TYPE_CHECKING = False
@@ -47,13 +47,18 @@ _MAX_REPLY_BYTES = 64 << 20  # of an option reply or a chunk; nothing sane comes
 
 
 def open_export(
-    name: str, contexts: Sequence[str] = (), structured: bool = True, export_name: bool = False
+    name: str,
+    contexts: Sequence[str] = (),
+    structured: bool = True,
+    export_name: bool = False,
+    tls: bool = False,
 ) -> ClientConnection:
     """A connection that goes into transmission phase: Ready; or the refusal of GO, and ConnectionEnded.
 
-    `export_name`: fall back to NBD_OPT_EXPORT_NAME where the server does not know GO.
+    `export_name`: fall back to NBD_OPT_EXPORT_NAME where the server does not know GO. `tls`: StartTls comes
+    first, and there is no connection without it.
     """
-    return ClientConnection(open_options(name, contexts, structured), name if export_name else None)
+    return ClientConnection(open_options(name, contexts, structured, tls), name if export_name else None)
 
 
 def list_exports() -> ClientConnection:
@@ -62,7 +67,7 @@ def list_exports() -> ClientConnection:
 
 
 class ClientConnection(Connection):
-    """Events: OptionAnswered for each of `options`, Ready, Reply, ConnectionEnded.
+    """Events: OptionAnswered for each of `options`, StartTls, Ready, Reply, ConnectionEnded.
 
     Options are sent one after the other, each when its predecessor is answered. After the last,
     unless it was a GO that succeeded, the connection says NBD_OPT_ABORT and ends.
@@ -85,8 +90,9 @@ class ClientConnection(Connection):
         OPTION_REPLY: ("_take_option_reply", frozenset((OPTION_REPLY_PAYLOAD, CLOSED))),
         OPTION_REPLY_PAYLOAD: (
             "_take_option_reply_payload",
-            frozenset((OPTION_REPLY, EXPORT_NAME_REPLY, REPLY, CLOSED)),
+            frozenset((OPTION_REPLY, EXPORT_NAME_REPLY, TLS_HANDSHAKE, REPLY, CLOSED)),
         ),
+        TLS_HANDSHAKE: ("_take_in_handshake", frozenset((OPTION_REPLY, CLOSED))),
         EXPORT_NAME_REPLY: ("_take_export_name_reply", frozenset((REPLY, CLOSED))),
         REPLY: ("_take_reply", frozenset((SIMPLE_PAYLOAD, CHUNK_PAYLOAD, CLOSED))),
         SIMPLE_PAYLOAD: ("_take_simple_payload", frozenset((REPLY, CLOSED))),
@@ -175,14 +181,24 @@ class ClientConnection(Connection):
         self._enter(OPTION_REPLY_PAYLOAD, length)
         return position + _OPTION_REPLY.size
 
-    def _take_option_reply_payload(self, data: Payload, position: int, _end: int) -> int:
+    def tls_started(self) -> None:
+        """The TLS handshake is over: what is received and sent now goes through it."""
+        self._next_option()
+
+    def _take_option_reply_payload(self, data: Payload, position: int, received_end: int) -> int:
         kind, length, _, _ = self._coming
         option, answer, ready = self._option, self._answer, self.ready
         end = position + length
         if not take_reply(option, answer, ready, kind, bytes(data[position:end])):
             self._enter(OPTION_REPLY, _OPTION_REPLY.size)
             return end
-        if option.code == nbd.OPT_STRUCTURED_REPLY:
+        if option.code == nbd.OPT_STARTTLS and not answer.error:
+            self._events.append(answer)
+            self._start_tls(bytes(data[end:received_end]))
+            return received_end
+        if option.code == nbd.OPT_STARTTLS:
+            self._options.clear()
+        elif option.code == nbd.OPT_STRUCTURED_REPLY:
             ready.structured = not answer.error
         elif option.code == nbd.OPT_SET_META_CONTEXT and answer.error:
             ready.contexts.clear()

@@ -35,9 +35,13 @@ def _text(text: str) -> bytes:
     return _U32.pack(len(encoded)) + encoded
 
 
-def open_options(name: str, contexts: Sequence[str] = (), structured: bool = True) -> list[Option]:
-    """Structured replies, metadata contexts, GO with block sizes."""
-    options = [Option(nbd.OPT_STRUCTURED_REPLY)] if structured else []
+def open_options(
+    name: str, contexts: Sequence[str] = (), structured: bool = True, tls: bool = False
+) -> list[Option]:
+    """TLS, structured replies, metadata contexts, GO with block sizes."""
+    options = [Option(nbd.OPT_STARTTLS)] if tls else []
+    if structured:
+        options.append(Option(nbd.OPT_STRUCTURED_REPLY))
     if structured and contexts:
         options.append(context_option(nbd.OPT_SET_META_CONTEXT, name, contexts))
     options.append(Option(nbd.OPT_GO, _text(name) + b"\0\1" + _U16.pack(nbd.INFO_BLOCK_SIZE)))

@@ -7,7 +7,7 @@ taken when they are there.
 
 from __future__ import annotations
 
-from simulator.wire.nbd.messages import ConnectionEnded
+from simulator.wire.nbd.messages import ConnectionEnded, StartTls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simulator.wire.nbd.messages import Payload
 
 CLOSED = "closed"
+TLS_HANDSHAKE = "TLS handshake"
 
 
 class Connection:
@@ -81,6 +82,13 @@ class Connection:
         if output:
             self._output = []
         return output
+
+    def _start_tls(self, received: bytes) -> None:
+        self._enter(TLS_HANDSHAKE, 1)
+        self._events.append(StartTls(received))
+
+    def _take_in_handshake(self, _data: Payload, _position: int, _end: int) -> int:
+        raise AssertionError("bytes of a TLS handshake are the owner's to take, until it says tls_started()")
 
     def _end_of_file_reason(self) -> str:
         return "Unexpected end-of-file before all bytes were read" if self._held else ""

@@ -62,6 +62,9 @@ TEXTS = {
     "no-export": "export '{name}' not present",
     "block-size-required": "request NBD_INFO_BLOCK_SIZE to use this export",
     "no-tls": "TLS not configured",
+    "tls-twice": "TLS already enabled",
+    "before-tls": "Option 0x{code:x} not permitted before TLS",
+    "unsupported-before-tls": "Unsupported option 0x{code:x}",
     "structured-twice": "structured reply already negotiated",
     "not-structured": "request option '{option}' when structured reply is not negotiated",
     "too-long": "len ({length} ) is larger than max len ({limit})",
@@ -169,6 +172,17 @@ class ConnectionEnded:
     def __init__(self, reason: str, aborts: bool = False) -> None:
         self.reason = reason
         self.aborts = aborts
+
+
+class StartTls:
+    """From here on both ends speak through TLS. The owner makes a session, gives it `received` (what came
+    behind the option already) and the bytes that follow, and says `tls_started` when the handshake is over.
+    """
+
+    __slots__ = ("received",)
+
+    def __init__(self, received: bytes) -> None:
+        self.received = received
 
 
 # -- events of the server

@@ -11,7 +11,7 @@ from struct import Struct
 
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd import replies
-from simulator.wire.nbd.connection import CLOSED, Connection
+from simulator.wire.nbd.connection import CLOSED, TLS_HANDSHAKE, Connection
 from simulator.wire.nbd.messages import FAILED_TEXTS, ExportOpened, Request, ServerPolicy
 from simulator.wire.nbd.server_options import OPTION_NAMES, OptionRefusedError, answer_option
 
@@ -51,9 +51,10 @@ _CARRYING = frozenset((nbd.CMD_READ, nbd.CMD_WRITE, nbd.CMD_CACHE))
 
 
 class ServerConnection(Connection):
-    """Events: ExportOpened, Request, ConnectionEnded. The greeting is in the output from the start.
+    """Events: StartTls, ExportOpened, Request, ConnectionEnded. The greeting is in the output from the start.
 
     `find_export(name)` -> ExportInfo or None and `list_exports()` are called while an option is answered.
+    `tls`: nothing is served without TLS.
     """
 
     __slots__ = (
@@ -69,26 +70,34 @@ class ServerConnection(Connection):
         "no_zeroes",
         "policy",
         "structured",
+        "tls",
+        "tls_is_on",
     )
 
     MOVES: ClassVar[dict[str, tuple[str, frozenset[str]]]] = {
         CLIENT_FLAGS: ("_take_client_flags", frozenset((OPTION_MAGIC, CLOSED))),
         OPTION_MAGIC: ("_take_option_magic", frozenset((OPTION_HEADER, CLOSED))),
-        OPTION_HEADER: ("_take_option_header", frozenset((OPTION_PAYLOAD, CLOSED))),
+        OPTION_HEADER: ("_take_option_header", frozenset((OPTION_PAYLOAD, TLS_HANDSHAKE, CLOSED))),
         OPTION_PAYLOAD: ("_take_option_payload", frozenset((OPTION_MAGIC, REQUEST, CLOSED))),
+        TLS_HANDSHAKE: ("_take_in_handshake", frozenset((OPTION_MAGIC, CLOSED))),
         REQUEST: ("_take_request", frozenset((WRITE_PAYLOAD, CLOSED))),
         WRITE_PAYLOAD: ("_take_write_payload", frozenset((REQUEST, CLOSED))),
         CLOSED: ("", frozenset()),
     }
 
     def __init__(
-        self, find_export: Exports, list_exports: ListExports, policy: ServerPolicy | None = None
+        self,
+        find_export: Exports,
+        list_exports: ListExports,
+        policy: ServerPolicy | None = None,
+        tls: bool = False,
     ) -> None:
         super().__init__(CLIENT_FLAGS, 4)
         self.policy = policy or _DEFAULT_POLICY
         self._find_export = find_export
         self._list_exports = list_exports
         self.fixed = self.no_zeroes = self.structured = False
+        self.tls, self.tls_is_on = tls, False
         self.export: ExportInfo | None = None
         self.contexts: dict[str, int] = {}
         self._meta: tuple[ExportInfo, dict[str, int]] | None = None  # the last SET_META_CONTEXT
@@ -104,6 +113,11 @@ class ServerConnection(Connection):
         if self.state != CLOSED:
             self._end(reason)
             self._events.clear()
+
+    def tls_started(self) -> None:
+        """The TLS handshake is over: what is received and sent now goes through it."""
+        self.tls_is_on = True
+        self._enter(OPTION_MAGIC, 8)
 
     # -- handshake
 
@@ -125,7 +139,7 @@ class ServerConnection(Connection):
             self._enter(OPTION_HEADER, 8)
         return position + 8
 
-    def _take_option_header(self, data: Payload, position: int, _end: int) -> int:
+    def _take_option_header(self, data: Payload, position: int, end: int) -> int:
         code, length = self._option = _OPTION.unpack_from(data, position)
         policy = self.policy
         if self._unread:
@@ -133,6 +147,8 @@ class ServerConnection(Connection):
             self._end(self.text("unread-option"), aborts=True)
         elif length > policy.max_option_bytes:
             self._fail("too-long", length=length, limit=policy.max_option_bytes)
+        elif self.tls and not self.tls_is_on:
+            return self._before_tls(data, position + 8, end)
         elif code == nbd.OPT_EXPORT_NAME and length > policy.max_string_bytes:
             self._fail("name-too-long")
         elif code != nbd.OPT_EXPORT_NAME and not self.fixed:
@@ -144,9 +160,39 @@ class ServerConnection(Connection):
             self._enter(OPTION_PAYLOAD, length)
         return position + 8
 
+    def _before_tls(self, data: Payload, position: int, end: int) -> int:
+        """An option to a server that wants TLS first (nbd/server.c:1206, 7.2)."""
+        code, length = self._option
+        if not self.fixed:
+            self._fail("unsupported-before-tls", code=code)
+        elif code == nbd.OPT_EXPORT_NAME:
+            self._fail("before-tls", code=code)
+        elif code != nbd.OPT_STARTTLS or length:
+            self._enter(OPTION_PAYLOAD, length)
+        else:
+            self.option_reply(nbd.REP_ACK)
+            self._start_tls(bytes(data[position:end]))
+            return end
+        return position
+
+    def _refuse_before_tls(self, code: int) -> None:
+        if code == nbd.OPT_STARTTLS:
+            text = self.text("option-length", option=OPTION_NAMES[code])
+            self.option_reply(nbd.REP_ERR_INVALID, text.encode())
+            self._end(text)
+            return
+        self.option_reply(nbd.REP_ERR_TLS_REQD, self.text("before-tls", code=code).encode())
+        if code == nbd.OPT_ABORT:
+            self._end("")
+        else:
+            self._enter(OPTION_MAGIC, 8)
+
     def _take_option_payload(self, data: Payload, position: int, _end: int) -> int:
         code, length = self._option
         payload = bytes(data[position : position + length])
+        if self.tls and not self.tls_is_on:
+            self._refuse_before_tls(code)
+            return position + length
         if code == nbd.OPT_EXPORT_NAME:
             self._open_by_name(payload)
             return position + length

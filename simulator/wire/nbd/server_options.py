@@ -116,7 +116,9 @@ def _list(server: ServerConnection, _option: _Option) -> None:
     server.option_reply(nbd.REP_ACK)
 
 
-def _start_tls(_server: ServerConnection, option: _Option) -> None:
+def _start_tls(server: ServerConnection, option: _Option) -> None:
+    if server.tls:
+        raise option.refuse("tls-twice")
     raise option.refuse("no-tls", nbd.REP_ERR_POLICY)
 
 

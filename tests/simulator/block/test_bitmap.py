@@ -16,7 +16,11 @@ SIZE = 100 * 512 + 200  # the last granule of any size reaches beyond it
 
 def node(size=SIZE, cluster_bytes=None):
     return SimpleNamespace(
-        size_bytes=size, bitmaps=[], node_name="n", driver=SimpleNamespace(cluster_bytes=cluster_bytes)
+        size_bytes=size,
+        bitmaps=[],
+        node_name="n",
+        driver=SimpleNamespace(cluster_bytes=cluster_bytes),
+        filtered=None,
     )
 
 

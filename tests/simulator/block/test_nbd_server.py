@@ -9,11 +9,13 @@ from fleecing_disk import SECOND
 from simulator.block.errors import QmpError
 from simulator.block.memory_host import MemoryHost
 from simulator.block.nbd_server import NbdServer
+from simulator.block.tls import TlsError, TlsSession
 from simulator.machine import Machine
+from simulator.monitor.commands.exports import start_server
 from simulator.versions import load
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client import open_export
-from simulator.wire.nbd.messages import Ready, Reply
+from simulator.wire.nbd.messages import Ready, Reply, ServerPolicy
 
 SLOW_NS = 1_000_000
 
@@ -31,7 +33,11 @@ class Served:
         self.node = machine.graph.nodes["n"]
         self.node.monitor_owned = True
         machine.nbd_server = NbdServer(
-            machine.exports, machine.scheduler, {"type": "unix", "path": "/s"}, max_connections
+            machine.exports,
+            machine.scheduler,
+            {"type": "unix", "path": "/s"},
+            max_connections,
+            ServerPolicy(handshake_limit_ns=10 * SECOND),
         )
         options = {"type": "nbd", "id": "e", "node-name": "n", "writable": True, **export}
         self.export = self.run(machine.exports.add(options, machine.nbd_server))
@@ -198,6 +204,102 @@ def test_a_client_that_does_not_finish_its_handshake_is_dropped_after_ten_second
     served.advance(1)
     assert silent.closed
     assert not ready.connection.closed
+
+
+@pytest.mark.parametrize(("version", "is_limited"), [("5.2", False), ("7.2", True), ("11.1", True)])
+def test_how_long_a_handshake_may_take_in_a_version(version, is_limited):
+    machine = Machine(load(version), MemoryHost())
+    scheduler = machine.scheduler
+    start = start_server(machine, {"type": "unix", "path": "/s"}, {})
+    scheduler.run_until(scheduler.spawn(start, "test"), scheduler.now_ns + SECOND)
+    client = machine.connect_nbd()
+    machine.run_for(10 * SECOND - 1)
+    assert not client.closed
+    machine.run_for(100 * SECOND)
+    assert client.closed == is_limited
+
+
+@pytest.mark.parametrize("limit_s", [0, 3])
+def test_how_long_a_handshake_may_take_is_said_when_the_server_is_started(limit_s):
+    # nbd-server-start has handshake-max-seconds since 10.0 (qapi/block-export.json).
+    machine = Machine(load("10.0"), MemoryHost())
+    scheduler = machine.scheduler
+    start = start_server(machine, {"type": "unix", "path": "/s"}, {"handshake-max-seconds": limit_s})
+    scheduler.run_until(scheduler.spawn(start, "test"), scheduler.now_ns + SECOND)
+    client = machine.connect_nbd()
+    machine.run_for(3 * SECOND - 1)
+    assert not client.closed
+    machine.run_for(100 * SECOND)
+    assert client.closed == bool(limit_s)
+
+
+class Reversing(TlsSession):
+    """A session that no library makes: it begins with `hello`, and turns every piece round."""
+
+    def __init__(self):
+        self._said = []
+        self._heard = b""
+
+    def receive(self, ciphertext):
+        if not self.established:
+            self._heard += ciphertext
+            if not self._heard.startswith(b"hello"[: len(self._heard)]):
+                raise TlsError("no hello")
+            if len(self._heard) < 5:
+                return b""
+            self.established, ciphertext = True, self._heard[5:]
+            self._said.append(b"welcome")
+        return bytes(255 - byte for byte in ciphertext)
+
+    def send(self, plaintext):
+        self._said += [bytes(255 - byte for byte in piece) for piece in plaintext]
+
+    def take_output(self):
+        said, self._said = self._said, []
+        return said
+
+
+STARTTLS = b"\0\0\0\3IHAVEOPT\0\0\0\5\0\0\0\0"
+LIST = b"IHAVEOPT\0\0\0\3\0\0\0\0"
+STARTED = b"NBDMAGICIHAVEOPT\0\3" + b"\x00\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\5\0\0\0\1\0\0\0\0"
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 1 << 20])
+def test_a_session_gets_what_comes_behind_starttls_and_hides_all_answers(chunk_bytes):
+    served = Served()
+    served.machine.nbd_server.new_tls = Reversing
+    client = served.machine.connect_nbd()
+    sent = STARTTLS + b"hello" + bytes(255 - byte for byte in LIST)
+    said = b""
+    for start in range(0, len(sent), chunk_bytes):
+        client.receive(sent[start : start + chunk_bytes])
+        said += client.output()
+    assert said.startswith(STARTED + b"welcome")
+    answer = bytes(255 - byte for byte in said[len(STARTED + b"welcome") :])
+    assert answer[8:16] == b"\0\0\0\3\0\0\0\2"  # NBD_REP_SERVER to NBD_OPT_LIST
+    assert b"n" in answer
+
+
+@pytest.mark.parametrize("junk", [b"junk", LIST])
+def test_a_client_that_speaks_no_tls_is_dropped_behind_the_acknowledgement(junk):
+    served = Served()
+    served.machine.nbd_server.new_tls = Reversing
+    client = served.machine.connect_nbd()
+    client.receive(STARTTLS + junk)
+    assert client.output() == STARTED
+    assert client.closed
+    assert client.reason == "no hello"
+
+
+def test_a_handshake_of_tls_counts_as_part_of_the_handshake():
+    served = Served()
+    served.machine.nbd_server.new_tls = Reversing
+    client = served.machine.connect_nbd()
+    client.receive(STARTTLS)
+    served.advance(10 * SECOND - 1)
+    assert not client.closed
+    served.advance(1)
+    assert client.closed
 
 
 def test_a_failing_read_of_a_structured_reply_ends_the_connection():

@@ -13,13 +13,15 @@ from simulator.engine.outbox import Outbox
 from simulator.engine.scheduler import Scheduler
 from simulator.jobs.registry import Jobs
 from simulator.jobs.rules import JobRules
-from simulator.monitor.commands import backup, bitmaps, create, jobs, transaction
+from simulator.monitor.commands import backup, bitmaps, chains, create, jobs, mirror, transaction
 
 COMMANDS = {
     **backup.COMMANDS,
     **bitmaps.COMMANDS,
+    **chains.COMMANDS,
     **create.COMMANDS,
     **jobs.COMMANDS,
+    **mirror.COMMANDS,
     **transaction.COMMANDS,
 }
 MIB = 1 << 20

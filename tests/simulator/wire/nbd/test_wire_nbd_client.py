@@ -269,6 +269,12 @@ def test_the_client_makes_exactly_the_moves_of_its_table():
             client = record(make())
             client.receive_data(conversation[:length])
             client.receive_eof()
+    for go_on in (True, False):
+        client = record(open_export("disk", tls=True))
+        client.receive_data(GREETING + answer(nbd.OPT_STARTTLS, ACK))
+        if go_on:
+            client.tls_started()
+        client.receive_eof()
     for structured in (True, False):
         for reply in REPLIES:
             for length in range(len(reply) + 1):

@@ -19,6 +19,7 @@ from simulator.wire.nbd.messages import (
     Ready,
     Reply,
     Request,
+    StartTls,
 )
 from simulator.wire.nbd.server import OPTION_MAGIC, ServerConnection
 
@@ -50,8 +51,8 @@ def recording(kind, moves):
     return Recording
 
 
-def new_server(kind=ServerConnection):
-    return kind(EXPORTS.get, EXPORTS.values)
+def new_server(kind=ServerConnection, tls=False):
+    return kind(EXPORTS.get, EXPORTS.values, tls=tls)
 
 
 class Disk:
@@ -345,6 +346,47 @@ SERVER_CONVERSATIONS = [
     struct.pack(">L", 4), FIXED + b"x" * 8, FIXED + option(2), FIXED + option(3) + option(1, b"zork"), FIXED + option(1, b"disk"), GO,
     GO + request(nbd.CMD_DISC), GO + request(nbd.CMD_READ, 1), GO + request(nbd.CMD_WRITE, 3) + b"abc",
 ]  # fmt: skip
+STARTTLS = FIXED + option(3) + option(5)
+
+
+def test_the_server_wants_tls_first():
+    """No export is named before, and what comes behind STARTTLS is for the session."""
+    server = new_server(tls=True)
+    (start,) = server.receive_data(FIXED + option(7, GO[20:]) + option(3) + option(5) + b"hello")
+    answers = b"".join(server.take_output())[18:]
+    kinds = []
+    while answers:
+        _, code, kind, length = struct.unpack_from(">QLLL", answers)
+        kinds.append((code, kind, answers[20 : 20 + length]))
+        answers = answers[20 + length :]
+    required = nbd.REP_ERR_TLS_REQD
+    assert kinds == [
+        (7, required, b"Option 0x7 not permitted before TLS"),
+        (3, required, b"Option 0x3 not permitted before TLS"),
+        (5, nbd.REP_ACK, b""),
+    ]
+    assert start.received == b"hello"
+    with pytest.raises(AssertionError, match="until it says tls_started"):
+        server.receive_data(b"x")
+    server.tls_started()
+    assert [type(event) for event in server.receive_data(GO[4:])] == [ExportOpened]
+
+
+def test_the_client_starts_tls_first():
+    pair = Pair(open_export("disk", tls=True), new_server(tls=True))
+    assert [type(event) for event in pair.client_events] == [OptionAnswered, StartTls]
+    assert [type(event) for event in pair.server_events] == [StartTls]
+    pair.server.tls_started()
+    pair.client.tls_started()
+    pair.carry()
+    assert type(pair.client_events[-1]) is Ready
+
+
+def test_a_client_that_wants_tls_goes_when_there_is_none():
+    pair = Pair(open_export("disk", tls=True), new_server())
+    refused, ended = pair.client_events
+    assert (refused.option, refused.error) == (nbd.OPT_STARTTLS, nbd.REP_ERR_POLICY)
+    assert (type(ended), pair.client.state, pair.server.state) == (ConnectionEnded, CLOSED, CLOSED)
 
 
 def test_the_server_makes_exactly_the_moves_of_its_table():
@@ -355,6 +397,12 @@ def test_the_server_makes_exactly_the_moves_of_its_table():
             server = new_server(kind)
             server.receive_data(conversation[:length])
             server.receive_eof()
+    server = new_server(kind, tls=True)
+    server.receive_data(STARTTLS)
+    server.tls_started()
+    server = new_server(kind, tls=True)
+    server.receive_data(STARTTLS)
+    server.receive_eof()
     declared = {(state, target) for state, (_, targets) in kind.MOVES.items() for target in targets}
     assert moves == declared
 
