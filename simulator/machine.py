@@ -246,13 +246,19 @@ class Machine:
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
         self.run_state = "shutdown"
+        if self.version.block.ending_jobs_outlive_exports:
+            await self._close_exports()
+        async with self.graph.drained_all():
+            await self.jobs.cancel_all()
+        await self._close_exports()
+        await self._close_all_nodes()
+        self.gone = True
+
+    async def _close_exports(self) -> None:
         await self.exports.close_all()
         if self.nbd_server is not None:
             await self.nbd_server.close()
             self.nbd_server = None
-        await self.jobs.cancel_all()
-        await self._close_all_nodes()
-        self.gone = True
 
     async def _close_all_nodes(self) -> None:
         for device in list(self.devices.by_path.values()):

@@ -53,9 +53,7 @@ def differences(recording: Recording, observed: Sequence[list[Message]]) -> list
     return found
 
 
-def _difference(
-    session: str, number: int, expected: Expected, where: str, got: list[Message]
-) -> Difference:
+def _difference(session: str, number: int, expected: Expected, where: str, got: list[Message]) -> Difference:
     if expected.expect is not None:
         wanted = [canonical(message) for message in expected.expect]
     else:

@@ -8,6 +8,7 @@
                               "object": {TYPE: REPLY to qom-list-properties}}
     queries.json.gz           reply of each query-* command that needs no arguments: {COMMAND: REPLY}
     help.json.gz              the text of HMP's help, where there is a human monitor
+    help_info.json.gz         the text of its "help info"
 
 A REPLY is {"return": ...} or {"error": ...}, or {"ends": STDERR} if the question ends the binary.
 The same binary gives the same bytes each time.
@@ -55,7 +56,8 @@ def record(path: Path, kind: str, timeout_s: float, prefix: Prefix = no_prefix) 
         if "query-commands" in known:
             recording["commands"] = asked.returns("query-commands")
         if "human-monitor-command" in known:
-            recording["help"] = asked.returns("human-monitor-command", {"command-line": "help"})
+            for stem, line in (("help", "help"), ("help_info", "help info")):
+                recording[stem] = asked.returns("human-monitor-command", {"command-line": line})
         recording["objects"] = _objects(asked, known)
         recording["argument_types"] = _argument_types(asked, kind, schema, complain)
     return recording

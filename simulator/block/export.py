@@ -88,12 +88,12 @@ class NbdExport:
 class Exports:
     """All exports of a machine. `by_age` newest first, as query-block-exports lists them."""
 
-    __slots__ = ("_deletes_newest_first", "_graph", "_outbox", "_rules", "by_age", "served")
+    __slots__ = ("_deletes_newest_first", "_graph", "_outbox", "by_age", "rules", "served")
 
     def __init__(self, graph: Graph, outbox: Outbox, version: Version) -> None:
         self._graph = graph
         self._outbox = outbox
-        self._rules = version.exports
+        self.rules = version.exports
         self._deletes_newest_first = version.exports.server_stop_newest_first
         self.by_age: list[NbdExport] = []
         self.served: list[NbdExport] = []  # oldest first: what an NBD client can still find
@@ -200,7 +200,7 @@ class Exports:
 
     def _flags(self, writable: bool, server: NbdServer) -> int:
         flags = nbd.FLAG_HAS_FLAGS | nbd.FLAG_SEND_FLUSH | nbd.FLAG_SEND_FUA | nbd.FLAG_SEND_CACHE
-        rules = self._rules
+        rules = self.rules
         several = server.max_connections != 1 or not rules.multi_conn_unless_one_connection
         if several and (rules.writable_multi_conn or not writable):
             flags |= nbd.FLAG_CAN_MULTI_CONN
@@ -238,7 +238,7 @@ class Exports:
             raise QmpError(f"export '{export_id}' still in use")
         alone = not export.in_use
         self.request_shutdown(export)
-        if alone and self._rules.deleted_by_the_reply:
+        if alone and self.rules.deleted_by_the_reply:
             await export.deleted
 
     def request_shutdown(self, export: NbdExport) -> None:

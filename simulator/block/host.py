@@ -159,6 +159,9 @@ class Host:
         """To a SocketAddress. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
         raise cannot_connect(address, ECONNREFUSED)
 
+    def check_listen(self, address: dict[str, Any]) -> None:
+        """Where nothing really listens: whether a SocketAddress could be listened on. Raises QmpError."""
+
     def read_all(self, path: str) -> bytes:
         file = self.open(path, read_only=True)
         try:
@@ -191,6 +194,9 @@ class HostProcess(Host):
         stream = self.host.connect(address, receive)
         self._remember(stream)
         return stream
+
+    def check_listen(self, address: dict[str, Any]) -> None:
+        self.host.check_listen(address)
 
     def _remember(self, opened: HostFile | HostStream) -> None:
         if len(self._opened) > 64:

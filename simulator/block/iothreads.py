@@ -17,41 +17,36 @@ if TYPE_CHECKING:
     from simulator.block.node import Edge
     from simulator.block.parent import Parent
 
-_DEFAULTS = {
-    "poll-max-ns": 32768,
-    "poll-grow": 0,
-    "poll-shrink": 0,
-    "aio-max-batch": 0,
-    "thread-pool-min": 0,
-    "thread-pool-max": 64,
-}
+_NOT_SHOWN = {"thread-pool-min": 0, "thread-pool-max": 64}  # and what they are unless told
 _MOST = (1 << 63) - 1
 _MOST_THREADS = (1 << 31) - 1
-_NOT_SHOWN = ("thread-pool-min", "thread-pool-max")
 
 
 class IoThread:
     """object-add qom-type=iothread. A node's `iothread` is one of these, or None: the main loop. It stays
     with its nodes when it is deleted. `thread_id` is made up."""
 
-    __slots__ = ("identifier", "properties", "thread_id")
+    __slots__ = ("_shown", "identifier", "properties", "thread_id")
 
     type_name = "iothread"
 
-    def __init__(self, identifier: str, given: dict[str, Any], thread_id: int) -> None:
-        """Raises QmpError."""
+    def __init__(
+        self, identifier: str, given: dict[str, Any], thread_id: int, settings: dict[str, int]
+    ) -> None:
+        """`settings`: what the version shows, and its defaults. Raises QmpError."""
         self.identifier, self.thread_id = identifier, thread_id
         for name, value in given.items():
             if value < 0:
                 raise QmpError(f"{name} value must be in range [0, {_MOST}]")
-        self.properties: dict[str, int] = {**_DEFAULTS, **given}
+        self.properties: dict[str, int] = {**settings, **_NOT_SHOWN, **given}
+        self._shown = tuple(settings)
         least, most = (self.properties[name] for name in _NOT_SHOWN)
         if not least <= most <= _MOST_THREADS or not most:
             raise QmpError("bad thread-pool-min/thread-pool-max values")
 
     def describe(self) -> dict[str, Any]:
         """IOThreadInfo."""
-        shown = {name: value for name, value in self.properties.items() if name not in _NOT_SHOWN}
+        shown = {name: self.properties[name] for name in self._shown}
         return {"id": self.identifier, "thread-id": self.thread_id, **shown}
 
 

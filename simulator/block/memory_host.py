@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from errno import EACCES, EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, EXDEV
+from os import strerror
 
 from simulator.block.contents import Contents
+from simulator.block.errors import QmpError
 from simulator.block.extents import ExtentMap
 from simulator.block.host import Host, HostFile, HostStream, cannot_connect, os_error
 
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 4096
 _DATA, _UNWRITTEN = 1, 2
+
+
+def _is_own_or_number(name: str) -> bool:
+    """Whether it is the host's own name, or an address as a number."""
+    octets = name.split(".")
+    is_number = len(octets) == 4 and all(each.isdigit() and int(each) < 256 for each in octets)
+    return name in ("", "localhost") or ":" in name or is_number
 
 
 class _Volume:
@@ -197,6 +206,18 @@ class MemoryHost(Host):
         if address["path"] not in self.servers:
             raise cannot_connect(address, ENOENT)
         return self.servers[address["path"]](receive)
+
+    def check_listen(self, address: dict[str, Any]) -> None:
+        """This host knows no other name than its own."""
+        if address["type"] == "inet" and not _is_own_or_number(address["host"]):
+            place = f"{address['host']}:{address['port']}"
+            raise QmpError(f"address resolution failed for {place}: Name or service not known")
+        if address["type"] == "unix" and not address.get("abstract"):
+            try:
+                self._resolve(address["path"])
+            except OSError as error:
+                reason = strerror(error.errno or EINVAL)
+                raise QmpError(f"Failed to bind socket to {address['path']}: {reason}") from None
 
     def set_mode(self, path: str, readable: bool = True, writable: bool = True) -> None:
         """Later opens without the right fail with EACCES."""

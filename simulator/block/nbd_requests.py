@@ -166,7 +166,8 @@ class ExtentList:
 
 async def _base_allocation(node: Node, offset: int, length: int) -> tuple[int, int]:
     flags, count, _ = await status_above(node, None, offset, length)
-    state = 0 if flags & STATUS_DATA else nbd.STATE_HOLE
+    no_hole = STATUS_ALLOCATED if node.graph.rules.hole_is_unallocated else STATUS_DATA
+    state = 0 if flags & no_hole else nbd.STATE_HOLE
     return count, state | (nbd.STATE_ZERO if flags & STATUS_ZERO else 0)
 
 

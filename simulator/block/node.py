@@ -15,6 +15,7 @@ from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMP
 from simulator.block.errors import QmpError
 from simulator.block.permissions import WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
+from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
 
 TYPE_CHECKING = False
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from simulator.block.permissions import Held
 
 MAX_REQUEST_BYTES = (1 << 31) - 512  # BDRV_REQUEST_MAX_BYTES, include/block/block-common.h:76
-MAX_LENGTH_BYTES = ((1 << 63) - 1) & ~((1 << 30) - 1)  # BDRV_MAX_LENGTH
 
 
 class Edge:
@@ -313,8 +313,9 @@ class Node:
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
-        if size_bytes > MAX_LENGTH_BYTES:
-            raise QmpError(f"offset({size_bytes}) exceeds maximum({MAX_LENGTH_BYTES})")
+        longest = self.graph.rules.max_length_bytes
+        if size_bytes > longest:
+            raise QmpError(f"offset({size_bytes}) exceeds maximum({longest})")
         self.in_flight += 1
         self.writes_ended += 1
         try:

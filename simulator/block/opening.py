@@ -9,7 +9,7 @@ from simulator.block import permissions
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
-from simulator.block.node import MAX_LENGTH_BYTES, Node
+from simulator.block.node import Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
         await driver.close()
         words = "protocol '{}' doesn't" if driver.is_protocol else "format '{}' does not"
         raise QmpError(f"Block {words.format(driver.format_name)} support the option 'cache'")
-    if node.size_bytes > MAX_LENGTH_BYTES:
+    if node.size_bytes > node.graph.rules.max_length_bytes:
         await driver.close()
         raise QmpError("Could not refresh total sector count: File too large")
 

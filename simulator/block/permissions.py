@@ -219,16 +219,12 @@ def _check_parents(node: Node) -> None:
 
 
 def _conflict_with_older(node: Node, a: Edge, b: Edge) -> QmpError:
-    """5.2 names the user that was there before (bdrv_check_update_perm, block.c:2218, 5.2): `b` needs what
-    `a` does not share."""
-    newest = a if node.parents.index(a) > node.parents.index(b) else b
-    missing = names(b.perm & ~a.shared)
-    if newest is b:
-        return QmpError(
-            f"Conflicts with use by {a.parent.short_description()} as '{a.name}', which does not allow "
-            f"'{missing}' on {node.node_name}"
-        )
+    """5.2 names the user that was there before, and first what the newer one of the two may not
+    (bdrv_check_update_perm, block.c:2218, 5.2)."""
+    newer, older = (a, b) if node.parents.index(a) > node.parents.index(b) else (b, a)
+    denied = newer.perm & ~older.shared
+    why = "does not allow" if denied else "uses"
     return QmpError(
-        f"Conflicts with use by {b.parent.short_description()} as '{b.name}', which uses "
-        f"'{missing}' on {node.node_name}"
+        f"Conflicts with use by {older.parent.short_description()} as '{older.name}', which {why} "
+        f"'{names(denied or older.perm & ~newer.shared)}' on {node.node_name}"
     )

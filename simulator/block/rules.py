@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from simulator.versions.version import Version
 
 
+MAX_LENGTH_BYTES = (1 << 63) - (1 << 30)  # BDRV_MAX_LENGTH
+
+
 class Members:
     """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
 
@@ -44,6 +47,7 @@ class Members:
 class BlockRules:
     """The defaults are what QEMU means to do.
 
+    `backup_filter`: the driver of the filter that a backup job puts above its source.
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
     `conflict_names_both`: a permission conflict is told with both users.
@@ -56,12 +60,15 @@ class BlockRules:
     beyond its end is answered from the source.
     `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
+    `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
+    `max_length_bytes`: no disk is longer.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
     __slots__ = (
+        "backup_filter",
         "cbw_timeout_bits",
         "changes_drain_all",
         "conflict_names_both",
@@ -71,8 +78,10 @@ class BlockRules:
         "creating_yields",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "hole_is_unallocated",
         "jobs_made_drained",
         "json_pushed",
+        "max_length_bytes",
         "members",
         "moved_edge_is_newest",
         "probing_drains",
@@ -80,6 +89,7 @@ class BlockRules:
     )
 
     def __init__(self, **given: Any) -> None:
+        self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -92,6 +102,8 @@ class BlockRules:
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
+        self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
+        self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -101,6 +113,7 @@ class BlockRules:
 def rules_of(version: Version) -> BlockRules:
     block, queries = version.block, version.queries
     return BlockRules(
+        backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,
@@ -115,5 +128,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         json_pushed=version.qmp.json_pushed,
         copy_bytes=block.backup_step_bytes,
+        hole_is_unallocated=version.exports.hole_is_unallocated,
+        max_length_bytes=block.max_length_bytes,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

@@ -48,6 +48,13 @@ class Domain:
     def host_turn(self) -> HostTurn:
         return self._shared.host_turn
 
+    @property
+    def loop_turn(self) -> HostTurn:
+        return self._shared.loop_turn
+
+    def next_round(self) -> None:
+        self._shared.next_round()
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         task = Task(coroutine, name, self)  # type: ignore[arg-type]
         self.make_ready(task)

@@ -19,6 +19,12 @@ class Stuck(Exception):
     """Nothing can happen any more, yet something is waited for. str() lists who waits for what."""
 
 
+def _wake(turn: HostTurn) -> None:
+    waiters, turn.waiters = turn.waiters, []
+    for task in waiters:
+        task.scheduler.make_ready(task)
+
+
 class Timer:
     """A callback at a time; `cancel` is allowed at any moment."""
 
@@ -55,12 +61,15 @@ class Scheduler:
     at a time.
     """
 
-    __slots__ = ("_ready", "_serial", "_timers", "chance", "failed", "host_turn", "make_ready", "now_ns")
+    __slots__ = (
+        "_ready", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn", "make_ready", "now_ns",
+    )  # fmt: skip
 
     def __init__(self, chance: Chance | None = None) -> None:
         self.chance = chance
         self.now_ns = 0
         self.host_turn = HostTurn()
+        self.loop_turn = HostTurn()
         self.failed: list[Task] = []
         self._ready: deque[Task] = deque()
         self.make_ready: Callable[[Task], None] = self._ready.append
@@ -81,7 +90,7 @@ class Scheduler:
 
     def has_ready(self) -> bool:
         """Whether any task could run now, besides the one that asks."""
-        return bool(self._ready or self.host_turn.waiters)
+        return bool(self._ready or self.loop_turn.waiters or self.host_turn.waiters)
 
     def take_ready(self, owner: object) -> list[Task]:
         """Take the tasks of one owner out of the line."""
@@ -95,6 +104,11 @@ class Scheduler:
         """``await scheduler.turns(n)``: let the others run, until none of them is ready or it has been the
         asker's turn n times."""
         return _TurnsOfOthers(self._ready, most) if self._ready else NO_TURN
+
+    def next_round(self) -> None:
+        """Who waits for the main loop's next round gets a turn. Whoever asks for one from now on waits for
+        the round after."""
+        _wake(self.loop_turn)
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""
@@ -117,13 +131,13 @@ class Scheduler:
 
     def run_ready(self) -> None:
         """Run until every task waits. Time stands still."""
-        ready, chance, host = self._ready, self.chance, self.host_turn
-        while ready or host.waiters:
+        ready, chance, host, loop = self._ready, self.chance, self.host_turn, self.loop_turn
+        while ready or loop.waiters or host.waiters:
+            if loop.waiters and (chance is not None or not ready):
+                self.next_round()
             if host.waiters and (chance is not None or not ready):
                 # What is drawn by chance may be anything; else the host is slower than we are.
-                waiters, host.waiters = host.waiters, []
-                for task in waiters:
-                    task.scheduler.make_ready(task)
+                _wake(host)
             if chance is not None and len(ready) > 1:
                 ready.rotate(-chance.below(len(ready)))
             ready.popleft().step()

@@ -88,12 +88,13 @@ def interleave() -> _Turns:
 
 class HostTurn:
     """``await scheduler.host_turn``: what a thread of the host does is over only when no task is ready, as
-    QEMU sees it end in a later round of its main loop."""
+    QEMU sees it end in a later round of its main loop. ``await scheduler.loop_turn``: the next round itself.
+    """
 
     __slots__ = ("waiters", "what")
 
     def __init__(self) -> None:
-        self.what = "the host"
+        self.what = "the host, or the main loop"
         self.waiters: list[Task] = []
 
     def __await__(self) -> Generator[HostTurn, None, None]:

@@ -106,9 +106,9 @@ async def write_image(bench: Bench, path: str, image_format: str, options: dict[
     graph = bench.graph
     if image_format == "raw":
         preallocation = options.get("preallocation", "off")
-        await file_driver.create(graph.host, {"filename": path, "size": size, "preallocation": preallocation})
+        await file_driver.create(graph, {"filename": path, "size": size, "preallocation": preallocation})
         return
-    await file_driver.create(graph.host, {"filename": path, "size": 0})
+    await file_driver.create(graph, {"filename": path, "size": 0})
     node = await graph.open({"driver": "file", "filename": path})
     backend = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
     backend.insert(node)

@@ -12,6 +12,7 @@ from os import strerror
 
 from simulator.block import permissions
 from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
+from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
 from simulator.jobs.block_job import BlockJob
@@ -229,11 +230,11 @@ def _check(jobs: Jobs, source: Node, target: Node, options: BackupOptions) -> No
 
 
 def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[str, Any]:
-    chosen: dict[str, Any] = {
-        "driver": "copy-before-write",
-        "file": source.node_name,
-        "target": target.node_name,
-    }
+    driver = source.graph.rules.backup_filter
+    chosen: dict[str, Any] = {"driver": driver, "target": target.node_name}
+    for name, role, _ in driver_class(driver).children:
+        if role & permissions.FILTERED:
+            chosen[name] = source.node_name
     if options.filter_node_name is not None:
         chosen["node-name"] = options.filter_node_name
     if options.on_cbw_error is not None:

@@ -22,9 +22,7 @@ async def create(graph: Graph, driver: str, options: dict[str, Any]) -> None:
         if driver == "file":
             from simulator.block.drivers import file
 
-            await file.create(graph.host, options)
-            # A thread of the host makes it as long as it is to be.
-            await graph.scheduler.host_turn
+            await file.create(graph, options)
         else:
             await _create_qcow2(graph, options)
     except OSError as error:

@@ -305,10 +305,12 @@ class Job(Parent):
             self.force_cancelled |= force
 
     async def until_completed(self) -> None:
-        """job_finish_sync: enter the job whenever it is idle until it is through."""
+        """job_finish_sync: enter the job whenever it is idle until it is through, and go round the main loop
+        for it."""
         while not self.is_completed():
             self.enter()
             if not self.is_completed():
+                self.jobs.scheduler.next_round()
                 await self.jobs.changed.wait()
 
     # -- the end

@@ -64,11 +64,13 @@ class Jobs:
         last comes first: QEMU keeps what is to be done (BHs, util/async.c) in a stack."""
         self._exits.append(job)
         if len(self._exits) == 1:
-            self.scheduler.spawn(self._run_exits(), "main loop")
+            self.scheduler.enter(self._run_exits(), "main loop")
 
     async def _run_exits(self) -> None:
-        while self._exits:
-            job = self._exits.pop()
+        await self.scheduler.loop_turn
+        due, self._exits = self._exits, []
+        while due:
+            job = due.pop()
             self.scheduler.enter(self._end(job), f"end of job '{job.id}'")
 
     async def _end(self, job: Job) -> None:

@@ -108,12 +108,14 @@ class Session:
     async def answer(self, value: Any) -> None:
         """Run one request and send its reply, after the events that it raised."""
         reply = await self._reply_to(value)
-        if self._machine.gone:
-            # quit: the reply leaves after the machine's last events
-            self._machine.flush_events()
         # The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
-        # first, and a short job can be over by then.
-        await self._machine.scheduler.turns(self._machine.turns_before_reply)
+        # first, and a short job can be over by then. A machine that has quit has nothing left to run.
+        turns, scheduler = self._machine.turns_before_reply, self._machine.scheduler
+        if turns and not self._machine.gone:
+            await scheduler.turns(turns)
+            if scheduler.loop_turn.waiters:
+                scheduler.next_round()
+                await scheduler.turns(turns)
         self._machine.flush_events()
         if not self.closed:
             self._send(reply)

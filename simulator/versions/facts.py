@@ -44,15 +44,16 @@ class Identity(Group):
 class Qmp(Group):
     """The monitor's own ways.
 
-    oob: the capability is offered. turns_before_reply: how often tasks that a command has set going get their
-    turn before the reply leaves.
+    oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     """
 
-    __slots__ = ("json_pushed", "oob", "turns_before_reply")
+    __slots__ = ("json_pushed", "oob", "quit_replies_first", "turns_before_reply")
 
     json_pushed: bool
     oob: bool
+    quit_replies_first: bool
     turns_before_reply: int
 
 
@@ -88,11 +89,13 @@ class Block(Group):
     """transaction_commits_in_order: commit (which starts jobs) and clean run first action first,
     otherwise last first.
 
+    backup_filter: the driver of the filter that a backup job puts above its source.
     backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
     daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
     copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
+    ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
@@ -100,6 +103,7 @@ class Block(Group):
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
+    max_length_bytes: no disk is longer.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
@@ -107,6 +111,7 @@ class Block(Group):
     """
 
     __slots__ = (
+        "backup_filter",
         "backup_step_bytes",
         "cbw_timeout_bits",
         "changes_drain_all",
@@ -116,9 +121,11 @@ class Block(Group):
         "creating_yields",
         "daemon_closes_nodes",
         "drive_moves",
+        "ending_jobs_outlive_exports",
         "filter_always_reads",
         "forgets_bounded_copies",
         "jobs_made_drained",
+        "max_length_bytes",
         "moved_edge_is_newest",
         "probing_drains",
         "resize_names_blocker",
@@ -128,8 +135,10 @@ class Block(Group):
     )
 
     transaction_commits_in_order: bool
+    backup_filter: str
     backup_step_bytes: int
     resize_names_blocker: bool
+    max_length_bytes: int
     moved_edge_is_newest: bool
     probing_drains: int
     daemon_closes_nodes: bool
@@ -137,6 +146,7 @@ class Block(Group):
     contexts_drain_all: bool
     jobs_made_drained: bool
     drive_moves: bool
+    ending_jobs_outlive_exports: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool
@@ -148,7 +158,9 @@ class Block(Group):
 
 
 class Exports(Group):
-    """server_stop_newest_first: the order in which nbd-server-stop deletes exports.
+    """hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
+    list_needs_structured: contexts are listed only after structured replies were negotiated.
+    server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
@@ -160,6 +172,8 @@ class Exports(Group):
     __slots__ = (
         "deleted_by_the_reply",
         "handshake_limit_s",
+        "hole_is_unallocated",
+        "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
         "writable_multi_conn",
@@ -167,6 +181,8 @@ class Exports(Group):
 
     deleted_by_the_reply: bool
     handshake_limit_s: int
+    hole_is_unallocated: bool
+    list_needs_structured: bool
     server_stop_newest_first: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
@@ -176,9 +192,11 @@ class Queries(Group):
     """Members that replies have in some versions only; `shows_...`: see simulator/block/rules.py.
 
     status_singlestep: query-status has `singlestep`.
+    iothread_settings: what query-iothreads tells of a thread, in HMP's order, and the defaults.
     """
 
     __slots__ = (
+        "iothread_settings",
         "shows_active",
         "shows_bitmap_status",
         "shows_children",
@@ -193,6 +211,7 @@ class Queries(Group):
     )
 
     status_singlestep: bool
+    iothread_settings: dict[str, int]
 
 
 class Dialect(Group):

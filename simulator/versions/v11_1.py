@@ -19,6 +19,11 @@ REWORDED = (
 )
 
 FACTS = (
+    (
+        "queries.iothread_settings",
+        {"poll-max-ns": 32768, "poll-grow": 2, "poll-shrink": 2, "poll-weight": 3, "aio-max-batch": 0},
+        "introspection of the binary: IOThreadInfo; observed",
+    ),
     ("identity.major", 11, "greeting of the binary"),
     ("identity.minor", 1, "greeting of the binary"),
     ("identity.micro", 3, "greeting of the binary"),

@@ -102,7 +102,7 @@ class Version:
 
     def recorded(self, binary: str, what: str) -> Any:
         """A fresh copy of something recorded: "schema", "argument_types", "commands", "objects", "queries",
-        "help".
+        "help", "help_info".
 
         Their shapes are described in scenarios/record/recording.py. Raises LookupError naming what
         was recorded.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # Format name -> (file in this folder, class in it)
 _PLACES = {
+    "backup-top": ("backup_top", "BackupTop"),
     "blkdebug": ("blkdebug", "Blkdebug"),
     "compress": ("compress", "Compress"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),

@@ -9,7 +9,7 @@ from os import strerror
 from simulator.block import permissions
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
-from simulator.engine.task import Future, WaitQueue, interleave
+from simulator.engine.task import Future, WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 _SECTOR_BYTES = 512
 # BlkdebugEvent: those that this block layer tells of. `none` is the opening of the node itself.
-EVENTS = ("none", "pwritev", "pwritev_zero", "pwritev_done", "read_aio", "write_aio", "read_backing_aio")
+EVENTS = (
+    "none", "pwritev", "pwritev_zero", "pwritev_done", "read_aio", "write_aio", "read_backing_aio",
+    "l1_update", "l2_alloc_write",
+)  # fmt: skip
 # BlkdebugEvent: all the others.
 _OTHER_EVENTS = (
-    "l1_update", "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table", "l2_load",
-    "l2_update", "l2_update_compressed", "l2_alloc_cow_read", "l2_alloc_write", "read_compressed",
-    "write_compressed",
+    "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table", "l2_load",
+    "l2_update", "l2_update_compressed", "l2_alloc_cow_read", "read_compressed", "write_compressed",
     "vmstate_load", "vmstate_save", "cow_read", "cow_write", "reftable_load", "reftable_grow",
     "reftable_update", "refblock_load", "refblock_update", "refblock_update_part", "refblock_alloc",
     "refblock_alloc_hookup", "refblock_alloc_write", "refblock_alloc_write_blocks",
@@ -200,7 +202,7 @@ class Blkdebug(Driver):
                 if rule in rules:
                     rules.remove(rule)
         if not rule.immediately:
-            await interleave()
+            await self.node.graph.scheduler.loop_turn
         raise OSError(rule.errno, strerror(rule.errno))
 
     # -- requests

@@ -48,6 +48,7 @@ class CopyBeforeWrite(Driver):
     copy_state: BlockCopyState
     copied: DirtyBitmap
     readable: DirtyBitmap
+    snapshot_error: OSError | None = None
 
     async def open(self, options: dict[str, Any]) -> None:
         node = self.node
@@ -68,7 +69,6 @@ class CopyBeforeWrite(Driver):
         self.copied.enabled = self.readable.enabled = False
         self.readable.merge(self.copy_state.copy_bitmap)
         self._frozen = RangesInFlight("a read of the point in time")
-        self.snapshot_error: OSError | None = None
 
     async def close(self) -> None:
         self.readable.release()
@@ -119,6 +119,10 @@ class CopyBeforeWrite(Driver):
         length = end + -end % unit - offset
         # A copy that has timed out goes on, and the node is busy until it ends.
         self.node.in_flight += 1
+        await self._copy(offset, length)
+
+    async def _copy(self, offset: int, length: int) -> None:
+        """Of whole clusters."""
         try:
             await self.copy_state.copy(
                 offset,

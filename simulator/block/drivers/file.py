@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.driver import DriverStatus
-    from simulator.block.host import Host, HostFile
+    from simulator.block.graph import Graph
+    from simulator.block.host import HostFile
 
 _SECTOR_BYTES = 512
 _WRITERS = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
@@ -229,13 +230,14 @@ def resize_file(file: HostFile, size_bytes: int, preallocation: str) -> None:
         raise QmpError(f"{_RESIZE_FAILURES[preallocation]}: {strerror(error.errno or 0)}") from None
 
 
-async def create(host: Host, options: dict[str, Any]) -> None:
-    """blockdev-create of driver `file`: filename, size, preallocation (raw_co_create). Raises QmpError."""
+async def create(graph: Graph, options: dict[str, Any]) -> None:
+    """blockdev-create of driver `file`: filename, size, preallocation (raw_co_create). A thread of the host
+    makes it as long as it is to be, or fails to. Raises QmpError."""
     path = str(options["filename"])
     if int(options.get("extent-size-hint", 0)) >= 1 << 32:
         raise QmpError("Extent size hint is too large")
     try:
-        file = host.open(path, create=True)
+        file = graph.host.open(path, create=True)
     except OSError as error:
         raise QmpError(f"Could not create '{path}': {strerror(error.errno or 0)}") from None
     perm = permissions.WRITE | permissions.RESIZE
@@ -244,7 +246,10 @@ async def create(host: Host, options: dict[str, Any]) -> None:
     size = signed64(int(options["size"]))
     try:
         lock.prepare(perm, permissions.ALL & ~permissions.RESIZE)
-        resize_file(file, 0, "off")
-        resize_file(file, size, str(options.get("preallocation", "off")))
+        try:
+            resize_file(file, 0, "off")
+            resize_file(file, size, str(options.get("preallocation", "off")))
+        finally:
+            await graph.scheduler.host_turn
     finally:
         file.close()

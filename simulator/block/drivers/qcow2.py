@@ -2,8 +2,9 @@
 
 Source: docs/interop/qcow2.txt; block/qcow2.c, 7.2.
 
-Metadata stays in memory and is written at flush and close, refcounts before what needs them and removals
-last, so that an image whose process was killed at any moment is at worst leaking clusters.
+Metadata, but for new L2 tables, stays in memory and is written at flush and close, refcounts before what
+needs them and removals last, so that an image whose process was killed at any moment is at worst leaking
+clusters.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from simulator.block.drivers.qcow2_tables import (
     kind_of,
 )
 from simulator.block.errors import QmpError
-from simulator.engine.task import Lock, WaitQueue
+from simulator.engine.task import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,6 @@ class Qcow2(Driver):
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
-        self._flushing = Lock("another flush of the image's metadata")
         self.requests = 0
         self._writes: list[Write] = []
         self._write_done = WaitQueue("a write to the same cluster")
@@ -193,7 +193,7 @@ class Qcow2(Driver):
     async def _write_some(self, offset: int, payload: bytes, flags: int) -> int:
         """Write what one run of clusters takes; returns its length, 0 if another write had to be waited
         for."""
-        table = await self.tables.load(offset)
+        table = await self.tables.own(offset)
         length, host, reuse = self._plan(table, offset, len(payload))
         bits = self.header.cluster_bits
         write = Write(offset >> bits, offset + length - 1 >> bits, host is None or reuse)
@@ -212,7 +212,7 @@ class Qcow2(Driver):
             self._write_done.wake_all()
         return length
 
-    def _plan(self, table: array[int] | None, offset: int, length: int) -> tuple[int, int | None, bool]:
+    def _plan(self, table: array[int], offset: int, length: int) -> tuple[int, int | None, bool]:
         """(length, host offset or None, reuse) of the run at the start of a write.
 
         host and not reuse: written in place. host and reuse: a zero cluster that has its place already.
@@ -220,8 +220,6 @@ class Qcow2(Driver):
         """
         header, tables = self.header, self.tables
         end = min(offset + length, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
-        if table is None:
-            return end - offset, None, False
         kind, host, run = tables.run(table, offset, end - offset)
         mask = tables.l2_entries - 1
         size = header.cluster_bytes
@@ -255,7 +253,7 @@ class Qcow2(Driver):
         start, end = offset & -size, offset + len(payload) + (-(offset + len(payload)) % size)
         head = await self._old_bytes(start, offset - start)
         tail = await self._old_bytes(offset + len(payload), end - offset - len(payload))
-        table = self.tables.writable(offset)
+        table = await self.tables.own(offset)
         count = (end - start) >> bits
         new = host is None
         place = self.refcounts.allocate(count) << bits if host is None else host & -size
@@ -316,7 +314,7 @@ class Qcow2(Driver):
         """Write all metadata. Raises OSError; what was not written is kept only if nothing was."""
         if not self.refcounts.is_dirty() and not self.tables.is_dirty():
             return
-        async with self._flushing:
+        async with self.refcounts.writing:
             # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not
             # written.
             given_back = self.refcounts.take_given_back()

@@ -76,10 +76,9 @@ def _compress(cluster: bytes) -> bytes:
 
 async def _write_packed(driver: Qcow2, offset: int, packed: bytes) -> None:
     header, tables = driver.header, driver.tables
-    table = await tables.load(offset)
-    if table is not None and table[offset >> header.cluster_bits & tables.l2_entries - 1] & OFFSET_MASK:
+    table = await tables.own(offset)
+    if table[offset >> header.cluster_bits & tables.l2_entries - 1] & OFFSET_MASK:
         raise OSError(EIO, strerror(EIO))
-    tables.writable(offset)
     host = driver.refcounts.allocate_bytes(len(packed))
     sectors = (host + len(packed) - 1) // _SECTOR_BYTES - host // _SECTOR_BYTES
     tables.set(offset, COMPRESSED | sectors << _size_shift(header) | host)

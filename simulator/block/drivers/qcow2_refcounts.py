@@ -57,6 +57,7 @@ class Refcounts:
         self._header = header
         self._loaded = False
         self._lock = Lock("the refcount blocks to be read")
+        self.writing = Lock("another writing of the image's metadata")  # held from take_writes on
         self._table: array[int] = array("Q")  # as long as any block is there
         self._table_entries = 0  # how many there is room for
         self._blocks: dict[int, _Block] = {}

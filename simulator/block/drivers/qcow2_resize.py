@@ -64,7 +64,7 @@ async def _cut(driver: Qcow2, size_bytes: int, old_size: int) -> None:
     size = driver.header.cluster_bytes
     start = size_bytes + -size_bytes % size
     if start < old_size:
-        await qcow2_zero.change_entries(driver, start, old_size, lambda old: 0, True, make_tables=False)
+        await qcow2_zero.change_entries(driver, start, old_size, lambda old: 0, True)
     for number in range(driver.header.l1_entries_for(size_bytes), len(driver.tables.l1)):
         driver.tables.drop(number)
 
@@ -92,9 +92,8 @@ async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) 
     offset = start & -driver.header.cluster_bytes
     last_host = 0
     while offset < end:
-        await tables.load(offset)
+        table = await tables.own(offset)
         stop = min(end, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
-        table = tables.writable(offset)
         missing = [
             guest
             for guest in range(offset, stop, driver.header.cluster_bytes)

@@ -119,28 +119,51 @@ class Tables:
             cluster += 1
         return kind, host + inside if host else 0, min(end, cluster << bits) - offset
 
-    def writable(self, offset: int) -> array[int]:
-        """The L2 table for a guest offset, loaded before, made or copied if it is not ours alone. OSError."""
+    def is_own(self, offset: int) -> bool:
+        """Whether the L2 table for a guest offset is there, and belongs to this disk alone."""
+        entry = self.l1[offset >> self.l2_shift]
+        return bool(entry & OFFSET_MASK and entry & COPIED)
+
+    async def own(self, offset: int) -> array[int]:
+        """The L2 table for a guest offset, made or copied if it is not ours alone. Raises OSError."""
         number = offset >> self.l2_shift
-        entry = self.l1[number]
-        if entry & OFFSET_MASK and entry & COPIED:
-            return self._tables[number].entries
-        bits = self._header.cluster_bits
-        place = self._refcounts.allocate(1) << bits
-        table = self._tables.get(number)
-        if table is None:
-            table = self._tables[number] = _Table(place, array("Q", [0]) * self.l2_entries)
-        else:
-            self._refcounts.give_back(table.offset >> bits)
-            table.offset = place
-        table.dirty_from, table.dirty_to = 0, self.l2_entries
-        self._l2_dirty = True
+        if not self.is_own(offset):
+            await self.load(offset)
+            async with self._lock:
+                if not self.is_own(offset):
+                    await self._make(number)
+        if number not in self._tables:
+            await self.load(offset)
+        return self._tables[number].entries
+
+    async def _make(self, number: int) -> None:
+        """A table is in the file at once, and only what changes in it later waits for a flush (l2_allocate,
+        block/qcow2-cluster.c:266): its refcount first, the L1 entry last."""
+        header, refcounts = self._header, self._refcounts
+        place = refcounts.allocate(1) << header.cluster_bits
+        old = self._tables.get(number)
+        entries = old.entries if old else array("Q", [0]) * self.l2_entries
+        try:
+            async with refcounts.writing:
+                for offset, payload in refcounts.take_writes():
+                    await self._file.write(offset, payload)
+                await self._file.event("l2_alloc_write")
+                await self._file.write(place, packed(entries))
+                await self._file.event("l1_update")
+                l1_offset = header.l1_offset
+                await self._file.write(l1_offset + number * 8, pack(">Q", place | COPIED))
+        except OSError:
+            refcounts.release_unused(place >> header.cluster_bits, 1)
+            raise
+        if old:
+            refcounts.give_back(old.offset >> header.cluster_bits)
+        self._tables[number] = _Table(place, entries)
         self.l1[number] = place | COPIED
-        self._l1_dirty[number] = None
-        return table.entries
+        if header.l1_offset != l1_offset:
+            self._l1_dirty[number] = None
 
     def set(self, offset: int, entry: int) -> None:
-        """Change one entry of a table that `writable` returned."""
+        """Change one entry of a table that is our `own`."""
         number = offset >> self.l2_shift
         index = offset >> self._header.cluster_bits & self.l2_entries - 1
         table = self._tables[number]

@@ -20,6 +20,7 @@ from simulator.block.status import status_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable
 
     from simulator.block.drivers.qcow2 import Qcow2
@@ -50,7 +51,7 @@ async def write_zeroes(driver: Qcow2, offset: int, length: int, flags: int) -> N
         offset = part
     whole = end if end == driver.node.size_bytes else end & -size
     if offset < whole:
-        await change_entries(driver, offset, whole, _zero_entry(flags), False, make_tables=True)
+        await change_entries(driver, offset, whole, _zero_entry(flags), False)
         offset = whole
     if offset < end:
         await _zero_part(driver, offset, end - offset, flags)
@@ -80,7 +81,10 @@ async def _zero_part(driver: Qcow2, offset: int, length: int, flags: int) -> Non
             kind, _, _ = driver.tables.run(table, start, 1)
             if not rest_is_zero or kind in (NORMAL, PACKED):
                 break
-            _change_table(driver, start, end, _zero_entry(flags), False)
+            if table is None or not driver.tables.is_own(start):
+                await driver.tables.own(start)
+                continue
+            _change_table(driver, table, start, end, _zero_entry(flags), False)
             return
     finally:
         driver.requests -= 1
@@ -112,11 +116,11 @@ async def discard(driver: Qcow2, offset: int, length: int) -> None:
         return old
 
     if offset < end:
-        await change_entries(driver, offset, end, entry_after, True, make_tables=has_backing)
+        await change_entries(driver, offset, end, entry_after, True)
 
 
 async def change_entries(
-    driver: Qcow2, offset: int, end: int, entry_after: Callable[[int], int], discard: bool, make_tables: bool
+    driver: Qcow2, offset: int, end: int, entry_after: Callable[[int], int], discard: bool
 ) -> None:
     """Replace the entries of whole clusters, giving back the places that no entry names any more."""
     driver.requests += 1
@@ -128,21 +132,23 @@ async def change_entries(
             clusters = Write(offset >> bits, stop - 1 >> bits, True)
             while await driver.waited_for(clusters, allocating_only=False):
                 pass
-            if await driver.tables.load(offset) is None and not make_tables:
-                offset = stop
-                continue
+            table = await driver.tables.own(offset)
             if await driver.waited_for(clusters, allocating_only=False):
                 continue
-            _change_table(driver, offset, stop, entry_after, discard)
+            _change_table(driver, table, offset, stop, entry_after, discard)
             offset = stop
     finally:
         driver.requests -= 1
 
 
 def _change_table(
-    driver: Qcow2, offset: int, stop: int, entry_after: Callable[[int], int], discard: bool
+    driver: Qcow2,
+    table: array[int],
+    offset: int,
+    stop: int,
+    entry_after: Callable[[int], int],
+    discard: bool,
 ) -> None:
-    table = driver.tables.writable(offset)
     mask, size = driver.tables.l2_entries - 1, driver.header.cluster_bytes
     for guest in range(offset, stop, size):
         old = table[guest >> driver.header.cluster_bits & mask]

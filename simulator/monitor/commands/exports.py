@@ -36,7 +36,11 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
     if machine.nbd_server is not None:
         raise QmpError("NBD server already running")
     most = arguments.get("max-connections", DEFAULT_MAX_CONNECTIONS)
-    listener = machine.listen(address) if machine.listen is not None else None
+    listener = None
+    if machine.listen is not None:
+        listener = machine.listen(address)
+    else:
+        machine.host.check_listen(address)
     try:
         new_tls = _tls_maker(machine, arguments) if "tls-creds" in arguments else None
     except QmpError:
@@ -49,7 +53,10 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
         machine.scheduler,
         address,
         most,
-        ServerPolicy(handshake_limit_ns=limit_s * 1_000_000_000),
+        ServerPolicy(
+            handshake_limit_ns=limit_s * 1_000_000_000,
+            list_needs_structured=machine.version.exports.list_needs_structured,
+        ),
         on_closed=lambda: machine.on_listen(None),
         new_tls=new_tls,
     )

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 async def quit_machine(machine: Machine, arguments: Arguments) -> Any:
-    await machine.shut_down("host-qmp-quit")
+    if machine.version.qmp.quit_replies_first:
+        machine.end_soon("host-qmp-quit")
+    else:
+        await machine.shut_down("host-qmp-quit")
     return {}
 
 

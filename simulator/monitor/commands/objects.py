@@ -42,7 +42,8 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
     elif type_name == IoThread.type_name:
         machine.threads_made += 1
-        made = IoThread(identifier, properties, machine.threads_made)
+        settings = machine.version.queries.iothread_settings
+        made = IoThread(identifier, properties, machine.threads_made, settings)
     if identifier in machine.objects:
         raise QmpError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
     if isinstance(made, ThrottleGroup) and identifier in machine.graph.throttle_groups:

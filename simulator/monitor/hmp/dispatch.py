@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from simulator.block.errors import QmpError
-from simulator.monitor.hmp.parser import HmpError, NoWord, next_word, parse_arguments
+from simulator.monitor.hmp.parser import HmpError, parse_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # A command gets its arguments and returns what it prints, lines ended with "\n".
     HmpCommand = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, str]]
 
-_MODULES = ("block", "devices", "help", "jobs", "machine", "media", "nbd")
+_MODULES = ("block", "devices", "help", "jobs", "machine", "media", "nbd", "objects")
 _commands: dict[str, tuple[str, HmpCommand]] = {}
 
 
@@ -54,7 +54,7 @@ async def _run(machine: Machine, line: str) -> str:
         name, rest = "help", "info"
     found = known.get(name)
     if found is None:
-        raise HmpError(f"unknown command: '{line if name.startswith('info ') else name}'")
+        raise HmpError(f"unknown command: '{line.removesuffix(rest)}'")
     types, command = found
     if name == "drive_add" and machine.version.dialect.drive_add_without_slot and len(rest.split()) == 1:
         types = types.replace("pci_addr:s,", "")
@@ -62,10 +62,11 @@ async def _run(machine: Machine, line: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    try:
-        return next_word(text)
-    except NoWord:
-        return "", ""
+    """(a command's name, what follows). Quotes mean nothing yet, and a slash ends the name
+    (get_command_name, monitor/hmp.c:149)."""
+    text = text.lstrip()
+    end = next((at for at, letter in enumerate(text) if letter == "/" or letter.isspace()), len(text))
+    return text[:end], text[end:]
 
 
 def _first_name(name: str) -> str:

@@ -12,10 +12,21 @@ if TYPE_CHECKING:
 
 
 async def show_help(machine: Machine, arguments: dict[str, Any]) -> str:
-    text = str(machine.version.recorded(machine.binary, "help")).replace("\r", "")
     name = str(arguments.get("name", "")).strip()
-    if not name:
+    of_info, _, topic = name.partition(" ")
+    what = "help_info" if of_info == "info" else "help"
+    text = str(machine.version.recorded(machine.binary, what)).replace("\r", "")
+    if not name or name == "info":
         return text
+    if of_info != "info":
+        return "".join(_of(name, text))
+    # Every line begins with "info", which is no part of a topic's name.
+    topics = text.replace("\ninfo ", "\n").removeprefix("info ")
+    return "info " + "".join(_of(topic.strip(), topics))
+
+
+def _of(name: str, text: str) -> list[str]:
+    """Lines about one command. Raises HmpError."""
     wanted: list[str] = []
     shown = False
     for line in text.splitlines(keepends=True):
@@ -28,7 +39,7 @@ async def show_help(machine: Machine, arguments: dict[str, Any]) -> str:
             wanted.append(line)
     if not wanted:
         raise HmpError(f"unknown command: '{name}'")
-    return "".join(wanted)
+    return wanted
 
 
 COMMANDS = {"help": ("name:S?", show_help), "?": ("name:S?", show_help)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.monitor.commands import machine as commands
+from simulator.monitor.commands import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ async def info_name(machine: Machine, arguments: dict[str, Any]) -> str:
     return f"{machine.name}\n" if machine.name else ""
 
 
+async def info_uuid(machine: Machine, arguments: dict[str, Any]) -> str:
+    return f"{recorded.reply(machine, 'query-uuid')['UUID']}\n"
+
+
 async def info_kvm(machine: Machine, arguments: dict[str, Any]) -> str:
     return "kvm support: disabled\n"
 
@@ -61,6 +66,7 @@ COMMANDS = {
     "info kvm": ("", info_kvm),
     "info name": ("", info_name),
     "info status": ("", info_status),
+    "info uuid": ("", info_uuid),
     "info version": ("", info_version),
     "stop": ("", stop),
     "s": ("", stop),

@@ -22,6 +22,7 @@ class ServerPolicy:
 
     __slots__ = (
         "handshake_limit_ns",
+        "list_needs_structured",
         "max_extents",
         "max_option_bytes",
         "max_payload_bytes",
@@ -39,7 +40,9 @@ class ServerPolicy:
         max_requests_in_flight: int = 16,
         handshake_limit_ns: int | None = None,
         texts: dict[str, str] | None = None,
+        list_needs_structured: bool = False,
     ) -> None:
+        self.list_needs_structured = list_needs_structured
         self.max_option_bytes = max_option_bytes
         self.max_payload_bytes = max_payload_bytes
         self.max_string_bytes = max_string_bytes

@@ -172,9 +172,9 @@ def _choose_contexts(server: ServerConnection, option: _Option) -> int:
     takes that for the next option.
     """
     listing = option.code == nbd.OPT_LIST_META_CONTEXT
+    if not server.structured and (not listing or server.policy.list_needs_structured):
+        raise option.refuse("not-structured")
     if not listing:
-        if not server.structured:
-            raise option.refuse("not-structured")
         server.remember_contexts(None, {})
     name = option.read_name()
     export = server.find_export(name)

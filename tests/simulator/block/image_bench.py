@@ -39,7 +39,7 @@ class Bench:
 
     def create(self, path, size, **options):
         async def create():
-            await file_driver.create(self.graph.host, {"filename": path, "size": 0})
+            await file_driver.create(self.graph, {"filename": path, "size": 0})
             node = await self.graph.open({"driver": "file", "filename": path})
             backend = BlockBackend(self.graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
             backend.insert(node)

@@ -106,7 +106,7 @@ def test_a_file_counts_whole_sectors_and_shows_its_holes(bench, host):
 
 def test_create_locks_sizes_and_allocates_as_qemu_does(bench, host):
     def create(**options):
-        bench.run(file_driver.create(host, {"filename": "/a", **options}))
+        bench.run(file_driver.create(bench.graph, {"filename": "/a", **options}))
 
     create(size=64 * KIB)
     file = host.open("/a", read_only=True)
@@ -124,7 +124,7 @@ def test_create_locks_sizes_and_allocates_as_qemu_does(bench, host):
     opened(bench, {"driver": "file", "filename": "/a"}, WRITER, permissions.CONSISTENT_READ)
     assert refusal(lambda: create(size=0)) == 'Failed to get "write" lock'
     missing = {"filename": "/d/a", "size": 0}
-    desc = refusal(lambda: bench.run(file_driver.create(host, missing)))
+    desc = refusal(lambda: bench.run(file_driver.create(bench.graph, missing)))
     assert desc == "Could not create '/d/a': No such file or directory"
 
 

@@ -50,9 +50,17 @@ def test_facts_are_frozen():
     with pytest.raises(AttributeError, match="frozen"):
         versions.load("7.2").qmp.oob = False
     with pytest.raises(KeyError, match="zork"):
-        Qmp({"json_pushed": False, "oob": True, "turns_before_reply": 1, "zork": 1})
+        Qmp(
+            {
+                "json_pushed": False,
+                "oob": True,
+                "quit_replies_first": False,
+                "turns_before_reply": 1,
+                "zork": 1,
+            }
+        )
     with pytest.raises(KeyError, match="turns_before_reply"):
-        Qmp({"json_pushed": False, "oob": True})
+        Qmp({"json_pushed": False, "oob": True, "quit_replies_first": False})
 
 
 def test_every_recorded_version_has_a_profile():

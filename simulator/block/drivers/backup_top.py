@@ -1,0 +1,42 @@
+"""Driver `backup-top`: what a backup job put above its source before there was copy-before-write.
+
+Nobody but a job can make one. It has no point in time for others to read, and so keeps no account of what is
+copied beyond what is still to copy. Source: block/backup-top.c, 5.2.
+"""
+
+from __future__ import annotations
+
+from simulator.block import permissions
+from simulator.block.block_copy import BlockCopyState
+from simulator.block.drivers.copy_before_write import CopyBeforeWrite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from simulator.block.node import Edge
+
+
+class BackupTop(CopyBeforeWrite):
+    format_name = "backup-top"
+    children = (
+        ("target", permissions.DATA, True),
+        ("backing", permissions.FILTERED | permissions.PRIMARY, True),
+    )
+
+    async def open(self, options: dict[str, Any]) -> None:
+        self.node.size_bytes = self.file.node.size_bytes
+        self.copy_state = BlockCopyState(self.file, self.target)
+
+    async def close(self) -> None:
+        self.copy_state.free()
+
+    @property
+    def file(self) -> Edge:
+        return self.node.children["backing"]
+
+    def actual_size_bytes(self) -> int | None:
+        return self.file.node.driver.actual_size_bytes()
+
+    async def _copy(self, offset: int, length: int) -> None:
+        await self.copy_state.copy(offset, length, ignore_ratelimit=True, on_finished=self._copy_finished)

@@ -1,0 +1,49 @@
+"""HMP: objects that users make (monitor/hmp-cmds.c, qom/qom-hmp-cmds.c, 7.2)."""
+
+from __future__ import annotations
+
+from simulator.block.errors import QmpError
+from simulator.monitor.commands import iothreads
+from simulator.monitor.commands import objects as commands
+from simulator.qapi import keyval
+from simulator.qapi.errors import ArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from simulator.machine import Machine
+
+    Arguments = dict[str, Any]
+
+
+async def object_add(machine: Machine, arguments: Arguments) -> str:
+    """Options as -object takes them, without JSON."""
+    schema = machine.schema
+    try:
+        given = keyval.parse(arguments["object"], "qom-type")
+        given = schema.convert_keyval(schema.by_name["object-add"]["arg-type"], given)
+    except ArgumentError as error:
+        raise QmpError(error.desc) from None
+    await commands.object_add(machine, given)
+    return ""
+
+
+async def object_del(machine: Machine, arguments: Arguments) -> str:
+    await commands.object_del(machine, {"id": arguments["id"]})
+    return ""
+
+
+async def info_iothreads(machine: Machine, arguments: Arguments) -> str:
+    lines = []
+    for thread in await iothreads.query_iothreads(machine, {}):
+        lines.append(f"{thread.pop('id')}:\n  thread_id={thread.pop('thread-id')}\n")
+        lines += [f"  {name}={value}\n" for name, value in thread.items()]
+    return "".join(lines)
+
+
+COMMANDS = {
+    "info iothreads": ("", info_iothreads),
+    "object_add": ("object:S", object_add),
+    "object_del": ("id:s", object_del),
+}
