@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from simulator.block import permissions
 from simulator.block.block_copy import BlockCopyState
-from simulator.block.drivers.copy_before_write import CopyBeforeWrite
+from simulator.block.drivers.copy_before_write import BREAK_GUEST_WRITE, CopyBeforeWrite
+from simulator.block.ranges_in_flight import RangesInFlight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class BackupTop(CopyBeforeWrite):
 
     async def open(self, options: dict[str, Any]) -> None:
         self.node.size_bytes = self.file.node.size_bytes
+        self._on_error, self._timeout_ns = BREAK_GUEST_WRITE, 0
+        self._frozen = RangesInFlight("a read of the point in time")
         self.copy_state = BlockCopyState(self.file, self.target)
 
     async def close(self) -> None:
@@ -38,5 +41,4 @@ class BackupTop(CopyBeforeWrite):
     def actual_size_bytes(self) -> int | None:
         return self.file.node.driver.actual_size_bytes()
 
-    async def _copy(self, offset: int, length: int) -> None:
-        await self.copy_state.copy(offset, length, ignore_ratelimit=True, on_finished=self._copy_finished)
+    def _remember_copied(self, offset: int, length: int) -> None: ...

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simulator.block.node import Edge
 
 _NS_PER_SECOND = 1_000_000_000
-_BREAK_GUEST_WRITE = "break-guest-write"
+BREAK_GUEST_WRITE = "break-guest-write"
 
 
 class CopyBeforeWrite(Driver):
@@ -53,7 +53,7 @@ class CopyBeforeWrite(Driver):
     async def open(self, options: dict[str, Any]) -> None:
         node = self.node
         bitmap = _lookup_bitmap(node.graph, options["bitmap"]) if "bitmap" in options else None
-        self._on_error: str = options.get("on-cbw-error", _BREAK_GUEST_WRITE)
+        self._on_error: str = options.get("on-cbw-error", BREAK_GUEST_WRITE)
         self._timeout_ns = (
             int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % (1 << node.graph.rules.cbw_timeout_bits)
         )
@@ -119,10 +119,6 @@ class CopyBeforeWrite(Driver):
         length = end + -end % unit - offset
         # A copy that has timed out goes on, and the node is busy until it ends.
         self.node.in_flight += 1
-        await self._copy(offset, length)
-
-    async def _copy(self, offset: int, length: int) -> None:
-        """Of whole clusters."""
         try:
             await self.copy_state.copy(
                 offset,
@@ -132,13 +128,16 @@ class CopyBeforeWrite(Driver):
                 on_finished=self._copy_finished,
             )
         except OSError as error:
-            if self._on_error == _BREAK_GUEST_WRITE:
+            if self._on_error == BREAK_GUEST_WRITE:
                 raise
             if self.snapshot_error is None:
                 self.snapshot_error = error
         else:
-            self.copied.set(offset, length)
+            self._remember_copied(offset, length)
         await self._frozen.wait_all(offset, length)
+
+    def _remember_copied(self, offset: int, length: int) -> None:
+        self.copied.set(offset, length)
 
     def _copy_finished(self) -> None:
         self.node.in_flight -= 1
