@@ -76,6 +76,7 @@ class Machine:
         self.run_state = "running"
         self.name = ""
         self.gone = False
+        self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
         self.sessions: list[Session] = []
@@ -241,7 +242,7 @@ class Machine:
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
         if self.storage_daemon and not self.version.block.daemon_closes_nodes:
-            self.gone = True
+            self._end()
             return
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
@@ -252,7 +253,11 @@ class Machine:
             await self.jobs.cancel_all()
         await self._close_exports()
         await self._close_all_nodes()
+        self._end()
+
+    def _end(self) -> None:
         self.gone = True
+        self.on_end()
 
     async def _close_exports(self) -> None:
         await self.exports.close_all()
@@ -298,6 +303,10 @@ def _property_names(recorded: dict[str, Any] | None) -> list[str] | None:
     if recorded is None or "return" not in recorded:
         return None
     return [entry["name"] for entry in recorded["return"]]
+
+
+def _nobody_waits() -> None:
+    """What `on_end` is while nobody waits for that."""
 
 
 def _nobody_listens(listener: Any) -> None:

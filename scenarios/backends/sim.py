@@ -94,7 +94,7 @@ class SimSession(Session):
             self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
         machine.run_state = "prelaunch"
-        machine.outbox.on_event = self._on_event
+        machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)
         self._qmp.connect(machine)

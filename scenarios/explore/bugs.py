@@ -16,6 +16,7 @@ from simulator.block.drivers.copy_before_write import CopyBeforeWrite
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.nbd_server import NbdConnection
 from simulator.block.node import Node
+from simulator.block.request import Request
 from simulator.jobs.actions.backup import BlockdevBackup
 from simulator.jobs.actions.bitmaps import BitmapAdd, BitmapClear
 from simulator.jobs.backup import BackupJob
@@ -119,8 +120,8 @@ CATALOGUE = {
             "requests-do-not-wait",
             "no request waits for a serialising one that overlaps it",
             "overlay, a read while the guest writes there",
-            Node,
-            "_wait_for_overlapping",
+            Request,
+            "wait_for_overlapping",
             wrong.does_not_wait,
             search="meeting-overlay",
         ),

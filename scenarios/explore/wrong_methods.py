@@ -9,6 +9,7 @@ from simulator.block.drivers.copy_before_write import CopyBeforeWrite
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.nbd_server import NbdConnection
 from simulator.block.node import Node
+from simulator.block.request import Request
 from simulator.engine.task import interleave
 from simulator.jobs.actions.backup import BlockdevBackup
 from simulator.jobs.backup import BackupJob
@@ -87,7 +88,7 @@ def copies_without_serialising(original: Any) -> Any:
 
 
 def does_not_wait(original: Any) -> Any:
-    async def wait(self: Node, request: Any) -> None:
+    async def wait(self: Request, requests: Any, request_done: Any) -> None:
         return None
 
     return wait

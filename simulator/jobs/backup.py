@@ -149,6 +149,12 @@ class BackupJob(BlockJob):
     def can_complete(self) -> bool:
         return self.jobs.rules.complete_ends_fleecing and self.options.sync == "none"
 
+    def check_verb(self, verb: str) -> None:
+        # A job that fleeces is never ready: it takes the verb while it runs.
+        takes_it = self.jobs.rules.complete_ends_fleecing and self.status in ("running", "paused")
+        if verb != "complete" or not takes_it:
+            super().check_verb(verb)
+
     def complete(self) -> None:
         self._ended = True
         self.enter()

@@ -62,6 +62,3 @@ class JobRules:
         self.checks_groups_first = checks_groups_first
         self.reword = reword
         self.shows_actively_synced = shows_actively_synced
-        if complete_ends_fleecing:
-            # A job that fleeces is never ready: it takes the verb while it runs.
-            self.verbs = {**verbs, "complete": ("running", "paused", *verbs["complete"])}
