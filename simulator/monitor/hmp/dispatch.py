@@ -63,7 +63,7 @@ async def _run(machine: Machine, line: str) -> str:
 
 def _split(text: str) -> tuple[str, str]:
     """(a command's name, what follows). Quotes mean nothing yet, and a slash ends the name
-    (get_command_name, monitor/hmp.c:149)."""
+    (get_command_name, monitor/hmp.c:552)."""
     text = text.lstrip()
     end = next((at for at, letter in enumerate(text) if letter == "/" or letter.isspace()), len(text))
     return text[:end], text[end:]
