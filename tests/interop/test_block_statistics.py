@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from both_programs import DEADLINE_S, NONE, PC, SYSTEM, Running, start
-from both_programs import real as real_path
+from both_programs import DEADLINE_S, NONE, PC, Running, real
+from dialogues import Command, ask, on_both
 
 MIB = 1 << 20
-Command = tuple[str, dict[str, Any]] | str
 STATS: Command = ("query-blockstats", {})
 NODE_STATS: Command = ("query-blockstats", {"query-nodes": True})
 FLUSH = 'qemu-io dr "aio_flush"'
@@ -168,36 +168,25 @@ def flat(value: Any, name: str = "") -> list[str]:
     return [f"{name}: {re.sub('#block[0-9]+', '#block', json.dumps(value))}"]
 
 
-def told(running: Running, commands: list[Command]) -> list[list[str]]:
+def told(running: Running, commands: Sequence[Command]) -> list[list[str]]:
     answers = []
-    running.negotiate()
     for command in commands:
-        reply = running.hmp(command) if isinstance(command, str) else running.qmp(*command)
+        reply = ask(running, command)
         if command == "info blockstats":
             reply = re.sub("(time_ns=)[0-9]+", r"\1", reply)
         answers.append(flat(reply))
     return answers
 
 
+def make_qcow2(place: Path) -> None:
+    command = [real("qemu-img"), "create", "-q", "-f", "qcow2", "disk.qcow2", str(4 * MIB)]
+    subprocess.run(command, cwd=place, check=True, timeout=DEADLINE_S)
+
+
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_the_same_is_counted(name: str, tmp_path: Path) -> None:
-    base, options, commands = DIALOGUES[name]
-    answers = []
-    for is_real in (True, False):
-        place = tmp_path / str(is_real)
-        place.mkdir()
-        for file in ("disk.raw", "other.raw"):
-            (place / file).write_bytes(bytes(4 * MIB))
-        subprocess.run(
-            [real_path("qemu-img"), "create", "-q", "-f", "qcow2", "disk.qcow2", str(4 * MIB)],
-            cwd=place, check=True, timeout=DEADLINE_S,
-        )  # fmt: skip
-        with start(SYSTEM, is_real, place, options, base) as running:
-            answers.append(told(running, commands))
-    real, simulated = answers
-    different = [
+    different = on_both(DIALOGUES[name], tmp_path, 4 * MIB, told, make_qcow2)
+    assert not different, "\n".join(
         f"{command}: QEMU {sorted({*theirs} - {*ours})}, simulator {sorted({*ours} - {*theirs})}"
-        for command, ours, theirs in zip(commands, simulated, real, strict=True)
-        if ours != theirs
-    ]
-    assert not different, "\n".join(different)
+        for command, theirs, ours in different
+    )

@@ -3,15 +3,13 @@ and events."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from both_programs import NONE, PC, SYSTEM, Running, start
+from both_programs import NONE, PC
+from dialogues import Command, on_both, tell_with_events
 
-Command = tuple[str, dict[str, Any]] | str
 # How long a machine must be silent to be taken to have nothing more to say.
 QUIET_S = 0.2
 SCSI = ("-device", "virtio-scsi-pci,id=sc")
@@ -253,33 +251,8 @@ DIALOGUES: dict[str, tuple[tuple[str, ...], tuple[str, ...], list[Command]]] = {
 }
 
 
-def told(running: Running, commands: list[Command]) -> list[tuple[str, str, list[str]]]:
-    """(command, reply, events until the machine is quiet) of each."""
-    answers = []
-    running.negotiate()
-    for command in commands:
-        reply = running.hmp(command) if isinstance(command, str) else running.qmp(*command)
-        running.gather(QUIET_S)
-        events = [json.dumps([event["event"], event.get("data")], sort_keys=True) for event in running.events]
-        running.events.clear()
-        shown = re.sub(r"#block\d+", "#block", json.dumps(reply, sort_keys=True))
-        answers.append((str(command), shown, events))
-    return answers
-
-
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_the_same_replies_and_events(name: str, tmp_path: Path) -> None:
-    base, options, commands = DIALOGUES[name]
-    answers = []
-    for is_real in (True, False):
-        place = tmp_path / str(is_real)
-        place.mkdir()
-        for file in ("disk.raw", "other.raw"):
-            (place / file).write_bytes(bytes(1 << 20))
-        with start(SYSTEM, is_real, place, options, base) as running:
-            answers.append(told(running, commands))
-    real, simulated = answers
-    different = [
-        f"{ours}\nreal: {theirs}" for ours, theirs in zip(simulated, real, strict=True) if ours != theirs
-    ]
-    assert not different, "\n".join(different)
+    tell = tell_with_events(lambda command: QUIET_S)
+    different = on_both(DIALOGUES[name], tmp_path, 1 << 20, tell)
+    assert not different, "\n".join(f"{ours}\nreal: {real}" for _, real, ours in different)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from both_programs import NONE, PC, SYSTEM, Running, start
+from both_programs import NONE, PC, Running
+from dialogues import on_both
 
 Command = tuple[str, dict[str, Any]]
 
@@ -132,7 +133,6 @@ DIALOGUES: dict[str, tuple[tuple[str, ...], tuple[str, ...], list[Command]]] = {
 
 def told(running: Running, commands: list[Command]) -> list[Any]:
     answers = []
-    running.negotiate()
     for command in commands:
         reply = running.qmp(*command)
         if command == TOLD:
@@ -145,16 +145,5 @@ def told(running: Running, commands: list[Command]) -> list[Any]:
 
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_the_same_replies(name: str, tmp_path: Path) -> None:
-    base, options, commands = DIALOGUES[name]
-    answers = []
-    for is_real in (True, False):
-        place = tmp_path / str(is_real)
-        place.mkdir()
-        (place / "disk.raw").write_bytes(bytes(1 << 20))
-        with start(SYSTEM, is_real, place, options, base) as running:
-            answers.append(told(running, commands))
-    real, simulated = answers
-    different = [
-        f"{ours}\nreal: {theirs}" for ours, theirs in zip(simulated, real, strict=True) if ours != theirs
-    ]
-    assert not different, "\n".join(different)
+    different = on_both(DIALOGUES[name], tmp_path, 1 << 20, told)
+    assert not different, "\n".join(f"{ours}\nreal: {real}" for _, real, ours in different)

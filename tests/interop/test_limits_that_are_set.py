@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from both_programs import NONE, PC, SYSTEM, Running, start
+from both_programs import NONE, PC
+from dialogues import Command, on_both, tell_with_events
 
-Command = tuple[str, dict[str, Any]] | str
 QUIET_S = 0.05
+ACTUAL_SIZE = r'"actual-size": \d+'  # depends on the host's file system
 MIB = 1 << 20
 ZERO = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
 BLOCK: Command = ("query-block", {})
@@ -80,34 +79,12 @@ DIALOGUES: dict[str, tuple[tuple[str, ...], tuple[str, ...], list[Command]]] = {
 }  # fmt: skip
 
 
-def told(running: Running, commands: list[Command]) -> list[tuple[str, str, list[str]]]:
-    """(command, reply, events until the machine is quiet) of each."""
-    answers = []
-    running.negotiate()
-    for command in commands:
-        reply = running.hmp(command) if isinstance(command, str) else running.qmp(*command)
-        # QEMU tells of a device that has gone when all its threads have seen that.
-        running.gather(QUIET_S if "device_del" not in command else 10 * QUIET_S)
-        events = [json.dumps([event["event"], event["data"]], sort_keys=True) for event in running.events]
-        running.events.clear()
-        shown = re.sub(r"#block\d+", "#block", json.dumps(reply, sort_keys=True))
-        answers.append((str(command), re.sub(r'"actual-size": \d+', "", shown), events))
-    return answers
+def quiet_s(command: Command) -> float:
+    # QEMU tells of a device that has gone when all its threads have seen that.
+    return QUIET_S if "device_del" not in command else 10 * QUIET_S
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_the_same_replies_and_events(name: str, tmp_path: Path) -> None:
-    base, options, commands = DIALOGUES[name]
-    answers = []
-    for is_real in (True, False):
-        place = tmp_path / str(is_real)
-        place.mkdir()
-        for file in ("disk.raw", "other.raw"):
-            (place / file).write_bytes(bytes(MIB))
-        with start(SYSTEM, is_real, place, options, base) as running:
-            answers.append(told(running, commands))
-    real, simulated = answers
-    different = [
-        f"{ours}\nreal: {theirs}" for ours, theirs in zip(simulated, real, strict=True) if ours != theirs
-    ]
-    assert not different, "\n".join(different)
+    different = on_both(DIALOGUES[name], tmp_path, MIB, tell_with_events(quiet_s, ACTUAL_SIZE))
+    assert not different, "\n".join(f"{ours}\nreal: {real}" for _, real, ours in different)

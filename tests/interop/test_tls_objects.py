@@ -126,6 +126,25 @@ def issue(ca: Authority) -> None:
     ca.issue("no-signing", "/CN=no", (LEAF[0], "keyUsage=critical,keyEncipherment"))
 
 
+def wrong_files(made: Path, files: dict[str, Path], other_ca: Path) -> dict[str, Path]:
+    """Files that are not what they should be, by name."""
+    end = "-----END CERTIFICATE-----\n"
+    broken = f"-----BEGIN CERTIFICATE-----\n!!!!\n{end}"
+    texts = {
+        "junk": "junk\n",
+        "broken": broken,
+        "broken-crl": broken.replace("CERTIFICATE", "X509 CRL"),
+        "broken-dh": broken.replace("CERTIFICATE", "DH PARAMETERS"),
+        "no-der": f"-----BEGIN CERTIFICATE-----\nanVuaw==\n{end}",
+        "two": other_ca.read_text() + files["ca_cert"].read_text(),
+    }
+    for name, text in texts.items():
+        (made / name).write_text(text)
+    encrypted = made / "encrypted"
+    openssl("ec", "-aes256", "-passout", "pass:right", "-in", files["server_key"], "-out", encrypted)
+    return {"encrypted": encrypted, **{name: made / name for name in texts}}
+
+
 @pytest.fixture(scope="module")
 def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directories that OBJECTS name."""
@@ -144,32 +163,23 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "client_cert": made / "client-cert.pem",
         "client_key": made / "client-key.pem",
     }
-    junk, broken, two, encrypted = (made / name for name in ("junk", "broken", "two", "encrypted"))
-    junk.write_text("junk\n")
-    broken.write_text("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n")
-    broken_crl, broken_dh = made / "broken-crl", made / "broken-dh"
-    broken_crl.write_text(broken.read_text().replace("CERTIFICATE", "X509 CRL"))
-    broken_dh.write_text(broken.read_text().replace("CERTIFICATE", "DH PARAMETERS"))
-    no_der = made / "no-der"
-    no_der.write_text("-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n")
-    two.write_bytes((other.place / "ca-cert.pem").read_bytes() + files["ca_cert"].read_bytes())
-    openssl("ec", "-aes256", "-passout", "pass:right", "-in", files["server_key"], "-out", encrypted)
+    wrong = wrong_files(made, files, other.place / "ca-cert.pem")
     (place / "keys").mkdir()
     (place / "keys" / "keys.psk").write_text("qemu:0123456789abcdef\nalice:fedcba98\n")
     directory(place / "ca-only", ca_cert=files["ca_cert"])
     changed: dict[str, dict[str, Path | None]] = {
         "good": {},
         "no-key": {"server_key": None, "client_key": None},
-        "junk-cert": {"server_cert": junk},
-        "broken-cert": {"server_cert": broken},
-        "no-der": {"server_cert": no_der},
-        "junk-ca": {"ca_cert": junk},
-        "broken-ca": {"ca_cert": broken},
-        "junk-key": {"server_key": junk},
+        "junk-cert": {"server_cert": wrong["junk"]},
+        "broken-cert": {"server_cert": wrong["broken"]},
+        "no-der": {"server_cert": wrong["no-der"]},
+        "junk-ca": {"ca_cert": wrong["junk"]},
+        "broken-ca": {"ca_cert": wrong["broken"]},
+        "junk-key": {"server_key": wrong["junk"]},
         "other-key": {"server_key": files["client_key"]},
         "other-ca": {"ca_cert": other.place / "ca-cert.pem"},
         "twin-ca": {"ca_cert": twin.place / "ca-cert.pem"},
-        "two-cas": {"ca_cert": two},
+        "two-cas": {"ca_cert": wrong["two"]},
         "past-ca": {"ca_cert": past.place / "ca-cert.pem"},
         "leaf-ca": {"ca_cert": files["client_cert"]},
         "plain-ca": {"ca_cert": plain.place / "ca-cert.pem"},
@@ -193,11 +203,11 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "server_cert": made / "no-signing-cert.pem",
             "server_key": made / "no-signing-key.pem",
         },
-        "junk-crl": {"ca_crl": junk},
-        "junk-dh": {"dh_params": junk},
-        "broken-crl": {"ca_crl": broken_crl},
-        "broken-dh": {"dh_params": broken_dh},
-        "encrypted": {"server_key": encrypted},
+        "junk-crl": {"ca_crl": wrong["junk"]},
+        "junk-dh": {"dh_params": wrong["junk"]},
+        "broken-crl": {"ca_crl": wrong["broken-crl"]},
+        "broken-dh": {"dh_params": wrong["broken-dh"]},
+        "encrypted": {"server_key": wrong["encrypted"]},
     }
     fill(place, files, changed)
     return place
