@@ -151,7 +151,7 @@ class BackupJob(BlockJob):
 
     def check_verb(self, verb: str) -> None:
         # A job that fleeces is never ready: it takes the verb while it runs.
-        takes_it = self.jobs.rules.complete_ends_fleecing and self.status in ("running", "paused")
+        takes_it = self.can_complete and self.status in ("running", "paused")
         if verb != "complete" or not takes_it:
             super().check_verb(verb)
 
