@@ -8,7 +8,13 @@ from os import strerror
 from simulator.block import permissions
 from simulator.block.drivers import qcow2_resize
 from simulator.block.drivers.qcow2 import Qcow2
-from simulator.block.drivers.qcow2_header import LAZY_REFCOUNTS, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, Header
+from simulator.block.drivers.qcow2_header import (
+    LAZY_REFCOUNTS,
+    MAX_CLUSTER_BITS,
+    MIN_CLUSTER_BITS,
+    Header,
+    read_header,
+)
 from simulator.block.drivers.qcow2_refcounts import packed
 from simulator.block.errors import QmpError
 from simulator.block.node import Edge, Node
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.graph import Graph
+
+_LEAST_BYTES = 512  # of a cluster, and more than a header has without a name
 
 
 async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
@@ -35,6 +43,7 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     try:
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
+        await _read_again(graph, edge, header)
         driver.begin(header)
         driver.refcounts.begin_empty()
         driver.refcounts.allocate(3)
@@ -72,6 +81,19 @@ async def _write(edge: Edge, offset: int, payload: bytes, what: str) -> None:
         await edge.write(offset, payload)
     except OSError as error:
         raise QmpError(f"{what}: {strerror(error.errno or EIO)}") from None
+
+
+async def _read_again(graph: Graph, edge: Edge, header: Header) -> None:
+    """What was written is opened, as any image is: there is storage that keeps nothing (null-co)."""
+    try:
+        if (await edge.read(0, _LEAST_BYTES)) != header.encode()[:_LEAST_BYTES]:
+            await read_header(edge.read, True)
+    except OSError as error:
+        raise QmpError(f"Could not read qcow2 header: {strerror(error.errno or EIO)}") from None
+    except QmpError:
+        # To close what could not be opened takes a turn of the main loop.
+        await graph.scheduler.loop_turn
+        raise
 
 
 async def _name_backing(driver: Qcow2, backing_file: str, backing_format: str) -> None:
