@@ -173,7 +173,7 @@ class Node:
         return f"node '{self.node_name}'"
 
     def short_description(self) -> str:
-        return self.node_name
+        return self.device_or_node_name
 
     def device_name(self) -> str:
         return ""

@@ -33,6 +33,9 @@ class _Entry:
         self.options = options
         self.explicit = explicit
         self.backing_missing = not keeps and "backing" not in options
+        # A flag of the node, not an option with a default: what is not told stays, but for a child's.
+        stays = node.discard_unmap and options is explicit
+        self.discard_unmap = options.get("discard", "unmap" if stays else "ignore") == "unmap"
         self.prepared = False
         self.before = _state_of(node)
 
@@ -177,14 +180,14 @@ def _apply(entry: _Entry) -> None:
     node.read_only = options.get("read-only", False)
     node.auto_read_only = options.get("auto-read-only", False)
     node.detect_zeroes = options.get("detect-zeroes", "off")
-    node.discard_unmap = options.get("discard", "ignore") == "unmap"
+    node.discard_unmap = entry.discard_unmap
     node.cache = _cache(options)
     node.options, node.explicit_options = options, entry.explicit
 
 
 async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], let_go: list[Node]) -> None:
     node, driver, options = entry.node, entry.node.driver, entry.options
-    if options.get("detect-zeroes") == "unmap" and options.get("discard", "ignore") != "unmap":
+    if options.get("detect-zeroes") == "unmap" and not entry.discard_unmap:
         raise QmpError(
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
         )
@@ -222,9 +225,14 @@ def _check_resets(node: Node, options: dict[str, Any]) -> None:
 def _check_unchanged(node: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     fixed = [name for name in _own_options(node, options) if name not in driver.changeable_options]
-    for name in in_order(["driver", "node-name", *fixed]):
-        old = {"driver": driver.format_name, "node-name": node.node_name}.get(name, node.options.get(name))
-        if name in options and options[name] != old:
+    old = {**node.options, "driver": driver.format_name, "node-name": node.node_name}
+    new = {name: options[name] for name in ("driver", "node-name", *fixed) if name in options}
+    for name, child in node.children.items():
+        if child.node.inherits_from is not node and isinstance(options.get(name), dict):
+            # It is no child that could be given options through this node.
+            new |= _flat(name, options[name])
+    for name in in_order(new):
+        if new[name] != old.get(name):
             raise QmpError(f"Cannot change the option '{name}'")
     for name, _, _ in driver.children:
         given = options.get(name)
@@ -236,6 +244,15 @@ def _check_unchanged(node: Node, options: dict[str, Any]) -> None:
             and edge.node.node_name != given
         ):
             raise QmpError(f"Cannot change the option '{name}'")
+
+
+def _flat(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Members of objects as options of their own: "file.driver"."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        key = f"{prefix}.{name}"
+        flat |= _flat(key, value) if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _replace_child(
