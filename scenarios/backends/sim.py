@@ -176,7 +176,7 @@ class SimSession(Session):
         try:
             return InProcessTransport(self, self.machine.connect_nbd())
         except ConnectionRefusedError:
-            raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
+            raise NbdFailed("ENOENT", "no NBD server listens, and none leaves its socket behind") from None
 
     async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
         transport = await self._connect()

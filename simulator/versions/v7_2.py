@@ -32,9 +32,9 @@ FACTS = (
     ("qmp.oob", True, "greeting of the binary"),
     (
         "qmp.turns_before_reply",
-        64,
+        4096,
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
-        "observed: a job over a few clusters has concluded by then, one over megabytes has not",
+        "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
