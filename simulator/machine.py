@@ -72,6 +72,7 @@ class Machine:
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
         self.objects = self.graph.objects
+        self.chardevs: dict[str, Any] = {}
         self.threads_made = 0
         self.run_state = "running"
         self.name = ""

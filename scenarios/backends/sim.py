@@ -37,6 +37,7 @@ from simulator.engine.domain import Domain
 from simulator.engine.scheduler import Scheduler, Stuck
 from simulator.engine.task import Future
 from simulator.machine import Machine
+from simulator.monitor import board
 
 PREFIX = "sim"
 FORM = "sim:VERSION"
@@ -94,6 +95,7 @@ class SimSession(Session):
             self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
         machine.run_state = "prelaunch"
+        board.furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)

@@ -8,6 +8,7 @@ Sources: qemu_init and what it calls, softmmu/vl.c; process_options, storage-dae
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor.board import DEFAULT_MEMORY_BYTES
 from simulator.monitor.dispatch import handlers
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
@@ -47,9 +48,10 @@ class Start:
     ) -> None:
         self.machine = machine
         self.program = program
-        self.chardevs = Chardevs(daemonized)
+        self.chardevs = Chardevs(machine.chardevs, daemonized)
         self.monitors: list[Monitor] = []
         self.machine_settings: dict[str, Any] = {}
+        self.memory_bytes = DEFAULT_MEMORY_BYTES
         self.legacy_monitors = 0
         self._write_pid_file = write_pid_file
         self._planned: dict[str, list[tuple[str, Effect]]] = {stage: [] for stage in STAGES}

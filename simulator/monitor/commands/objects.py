@@ -97,6 +97,8 @@ async def object_del(machine: Machine, arguments: Arguments) -> Any:
     found = machine.objects.get(identifier)
     if found is None:
         raise QmpError(f"object '{identifier}' not found")
+    if identifier == machine.slots.memory_id:
+        raise QmpError(f"object '{identifier}' is in use, can not be deleted")
     if isinstance(found, ThrottleGroup):
         if found.members:
             raise QmpError(f"object '{identifier}' is in use, can not be deleted")
