@@ -23,7 +23,7 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
-from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
 from scenarios.backends.storage import FEATURE, StorageServer
@@ -37,7 +37,6 @@ from simulator.engine.domain import Domain
 from simulator.engine.scheduler import Scheduler, Stuck
 from simulator.engine.task import Future
 from simulator.machine import Machine
-from simulator.monitor import board
 
 PREFIX = "sim"
 FORM = "sim:VERSION"
@@ -95,7 +94,7 @@ class SimSession(Session):
             self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
         machine.run_state = "prelaunch"
-        board.furnish(machine)
+        furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)

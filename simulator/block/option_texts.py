@@ -1,7 +1,7 @@
 """Options of nodes that were given as text, as a drive's are: what they mean, and what they said.
 
-Source: blockdev.c, drive_new and blockdev_init, 7.2: QAPI never sees them, each driver reads its own. So a node's
-name, which is made of its options, has the texts.
+Source: blockdev.c, drive_new and blockdev_init, 7.2: QAPI never sees them, each driver reads its own. So a
+node's name, which is made of its options, has the texts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _with_sizes(graph: Graph, tree: dict[str, Any]) -> dict[str, Any]:
     """Sizes with suffixes become numbers, in this node's options and those of nodes within them."""
     driver = tree.get("driver")
     sized = driver_class(driver).size_options if isinstance(driver, str) and is_known(driver) else ()
-    options = {}
+    options: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             options[name] = _with_sizes(graph, value)

@@ -21,8 +21,8 @@ _MEMORY_UNIT_BYTES = 8192
 
 
 def furnish(machine: Machine, memory_bytes: int = DEFAULT_MEMORY_BYTES, memory_id: str = "") -> None:
-    """Put what comes with the board named in `machine.slots.board` into the machine. `memory_id`: an object that
-    is to be its memory."""
+    """Put what comes with the board named in `machine.slots.board` into the machine. `memory_id`: an object
+    that is to be its memory."""
     if machine.slots.board == NONE:
         return
     machine.slots.memory_id = memory_id or _memory_id(machine)

@@ -1,8 +1,8 @@
 """The order in which QEMU walks an object's children: that of GLib's hash table of strings.
 
 Source: glib/ghash.c of GLib 2.66 and later: open addressing, quadratic probing, removed entries that stay as
-tombstones until the table is made anew. QAPI's lists of what was walked (qom-list, query-memdev) are built from the
-end, so they are backwards.
+tombstones until the table is made anew. QAPI's lists of what was walked (qom-list, query-memdev) are built
+from the end, so they are backwards.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ChildTable(dict[str, "Any"]):
         self._resize_if_needed()
 
     def _start(self, hashed: int) -> int:
-        return hashed * _MULTIPLIER % _PRIMES[self._shift - _SMALLEST_SHIFT]
+        return (hashed * _MULTIPLIER & _MASK) % _PRIMES[self._shift - _SMALLEST_SHIFT]
 
     def _place_of(self, name: str) -> int:
         place, step = self._start(_hash(name)), 0

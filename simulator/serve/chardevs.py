@@ -67,8 +67,8 @@ class Chardev:
 
 
 class Chardevs:
-    """All of a program's, in the machine's table `by_id`. `daemonized`: the standard streams are not to be had. `tell` prints a line of
-    information."""
+    """All of a program's, in the machine's table `by_id`. `daemonized`: the standard streams are not to be
+    had."""
 
     def __init__(self, by_id: dict[str, Any], daemonized: bool = False) -> None:
         self.by_id = by_id

@@ -97,7 +97,7 @@ def choose_machine(start: Start) -> None:
         board.furnish(start.machine, start.memory_bytes, str(given.get("memory-backend", "")))
 
     start.plan("machine", "", check_settings)
-    start.plan("machine", "", furnish)
+    start.plan("board", "", furnish)
 
 
 def accel(start: Start, text: str, shown: str) -> None:

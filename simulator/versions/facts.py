@@ -45,16 +45,25 @@ class Qmp(Group):
     """The monitor's own ways.
 
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    monitors_are_objects: each has one of the machine's objects.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
     "well-formed" (free only once there is a place), "any", or "checked" with the place.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     """
 
-    __slots__ = ("device_ids", "json_pushed", "oob", "quit_replies_first", "turns_before_reply")
+    __slots__ = (
+        "device_ids",
+        "json_pushed",
+        "monitors_are_objects",
+        "oob",
+        "quit_replies_first",
+        "turns_before_reply",
+    )
 
     device_ids: str
     json_pushed: bool
+    monitors_are_objects: bool
     oob: bool
     quit_replies_first: bool
     turns_before_reply: int

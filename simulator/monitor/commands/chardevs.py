@@ -1,7 +1,7 @@
 """Character devices that come and go while the machine runs (chardev/char.c, 7.2).
 
-Those that reach nothing outside of the machine; what a command line makes is in serve/chardevs.py, and in the same
-table of the machine.
+Those that reach nothing outside of the machine; what a command line makes is in serve/chardevs.py, and in
+the same table of the machine.
 """
 
 from __future__ import annotations
