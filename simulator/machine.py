@@ -72,6 +72,8 @@ class Machine:
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
         self.objects = self.graph.objects
+        self.chardevs: dict[str, Any] = {}
+        self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
         self.run_state = "running"
         self.name = ""

@@ -23,7 +23,7 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
-from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import run_tool
 from scenarios.backends.storage import FEATURE, StorageServer
@@ -94,6 +94,7 @@ class SimSession(Session):
             self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
         machine.run_state = "prelaunch"
+        furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)

@@ -6,6 +6,7 @@ from errno import ENOTSUP
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.errors import QmpError
 from simulator.block.filenames import needs_options
 
 TYPE_CHECKING = False
@@ -147,6 +148,13 @@ class Driver:
         """Change the size; sets node.size_bytes. Raises QmpError."""
         await self.file.node.truncate(size_bytes, exact, preallocation)
         self.node.size_bytes = size_bytes
+
+    # -- x-blockdev-change. Raises QmpError.
+    async def add_child(self, child: Node) -> None:
+        raise QmpError(f"The node {self.node.device_or_node_name} does not support adding a child")
+
+    async def remove_child(self, edge: Edge) -> None:
+        raise QmpError(f"The node {self.node.device_or_node_name} does not support removing a child")
 
     # -- what others may ask
     def strong_values(self) -> dict[str, Any]:

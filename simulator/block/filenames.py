@@ -58,6 +58,8 @@ def full_options(node: Node) -> dict[str, Any]:
     driver = node.driver
     options = {name: node.options[name] for name in _ALWAYS_STRONG if name in node.options}
     options |= driver.strong_values()
+    texts: dict[str, str] = getattr(node.explicit_options, "texts", {})
+    options.update({name: text for name, text in texts.items() if name in options})
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
     for name, edge in node.children.items():

@@ -87,8 +87,10 @@ async def open_tree(
     return node
 
 
-def no_size(option: str) -> QmpError:
+def no_size(graph: Graph, option: str, text: str) -> QmpError:
     """An option's value is no size (parse_option_size, util/qemu-option.c:145)."""
+    if graph.rules.negative_size_is_out_of_range and text.lstrip().startswith("-"):
+        return QmpError(f"Value '{text}' is out of range for parameter '{option}'")
     refusal = QmpError(f"Parameter '{option}' expects a non-negative number below 2^64")
     refusal.hint = _SUFFIXES
     return refusal
@@ -110,8 +112,9 @@ async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
 async def _open_driver(node: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     for name in driver.size_options:
-        if (options.get(name) or 0) < 0:
-            raise no_size(name)
+        size = options.get(name) or 0
+        if size < 0:
+            raise no_size(node.graph, name, str(size))
     await driver.open(options)
     if node.options.get("cache") == {}:
         # Of any other object QEMU takes the members.

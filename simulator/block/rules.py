@@ -55,6 +55,7 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
     `creating_yields`: making a qcow2 image gives way before it begins.
+    `devices_open_as_files`: driver `file` takes devices, too.
     `filter_always_reads`: copy-before-write reads its source for any user.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
@@ -62,6 +63,7 @@ class BlockRules:
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
+    `negative_size_is_out_of_range`: rather than no size.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
@@ -76,6 +78,7 @@ class BlockRules:
         "copy_bitmap_on_filter",
         "copy_bytes",
         "creating_yields",
+        "devices_open_as_files",
         "filter_always_reads",
         "forgets_bounded_copies",
         "hole_is_unallocated",
@@ -84,6 +87,7 @@ class BlockRules:
         "max_length_bytes",
         "members",
         "moved_edge_is_newest",
+        "negative_size_is_out_of_range",
         "probing_drains",
         "stored_bitmaps_need_write",
     )
@@ -94,12 +98,14 @@ class BlockRules:
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
+        self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
+        self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
@@ -118,6 +124,7 @@ def rules_of(version: Version) -> BlockRules:
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
+        negative_size_is_out_of_range=block.negative_size_is_out_of_range,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         jobs_made_drained=block.jobs_made_drained,
@@ -125,6 +132,7 @@ def rules_of(version: Version) -> BlockRules:
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
+        devices_open_as_files=block.devices_open_as_files,
         filter_always_reads=block.filter_always_reads,
         json_pushed=version.qmp.json_pushed,
         copy_bytes=block.backup_step_bytes,

@@ -45,13 +45,25 @@ class Qmp(Group):
     """The monitor's own ways.
 
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    monitors_are_objects: each has one of the machine's objects.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
+    device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
+    "well-formed" (free only once there is a place), "any", or "checked" with the place.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     """
 
-    __slots__ = ("json_pushed", "oob", "quit_replies_first", "turns_before_reply")
+    __slots__ = (
+        "device_ids",
+        "json_pushed",
+        "monitors_are_objects",
+        "oob",
+        "quit_replies_first",
+        "turns_before_reply",
+    )
 
+    device_ids: str
     json_pushed: bool
+    monitors_are_objects: bool
     oob: bool
     quit_replies_first: bool
     turns_before_reply: int
@@ -101,8 +113,9 @@ class Block(Group):
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
-    moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
+    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
@@ -120,6 +133,7 @@ class Block(Group):
         "copy_bitmap_on_filter",
         "creating_yields",
         "daemon_closes_nodes",
+        "devices_open_as_files",
         "drive_moves",
         "ending_jobs_outlive_exports",
         "filter_always_reads",
@@ -127,6 +141,7 @@ class Block(Group):
         "jobs_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
+        "negative_size_is_out_of_range",
         "probing_drains",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -140,11 +155,13 @@ class Block(Group):
     resize_names_blocker: bool
     max_length_bytes: int
     moved_edge_is_newest: bool
+    negative_size_is_out_of_range: bool
     probing_drains: int
     daemon_closes_nodes: bool
     conflict_names_both: bool
     contexts_drain_all: bool
     jobs_made_drained: bool
+    devices_open_as_files: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
     changes_drain_all: bool

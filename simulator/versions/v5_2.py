@@ -13,6 +13,18 @@ RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
 REWORDED = (
+    ("Duplicate device ID '{id}'", "Duplicate ID '{id}' for device", "util/qemu-option.c: qemu_opts_create"),
+    (
+        "Chardev with id '{id}' already exists",
+        "attempt to add duplicate property '{id}' to object (type 'container')",
+        "chardev/char.c: the object tree finds out",
+    ),
+    ("Failed to add chardev '{id}': {reason}", "{reason}", "observed"),
+    (
+        "The command is permitted only before {what}",
+        "The command is permitted only in 'preconfig' state",
+        "observed with set-numa-node and x-exit-preconfig",
+    ),
     (
         "Cannot find device='{device}' nor node-name='{node}'",
         "Cannot find device={device} nor node_name={node}",
@@ -87,4 +99,7 @@ FACTS = (
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("block.negative_size_is_out_of_range", True, "observed with a window that begins at -1"),
+    ("qmp.device_ids", "registered", "softmmu/qdev-monitor.c: qmp_device_add: the options stay; observed"),
+    ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
 )

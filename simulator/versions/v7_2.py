@@ -92,4 +92,8 @@ FACTS = (
     ("dialect.drive_backup_to_drive", False, "qapi/block-core.json, NewImageMode: no 'drive'"),
     ("dialect.drive_add_without_slot", False, "hmp-commands.hx: pci_addr:s,opts:s"),
     ("dialect.block_job_complete_ends_fleece", False, "block/backup.c: the job driver has no .complete"),
+    ("block.negative_size_is_out_of_range", False, "util/cutils.c: do_strtosz, EINVAL"),
+    ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
+    ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
+    ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
 )
