@@ -153,3 +153,10 @@ def unfreeze(top: Node, bottom: Node) -> None:
     for _, edge in _links(top, bottom):
         assert edge.frozen, f"the link to {edge.node!r} was not frozen"
         edge.frozen = False
+
+
+def informed_by(node: Node) -> Node:
+    """The node whose driver tells what is asked of `node` (bdrv_get_info): below filters that do not."""
+    while node.driver.cluster_bytes is None and node.filtered is not None:
+        node = node.filtered
+    return node

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
-from simulator.block.chain import skip_implicit_filters
+from simulator.block.chain import informed_by, skip_implicit_filters
 from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
@@ -74,9 +74,7 @@ def image_info(node: Node) -> dict[str, Any]:
     actual = node.driver.actual_size_bytes()
     if actual is not None:
         info["actual-size"] = actual
-    informed = node
-    while informed.driver.cluster_bytes is None and informed.filtered is not None:
-        informed = informed.filtered
+    informed = informed_by(node)
     if informed.driver.cluster_bytes is not None:
         if informed.driver.cluster_bytes:
             info["cluster-size"] = informed.driver.cluster_bytes
@@ -106,7 +104,7 @@ def _limits(node: Node) -> dict[str, Any]:
         lowest = storage.node
         discard_bytes = max(discard_bytes, _discard_alignment(lowest))
     limits = {
-        "request-alignment": 1,
+        "request-alignment": node.driver.request_alignment,
         "max-iov": 1024,
         "min-mem-alignment": _memory_alignment(node),
         "opt-mem-alignment": 4096,
@@ -115,7 +113,7 @@ def _limits(node: Node) -> dict[str, Any]:
         limits["discard-alignment"] = discard_bytes
     if node.driver.format_name == "qcow2":
         limits["write-zeroes-alignment"] = discard_bytes
-    return limits
+    return limits | node.driver.limits()
 
 
 def _memory_alignment(node: Node) -> int:
