@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class Blkverify(Driver):
-    """Every request goes to `test` and to `raw`, whose answers must be the same. Where they are not, QEMU says
-    so on standard error and exits; here it is said, and the request fails."""
+    """Every request goes to `test` and to `raw`, whose answers must be the same. Where they are not, QEMU
+    says so on standard error and exits; here it is said, and the request fails."""
 
     format_name = "blkverify"
     is_filter = True

@@ -1,5 +1,5 @@
-"""Driver `preallocate`: a filter that makes a file longer than it needs to be, ahead of writes behind its end,
-and as long as it should be at the end. Source: block/preallocate.c, 7.2."""
+"""Driver `preallocate`: a filter that makes a file longer than it needs to be, ahead of writes behind its
+end, and as long as it should be at the end. Source: block/preallocate.c, 7.2."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _BOTH = permissions.WRITE | permissions.RESIZE
 
 
 class Preallocate(Driver):
-    """Options `prealloc-align` (bytes, 1 MiB) and `prealloc-size` (bytes, 128 MiB). Only while its users write
-    and resize."""
+    """Options `prealloc-align` (bytes, 1 MiB) and `prealloc-size` (bytes, 128 MiB). Only while its users
+    write and resize."""
 
     format_name = "preallocate"
     is_filter = True
