@@ -298,6 +298,7 @@ def _job_rules(version: Version) -> JobRules:
         pause_wakes=version.jobs.pause_wakes,
         shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,
+        refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,
     )
 
 

@@ -155,8 +155,9 @@ def unfreeze(top: Node, bottom: Node) -> None:
         edge.frozen = False
 
 
-def informed_by(node: Node) -> Node:
-    """The node whose driver tells what is asked of `node` (bdrv_get_info): below filters that do not."""
-    while node.driver.cluster_bytes is None and node.filtered is not None:
-        node = node.filtered
-    return node
+def supports_compressed_writes(node: Node) -> bool:
+    """bdrv_supports_compressed_writes: a filter that hands them on does if what it shows does."""
+    filtered = node.filtered
+    return node.driver.supports_compressed_writes and (
+        filtered is None or supports_compressed_writes(filtered)
+    )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
-from simulator.block.chain import informed_by, skip_implicit_filters
+from simulator.block.chain import cluster_bytes, skip_implicit_filters
 from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
@@ -74,11 +74,13 @@ def image_info(node: Node) -> dict[str, Any]:
     actual = node.driver.actual_size_bytes()
     if actual is not None:
         info["actual-size"] = actual
-    informed = informed_by(node)
-    if informed.driver.cluster_bytes is not None:
-        if informed.driver.cluster_bytes:
-            info["cluster-size"] = informed.driver.cluster_bytes
-        info["dirty-flag"] = informed.driver.image_info().get("dirty-flag", False)
+    unit = cluster_bytes(node)
+    if unit is not None:
+        if unit:
+            info["cluster-size"] = unit
+        info["dirty-flag"] = False
+        if node.filtered is not None:
+            info["dirty-flag"] = image_info(node.filtered).get("dirty-flag", False)
     info.update(node.driver.image_info())
     members = node.graph.rules.members
     if members.limits:

@@ -93,6 +93,13 @@ class Driver:
     def file(self) -> Edge:
         return self.node.children["file"]
 
+    async def tell_storage(self, event: str) -> None:
+        """BLKDBG_EVENT on the primary child, if there is one."""
+        for edge in self.node.children.values():
+            if edge.role & permissions.PRIMARY:
+                await edge.event(event)
+                return
+
     # -- permissions
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         """(needed, shared) on a child, from what the parents need and share."""

@@ -305,8 +305,10 @@ class Node:
                 await self.driver.hand_flush_on()
                 return
             writes_ended = self.writes_ended
+            await self.driver.tell_storage("flush_to_os")
             await self.driver.flush()
             if self._writes_flushed != writes_ended and not self.cache["no-flush"]:
+                await self.driver.tell_storage("flush_to_disk")
                 await self.driver.flush_to_disk()
             for edge in list(self.children.values()):
                 if edge.perm & (WRITE | WRITE_UNCHANGED):

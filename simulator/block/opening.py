@@ -6,6 +6,7 @@ Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in blo
 from __future__ import annotations
 
 from simulator.block import permissions
+from simulator.block.backend import BlockBackend
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
@@ -178,8 +179,27 @@ async def open_child(node: Node, name: str, role: int, given: str | dict[str, An
 async def _find_file(graph: Graph, node: Node) -> Node | None:
     for name, role, _ in node.driver.children:
         if name == "file" and node.options.get(name) is not None:
-            return await _find_or_open(graph, node, role, node.options[name])
+            file = await _find_or_open(graph, node, role, node.options[name])
+            if file.children and not file.parents:
+                await _try_a_user(graph, file)
+            return file
     return None
+
+
+async def _try_a_user(graph: Graph, file: Node) -> None:
+    """With its first user a filter takes what it needs of those below it. QEMU's own is there before the new
+    node has a name. Raises QmpError."""
+    user = BlockBackend(graph, "", 0, permissions.ALL)
+    try:
+        user.insert(file)
+    except QmpError:
+        await graph.release(file)
+        raise
+    edge, user.root = user.root, None
+    assert edge is not None
+    file.references += 1
+    await graph.detach(edge)
+    file.references -= 1
 
 
 async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[str, Any]) -> Node:

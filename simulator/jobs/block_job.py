@@ -184,6 +184,10 @@ class BlockJob(Job):
     def announce_pending(self) -> None:
         self.jobs.emit("BLOCK_JOB_PENDING", {"type": self.job_type, "id": self.id})
 
+    def change(self, arguments: dict[str, Any]) -> None:
+        """block-job-change. Raises QmpError."""
+        raise QmpError("Job type does not support change")
+
     def block_job_info(self) -> dict[str, Any]:
         """QAPI BlockJobInfo. `paused` is true in any drained section too (blockjob.c:379)."""
         shown: dict[str, Any] = {

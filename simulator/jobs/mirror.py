@@ -202,7 +202,7 @@ class MirrorJob(BlockJob):
                     await self.sleep(RETRY_NS)
                     return False
                 self.become_ready()
-                copying.actively_synced = self.options.copy_mode != "background"
+            copying.actively_synced = self.options.copy_mode != "background"
             should_complete = self._should_complete or self.cancelled
             dirty_bytes = self.dirty.count_bytes
         if not dirty_bytes and should_complete:
@@ -360,6 +360,16 @@ class MirrorJob(BlockJob):
             return EPERM
         return 0
 
+    def change(self, arguments: dict[str, Any]) -> None:
+        """mirror_change, block/mirror.c:1262, 10.0.13: from background to write-blocking, and not back."""
+        mode = arguments["copy-mode"]
+        if mode == self.options.copy_mode:
+            return
+        if mode != "write-blocking":
+            raise QmpError(f"Change to copy mode '{mode}' is not implemented")
+        self.options.copy_mode = mode
+        self.dirty.enabled = False  # what is not repeated is noted one by one from here on
+
     def block_job_info(self) -> dict[str, Any]:
         """Of the type mirror only, so not of a commit."""
         shown = super().block_job_info()
@@ -374,6 +384,9 @@ class ActiveCommitJob(MirrorJob):
     job_type = "commit"
 
     __slots__ = ()
+
+    def change(self, arguments: dict[str, Any]) -> None:
+        BlockJob.change(self, arguments)
 
 
 def _mirror_top(node: Node) -> MirrorTop:

@@ -23,6 +23,7 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
+    `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source drained.
     `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
@@ -33,6 +34,7 @@ class JobRules:
         "complete_ends_fleecing",
         "group_rollback_hangs",
         "pause_wakes",
+        "refused_image_keeps_drained",
         "reword",
         "shows_actively_synced",
         "target_by_device",
@@ -50,6 +52,7 @@ class JobRules:
         pause_wakes: bool = True,
         checks_groups_first: bool = False,
         shows_actively_synced: bool = False,
+        refused_image_keeps_drained: bool = False,
         reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
@@ -62,3 +65,4 @@ class JobRules:
         self.checks_groups_first = checks_groups_first
         self.reword = reword
         self.shows_actively_synced = shows_actively_synced
+        self.refused_image_keeps_drained = refused_image_keeps_drained

@@ -85,15 +85,23 @@ class Jobs(Group):
 
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
 
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
-    __slots__ = ("failed_group_aborts_together", "pause_wakes", "shows_actively_synced", "verbs")
+    __slots__ = (
+        "failed_group_aborts_together",
+        "pause_wakes",
+        "refused_image_keeps_drained",
+        "shows_actively_synced",
+        "verbs",
+    )
 
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
     pause_wakes: bool
+    refused_image_keeps_drained: bool
     shows_actively_synced: bool
 
 

@@ -32,14 +32,15 @@ FACTS = (
     ("qmp.oob", True, "greeting of the binary"),
     (
         "qmp.turns_before_reply",
-        64,
+        4096,
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
-        "observed: a job over a few clusters has concluded by then, one over megabytes has not",
+        "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
+    ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
     ("block.transaction_commits_in_order", True, "blockdev.c:2370"),
     ("block.backup_filter", "copy-before-write", "block/copy-before-write.c:520: bdrv_cbw_append"),

@@ -24,7 +24,7 @@ _SECTOR_BYTES = 512
 # BlkdebugEvent: those that this block layer tells of. `none` is the opening of the node itself.
 EVENTS = (
     "none", "pwritev", "pwritev_zero", "pwritev_done", "read_aio", "write_aio", "read_backing_aio",
-    "l1_update", "l2_alloc_write",
+    "l1_update", "l2_alloc_write", "flush_to_os", "flush_to_disk",
 )  # fmt: skip
 # BlkdebugEvent: all the others.
 _OTHER_EVENTS = (
@@ -34,7 +34,7 @@ _OTHER_EVENTS = (
     "reftable_update", "refblock_load", "refblock_update", "refblock_update_part", "refblock_alloc",
     "refblock_alloc_hookup", "refblock_alloc_write", "refblock_alloc_write_blocks",
     "refblock_alloc_write_table", "refblock_alloc_switch_table", "cluster_alloc", "cluster_alloc_bytes",
-    "cluster_free", "flush_to_os", "flush_to_disk", "pwritev_rmw_head", "pwritev_rmw_after_head",
+    "cluster_free", "pwritev_rmw_head", "pwritev_rmw_after_head",
     "pwritev_rmw_tail", "pwritev_rmw_after_tail", "empty_image_prepare", "l1_shrink_write_table",
     "l1_shrink_free_l2_clusters", "cor_write", "cluster_alloc_space",
 )  # fmt: skip

@@ -6,7 +6,7 @@ from errno import EINVAL, ENOSPC
 from os import strerror
 
 from simulator.block import permissions
-from simulator.block.chain import informed_by
+from simulator.block.chain import cluster_bytes
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
 
@@ -105,4 +105,4 @@ class Raw(Driver):
 
     @property
     def cluster_bytes(self) -> int | None:
-        return informed_by(self.file.node).driver.cluster_bytes
+        return cluster_bytes(self.file.node)

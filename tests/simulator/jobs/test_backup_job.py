@@ -183,3 +183,17 @@ def test_drive_backup_to_a_drive_is_of_the_rfc_only() -> None:
     assert bench.error("drive-backup", **{**arguments, "target": "zork"}).startswith(
         "Cannot find device='zork'"
     )
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_after_a_refused_image_the_guest_goes_on_unless_the_version_keeps_the_source_drained(keeps: bool) -> None:
+    """blockdev.c:1735,1834,1881@5.2: what drained the source is noted too late for the clean-up."""
+    bench = Bench(JobRules(refused_image_keeps_drained=keeps))
+    source = bench.raw("s")
+    drive = {"device": "s", "sync": "full", "format": "raw", "mode": "existing", "job_id": "j"}
+    assert "No such file" in bench.error("drive-backup", target="/none", **drive)
+    assert source.quiesce_count == int(keeps)
+    # What is refused once there is an image is let go in every version.
+    bench.host.write_all("/small", b"")
+    assert bench.error("drive-backup", target="/small", **drive).endswith("different sizes")
+    assert source.quiesce_count == int(keeps)
