@@ -106,7 +106,7 @@ def _limits(node: Node) -> dict[str, Any]:
         lowest = storage.node
         discard_bytes = max(discard_bytes, _discard_alignment(lowest))
     limits = {
-        "request-alignment": 1,
+        "request-alignment": node.driver.request_alignment,
         "max-iov": 1024,
         "min-mem-alignment": _memory_alignment(node),
         "opt-mem-alignment": 4096,
@@ -115,7 +115,7 @@ def _limits(node: Node) -> dict[str, Any]:
         limits["discard-alignment"] = discard_bytes
     if node.driver.format_name == "qcow2":
         limits["write-zeroes-alignment"] = discard_bytes
-    return limits
+    return limits | node.driver.limits()
 
 
 def _memory_alignment(node: Node) -> int:

@@ -46,6 +46,12 @@ class Driver:
     hears_events = False
     # A filter that hands a flush on as it is (bdrv_co_flush), whether anybody may write or not.
     hands_flush_on = False
+    # The option that lists any number of children, which the driver opens itself.
+    children_option = ""
+    # Whether the node of a filter becomes as long as what it filters when that changes.
+    follows_child_length = True
+    # Requests are multiples of this (BlockLimits.request_alignment), in bytes.
+    request_alignment: int = 1
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
@@ -126,6 +132,10 @@ class Driver:
     async def flush_to_disk(self) -> None:
         """After `flush`, if anything was written since the last time (bdrv_co_flush_to_disk)."""
 
+    async def hand_flush_on(self) -> None:
+        """Of a driver with `hands_flush_on`."""
+        await self.file.flush()
+
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
 
@@ -164,6 +174,10 @@ class Driver:
         raise QmpError(f"The node {self.node.device_or_node_name} does not support removing a child")
 
     # -- what others may ask
+    def limits(self) -> dict[str, int]:
+        """Members of BlockLimitsInfo that the driver sets itself, but for the alignment of requests."""
+        return {}
+
     def strong_values(self) -> dict[str, Any]:
         """Those of `strong_options` that were given, as they belong into a name of the node."""
         return {name: self.node.options[name] for name in self.strong_options if name in self.node.options}

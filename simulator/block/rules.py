@@ -57,6 +57,7 @@ class BlockRules:
     `creating_yields`: making a qcow2 image gives way before it begins.
     `devices_open_as_files`: driver `file` takes devices, too.
     `filter_always_reads`: copy-before-write reads its source for any user.
+    `formats_left_out`: drivers that the introspection tells of and the binary does not have.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
     `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
@@ -65,6 +66,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `negative_size_is_out_of_range`: rather than no size.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
+    `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
@@ -81,6 +83,7 @@ class BlockRules:
         "devices_open_as_files",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "formats_left_out",
         "hole_is_unallocated",
         "jobs_made_drained",
         "json_pushed",
@@ -88,6 +91,7 @@ class BlockRules:
         "members",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
+        "new_children_are_asked_nothing",
         "probing_drains",
         "stored_bitmaps_need_write",
     )
@@ -99,6 +103,8 @@ class BlockRules:
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
+        self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
+        self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
@@ -125,6 +131,8 @@ def rules_of(version: Version) -> BlockRules:
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,
+        new_children_are_asked_nothing=block.new_children_are_asked_nothing,
+        formats_left_out=block.formats_left_out,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         jobs_made_drained=block.jobs_made_drained,

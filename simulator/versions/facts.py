@@ -123,10 +123,12 @@ class Block(Group):
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
-    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains: as in simulator/block/rules.py.
+    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
+    new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
+    formats_left_out: drivers that the introspection tells of and the binary does not have.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -146,10 +148,12 @@ class Block(Group):
         "ending_jobs_outlive_exports",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "formats_left_out",
         "jobs_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
+        "new_children_are_asked_nothing",
         "probing_drains",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -164,6 +168,7 @@ class Block(Group):
     max_length_bytes: int
     moved_edge_is_newest: bool
     negative_size_is_out_of_range: bool
+    new_children_are_asked_nothing: bool
     probing_drains: int
     daemon_closes_nodes: bool
     conflict_names_both: bool
@@ -180,6 +185,7 @@ class Block(Group):
     transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
+    formats_left_out: tuple[str, ...]
 
 
 class Exports(Group):

@@ -107,4 +107,6 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "observed with a window that begins at -1"),
     ("qmp.device_ids", "registered", "softmmu/qdev-monitor.c: qmp_device_add: the options stay; observed"),
     ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
+    ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),
+    ("block.formats_left_out", ("parallels",), "observed"),
 )

@@ -97,4 +97,10 @@ FACTS = (
     ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
+    (
+        "block.new_children_are_asked_nothing",
+        False,
+        "block.c:2955: permissions are made of edges that are there",
+    ),
+    ("block.formats_left_out", (), "observed"),
 )
