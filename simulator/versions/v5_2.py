@@ -87,4 +87,5 @@ FACTS = (
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
 )
