@@ -73,15 +73,23 @@ class Jobs(Group):
 
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
 
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
-    __slots__ = ("failed_group_aborts_together", "pause_wakes", "shows_actively_synced", "verbs")
+    __slots__ = (
+        "cancel_ends_waits",
+        "failed_group_aborts_together",
+        "pause_wakes",
+        "shows_actively_synced",
+        "verbs",
+    )
 
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
     pause_wakes: bool
+    cancel_ends_waits: bool
     shows_actively_synced: bool
 
 

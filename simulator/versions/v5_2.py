@@ -58,6 +58,7 @@ FACTS = (
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
+    ("jobs.cancel_ends_waits", False, "block/io.c has no bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),
     ("block.backup_filter", "backup-top", "block/backup-top.c:185: bdrv_backup_top_append"),
     ("block.backup_step_bytes", 0, "block/backup-top.c, block/backup.c:172: a cluster, observed"),
