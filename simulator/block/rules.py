@@ -61,6 +61,8 @@ class BlockRules:
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
     `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it need
+    not, and the export is there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
@@ -81,6 +83,7 @@ class BlockRules:
         "copy_bytes",
         "creating_yields",
         "devices_open_as_files",
+        "export_tells_refused_thread",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
@@ -113,6 +116,7 @@ class BlockRules:
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.export_tells_refused_thread: bool = given.pop("export_tells_refused_thread", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
@@ -142,6 +146,7 @@ def rules_of(version: Version) -> BlockRules:
         creating_yields=block.creating_yields,
         devices_open_as_files=block.devices_open_as_files,
         filter_always_reads=block.filter_always_reads,
+        export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,

@@ -86,11 +86,12 @@ class Jobs(Group):
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
-
+    cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "cancel_ends_waits",
         "failed_group_aborts_together",
         "pause_wakes",
         "refused_image_keeps_drained",
@@ -102,6 +103,7 @@ class Jobs(Group):
     failed_group_aborts_together: bool
     pause_wakes: bool
     refused_image_keeps_drained: bool
+    cancel_ends_waits: bool
     shows_actively_synced: bool
 
 
@@ -193,6 +195,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely wished for,
+    and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
@@ -207,6 +211,7 @@ class Exports(Group):
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
+        "tells_refused_thread",
         "writable_multi_conn",
     )
 
@@ -215,6 +220,7 @@ class Exports(Group):
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool
+    tells_refused_thread: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 
