@@ -55,6 +55,7 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
     `creating_yields`: making a qcow2 image gives way before it begins.
+    `dropped_filter_lets_go`: a filter that is dropped has no child any more, even while somebody holds it.
     `devices_open_as_files`: driver `file` takes devices, too.
     `filter_always_reads`: copy-before-write reads its source for any user.
     `formats_left_out`: drivers that the introspection tells of and the binary does not have.
@@ -83,6 +84,7 @@ class BlockRules:
         "copy_bytes",
         "creating_yields",
         "devices_open_as_files",
+        "dropped_filter_lets_go",
         "export_tells_refused_thread",
         "filter_always_reads",
         "forgets_bounded_copies",
@@ -115,6 +117,7 @@ class BlockRules:
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
+        self.dropped_filter_lets_go: bool = given.pop("dropped_filter_lets_go", True)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
         self.export_tells_refused_thread: bool = given.pop("export_tells_refused_thread", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
@@ -145,6 +148,7 @@ def rules_of(version: Version) -> BlockRules:
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
         devices_open_as_files=block.devices_open_as_files,
+        dropped_filter_lets_go=block.dropped_filter_lets_go,
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,

@@ -123,6 +123,7 @@ class Block(Group):
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
@@ -146,6 +147,7 @@ class Block(Group):
         "creating_yields",
         "daemon_closes_nodes",
         "devices_open_as_files",
+        "dropped_filter_lets_go",
         "drive_moves",
         "ending_jobs_outlive_exports",
         "filter_always_reads",
@@ -177,6 +179,7 @@ class Block(Group):
     contexts_drain_all: bool
     jobs_made_drained: bool
     devices_open_as_files: bool
+    dropped_filter_lets_go: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
     changes_drain_all: bool

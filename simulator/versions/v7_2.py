@@ -97,6 +97,7 @@ FACTS = (
     ("dialect.block_job_complete_ends_fleece", False, "block/backup.c: the job driver has no .complete"),
     ("block.negative_size_is_out_of_range", False, "util/cutils.c: do_strtosz, EINVAL"),
     ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
+    ("block.dropped_filter_lets_go", True, "block.c, bdrv_drop_filter: detach_subchain, observed"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
     (
