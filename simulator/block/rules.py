@@ -59,7 +59,8 @@ class BlockRules:
     `filter_always_reads`: copy-before-write reads its source for any user.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
-    `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
+    they were.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
@@ -82,7 +83,7 @@ class BlockRules:
         "filter_always_reads",
         "forgets_bounded_copies",
         "hole_is_unallocated",
-        "jobs_made_drained",
+        "changes_made_drained",
         "json_pushed",
         "max_length_bytes",
         "members",
@@ -101,7 +102,7 @@ class BlockRules:
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
-        self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
+        self.changes_made_drained: bool = given.pop("changes_made_drained", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
@@ -127,7 +128,7 @@ def rules_of(version: Version) -> BlockRules:
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
-        jobs_made_drained=block.jobs_made_drained,
+        changes_made_drained=block.changes_made_drained,
         conflict_names_both=block.conflict_names_both,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,

@@ -53,7 +53,7 @@ FACTS = (
     ),
     ("block.changes_drain_all", False, "observed with a job on another node", "session drains/*"),
     ("block.contexts_drain_all", False, "block.c:7346: nothing where it is the same"),
-    ("block.jobs_made_drained", False, "blockjob.c:468"),
+    ("block.changes_made_drained", False, "blockjob.c:468"),
     ("block.conflict_names_both", True, "block.c:2220"),
     ("block.drive_moves", True, "hw/core/qdev-properties-system.c:83: since 6.2, observed"),
     ("block.ending_jobs_outlive_exports", True, "softmmu/runstate.c:813"),
