@@ -116,6 +116,8 @@ class Block(Group):
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
+    ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
+    are drained for good.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
@@ -136,6 +138,7 @@ class Block(Group):
         "backup_step_bytes",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
@@ -144,9 +147,9 @@ class Block(Group):
         "devices_open_as_files",
         "drive_moves",
         "ending_jobs_outlive_exports",
+        "ending_stops_first",
         "filter_always_reads",
         "forgets_bounded_copies",
-        "changes_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
@@ -172,6 +175,7 @@ class Block(Group):
     devices_open_as_files: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
+    ending_stops_first: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool

@@ -57,6 +57,7 @@ FACTS = (
     ("block.conflict_names_both", True, "block.c:2220"),
     ("block.drive_moves", True, "hw/core/qdev-properties-system.c:83: since 6.2, observed"),
     ("block.ending_jobs_outlive_exports", True, "softmmu/runstate.c:813"),
+    ("block.ending_stops_first", False, "softmmu/runstate.c:824"),
     ("block.copy_bitmap_on_filter", False, "block/block-copy.c:433"),
     ("block.creating_yields", False, "block/qcow2.c:3497: bdrv_open_blockdev_ref, observed"),
     ("block.filter_always_reads", False, "block/copy-before-write.c:343"),
