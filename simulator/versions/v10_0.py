@@ -14,6 +14,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "migrate-pause is currently only supported during postcopy-active state",
+        "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
+        "observed with no migration",
+    ),
+    (
         "this feature or command is not currently supported",
         "machine does not provide NMIs",
         "observed with inject-nmi and no board",
