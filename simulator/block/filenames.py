@@ -62,6 +62,9 @@ def full_options(node: Node) -> dict[str, Any]:
     options.update({name: text for name, text in texts.items() if name in options})
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
+    if driver.children_option:
+        options[driver.children_option] = [full_options(edge.node) for edge in node.children.values()]
+        return options
     for name, edge in node.children.items():
         if name != "backing" or overridden:
             options[name] = full_options(edge.node)

@@ -41,6 +41,8 @@ async def open_tree(
     graph: Graph, options: dict[str, Any], read_only: bool = False, probes: bool = True
 ) -> Node:
     """Open the node that `options` describe with all its children; see Graph.open."""
+    if options["driver"] in graph.rules.formats_left_out:
+        raise QmpError(f"Unknown driver '{options['driver']}'")
     node = Node(graph, "", driver_class(options["driver"]))
     _apply_common(node, options, read_only)
     node.explicit_options = options
@@ -169,6 +171,12 @@ async def _open_child(graph: Graph, node: Node, name: str, role: int, required: 
         if required:
             raise QmpError(f'A block device must be specified for "{name}"')
         return
+    await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
+
+
+async def open_child(node: Node, name: str, role: int, given: str | dict[str, Any]) -> None:
+    """A child that the node's driver knows of only by its own options. Raises QmpError."""
+    graph = node.graph
     await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
 
 

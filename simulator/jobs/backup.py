@@ -57,6 +57,11 @@ class BackupJob(BlockJob):
         self._call_over: Future | None = None
         self._ended = False
 
+    def on_cancel(self, force: bool) -> bool:
+        if self.jobs.rules.cancel_ends_waits:
+            self.target.driver.cancel_in_flight()
+        return True
+
     # -- the work
     async def run(self) -> None:
         self._choose_clusters()

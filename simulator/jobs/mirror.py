@@ -252,7 +252,11 @@ class MirrorJob(BlockJob):
 
     def on_cancel(self, force: bool) -> bool:
         """A target that is not the same yet is of no use to anybody."""
-        return force or not self.is_ready()
+        force = force or not self.is_ready()
+        if force and not self.options.is_commit and self.jobs.rules.cancel_ends_waits:
+            assert self.target.node is not None
+            self.target.node.driver.cancel_in_flight()
+        return force
 
     @property
     def can_complete(self) -> bool:

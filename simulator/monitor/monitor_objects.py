@@ -1,4 +1,4 @@
-"""Monitors as objects of the machine, which they are since 11.1 (observed): those of `-object monitor-qmp` and
+"""Monitors as objects of the machine, which they are since 11.1 (observed): of `-object monitor-qmp` and
 `monitor-hmp`, and one for each monitor that another option makes."""
 
 from __future__ import annotations

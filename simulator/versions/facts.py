@@ -86,11 +86,12 @@ class Jobs(Group):
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
-
+    cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "cancel_ends_waits",
         "failed_group_aborts_together",
         "pause_wakes",
         "refused_image_keeps_drained",
@@ -102,6 +103,7 @@ class Jobs(Group):
     failed_group_aborts_together: bool
     pause_wakes: bool
     refused_image_keeps_drained: bool
+    cancel_ends_waits: bool
     shows_actively_synced: bool
 
 
@@ -125,10 +127,12 @@ class Block(Group):
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
-    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains: as in simulator/block/rules.py.
+    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
+    new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
+    formats_left_out: drivers that the introspection tells of and the binary does not have.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -150,9 +154,11 @@ class Block(Group):
         "ending_stops_first",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "formats_left_out",
         "max_length_bytes",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
+        "new_children_are_asked_nothing",
         "probing_drains",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -167,6 +173,7 @@ class Block(Group):
     max_length_bytes: int
     moved_edge_is_newest: bool
     negative_size_is_out_of_range: bool
+    new_children_are_asked_nothing: bool
     probing_drains: int
     daemon_closes_nodes: bool
     conflict_names_both: bool
@@ -184,6 +191,7 @@ class Block(Group):
     transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
+    formats_left_out: tuple[str, ...]
 
 
 class Exports(Group):
@@ -191,6 +199,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely wished for,
+    and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
@@ -205,6 +215,7 @@ class Exports(Group):
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
+        "tells_refused_thread",
         "writable_multi_conn",
     )
 
@@ -213,6 +224,7 @@ class Exports(Group):
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool
+    tells_refused_thread: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 

@@ -41,6 +41,7 @@ FACTS = (
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
+    ("jobs.cancel_ends_waits", True, "block/backup.c:332, block/mirror.c:1207: bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
     ("block.transaction_commits_in_order", True, "blockdev.c:2370"),
     ("block.backup_filter", "copy-before-write", "block/copy-before-write.c:520: bdrv_cbw_append"),
@@ -73,6 +74,7 @@ FACTS = (
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),
     ("exports.handshake_limit_s", 10, "include/block/nbd.h:34"),
     ("exports.server_stop_newest_first", False, "observed with four exports"),
+    ("exports.tells_refused_thread", False, "block/export/export.c:120"),
     ("exports.writable_multi_conn", True, "nbd/server.c:1732"),
     ("exports.multi_conn_unless_one_connection", True, "nbd/server.c:1732"),
     ("queries.status_singlestep", True, "softmmu/runstate.c:239"),
@@ -98,4 +100,10 @@ FACTS = (
     ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
+    (
+        "block.new_children_are_asked_nothing",
+        False,
+        "block.c:2955: permissions are made of edges that are there",
+    ),
+    ("block.formats_left_out", (), "observed"),
 )

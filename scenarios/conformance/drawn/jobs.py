@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scenarios.conformance.drawn.world import Arguments, World
 
 _BITMAP_VERBS = ("add", "add", "remove", "clear", "enable", "disable", "merge")

@@ -186,7 +186,9 @@ def test_drive_backup_to_a_drive_is_of_the_rfc_only() -> None:
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_after_a_refused_image_the_guest_goes_on_unless_the_version_keeps_the_source_drained(keeps: bool) -> None:
+def test_after_a_refused_image_the_guest_goes_on_unless_the_version_keeps_the_source_drained(
+    keeps: bool,
+) -> None:
     """blockdev.c:1735,1834,1881@5.2: what drained the source is noted too late for the clean-up."""
     bench = Bench(JobRules(refused_image_keeps_drained=keeps))
     source = bench.raw("s")
