@@ -251,6 +251,9 @@ class Machine:
         self.run_state = "shutdown"
         if self.version.block.ending_jobs_outlive_exports:
             await self._close_exports()
+        if self.version.block.ending_stops_first and not self.storage_daemon:
+            async with self.graph.drained_all():
+                pass
         async with self.graph.drained_all():
             await self.jobs.cancel_all()
         await self._close_exports()

@@ -61,7 +61,8 @@ class BlockRules:
     `formats_left_out`: drivers that the introspection tells of and the binary does not have.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
-    `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
+    they were.
     `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it need
     not, and the export is there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
@@ -78,6 +79,7 @@ class BlockRules:
         "backup_filter",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
@@ -90,7 +92,6 @@ class BlockRules:
         "forgets_bounded_copies",
         "formats_left_out",
         "hole_is_unallocated",
-        "jobs_made_drained",
         "json_pushed",
         "max_length_bytes",
         "members",
@@ -112,7 +113,7 @@ class BlockRules:
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
-        self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
+        self.changes_made_drained: bool = given.pop("changes_made_drained", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
@@ -142,7 +143,7 @@ def rules_of(version: Version) -> BlockRules:
         formats_left_out=block.formats_left_out,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
-        jobs_made_drained=block.jobs_made_drained,
+        changes_made_drained=block.changes_made_drained,
         conflict_names_both=block.conflict_names_both,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,

@@ -12,6 +12,7 @@ from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
+from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,10 +78,11 @@ class Session:
         return payload
 
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
+        data = ordered(members) if members else None
         if self._pretty:
-            self._send(encode_line(qmp.event(name, now_ns, members or None), pretty=True))
+            self._send(encode_line(qmp.event(name, now_ns, data), pretty=True))
         else:
-            self._send(qmp.event_line(name, now_ns, members or None))
+            self._send(qmp.event_line(name, now_ns, data))
 
     def take_passed(self) -> int | None:
         """The descriptor that the client has passed; it is the caller's then."""
@@ -146,7 +148,7 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return encode_line(qmp.returned(result, request.id), self._pretty)
+        return encode_line(qmp.returned(ordered(result), request.id), self._pretty)
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)

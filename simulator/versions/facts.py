@@ -118,10 +118,12 @@ class Block(Group):
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
+    ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
+    are drained for good.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
-    contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
+    contexts_drain_all, changes_made_drained: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
@@ -141,6 +143,7 @@ class Block(Group):
         "backup_step_bytes",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
@@ -150,10 +153,10 @@ class Block(Group):
         "dropped_filter_lets_go",
         "drive_moves",
         "ending_jobs_outlive_exports",
+        "ending_stops_first",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
-        "jobs_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
@@ -177,11 +180,12 @@ class Block(Group):
     daemon_closes_nodes: bool
     conflict_names_both: bool
     contexts_drain_all: bool
-    jobs_made_drained: bool
+    changes_made_drained: bool
     devices_open_as_files: bool
     dropped_filter_lets_go: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
+    ending_stops_first: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool

@@ -38,6 +38,7 @@ REWORDED = (
     ("New overlay node-name {what}", "New overlay node name {what}", "blockdev.c:1517,1523"),
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
+    ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
         "Parameter '{name}' does not accept value '{value}'",
