@@ -68,6 +68,7 @@ class BlockRules:
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
@@ -94,6 +95,7 @@ class BlockRules:
         "new_children_are_asked_nothing",
         "probing_drains",
         "stored_bitmaps_need_write",
+        "too_long_is_empty",
     )
 
     def __init__(self, **given: Any) -> None:
@@ -105,6 +107,7 @@ class BlockRules:
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
         self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
+        self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
@@ -133,6 +136,7 @@ def rules_of(version: Version) -> BlockRules:
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,
         new_children_are_asked_nothing=block.new_children_are_asked_nothing,
         formats_left_out=block.formats_left_out,
+        too_long_is_empty=block.too_long_is_empty,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         jobs_made_drained=block.jobs_made_drained,

@@ -109,4 +109,6 @@ FACTS = (
     ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
     ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),
     ("block.formats_left_out", ("parallels",), "observed"),
+    ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
+    ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
 )
