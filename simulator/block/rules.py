@@ -61,6 +61,7 @@ class BlockRules:
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
     `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
@@ -87,6 +88,7 @@ class BlockRules:
         "formats_left_out",
         "hole_is_unallocated",
         "jobs_made_drained",
+        "jobs_have_backend",
         "json_pushed",
         "max_length_bytes",
         "members",
@@ -108,6 +110,7 @@ class BlockRules:
         self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
+        self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
@@ -137,6 +140,7 @@ def rules_of(version: Version) -> BlockRules:
         new_children_are_asked_nothing=block.new_children_are_asked_nothing,
         formats_left_out=block.formats_left_out,
         too_long_is_empty=block.too_long_is_empty,
+        jobs_have_backend=block.jobs_have_backend,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         jobs_made_drained=block.jobs_made_drained,

@@ -124,7 +124,7 @@ class Block(Group):
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
-    contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
+    contexts_drain_all, jobs_have_backend, jobs_made_drained: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
@@ -155,6 +155,7 @@ class Block(Group):
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
+        "jobs_have_backend",
         "jobs_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
@@ -181,6 +182,7 @@ class Block(Group):
     daemon_closes_nodes: bool
     conflict_names_both: bool
     contexts_drain_all: bool
+    jobs_have_backend: bool
     jobs_made_drained: bool
     devices_open_as_files: bool
     drive_moves: bool

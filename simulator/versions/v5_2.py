@@ -111,4 +111,5 @@ FACTS = (
     ("block.formats_left_out", ("parallels",), "observed"),
     ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
+    ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
 )
