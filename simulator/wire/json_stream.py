@@ -177,7 +177,7 @@ def encode(value: Any, pretty: bool = False, six_places: bool = False) -> str:
     floats with %.17g.
 
     Keys in the order given. `pretty`: four blanks a level, and an empty container takes two lines.
-    `six_places`: floats with %f and without zeroes at their end, as before 6.0 (qnum_to_string, qobject/qnum.c, 5.2).
+    `six_places`: floats with %f and without zeroes at their end (qnum_to_string, qobject/qnum.c, 5.2).
     """
     if not pretty:
         try:
