@@ -52,14 +52,14 @@ async def info_blockstats(machine: Machine, arguments: Arguments) -> str:
     lines = []
     if machine.version.texts.blockstats_in_columns:
         drives = await handlers()["query-blockstats"](machine, {})
-        return "\n".join(_in_columns(info["device"], info["stats"]) for info in drives)
+        return "\n".join(in_columns(info["device"], info["stats"]) for info in drives)
     for info in await handlers()["query-blockstats"](machine, {}):
         counted = " ".join(f"{name}={info['stats'].get(name, 0)}" for name in _STATISTICS)
         lines.append(f"{info['device']}: {counted}\n")
     return "".join(lines)
 
 
-def _in_columns(name: str, counted: dict[str, Any]) -> str:
+def in_columns(name: str, counted: dict[str, Any]) -> str:
     """As 11.1 prints it: observed."""
     text = f"{name}: idle_time_ns={counted.get('idle_time_ns', 0)}\n"
     text += f"{'bytes':>31} {'operations':>16} {'total_time_ns':>24} {'merged':>10}\n"
