@@ -1,5 +1,5 @@
-"""Filters that write more than they are told to: the same requests by qemu-io, and on the simulator, must leave
-the same files."""
+"""Filters that write more than they are told to: the same requests by qemu-io, and on the simulator, must
+leave the same files."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ def test_limits_that_cannot_be_met(options, words):
 
 
 def test_blkdebug_splits_what_is_longer_than_it_likes():
-    """A rule for one sector fails the piece that has it, and what came before is written: of 16 KiB, QEMU 7.2's
-    qemu-io leaves 8."""
+    """A rule for one sector fails the piece that has it, and what came before is written: of 16 KiB, QEMU
+    7.2's qemu-io leaves 8."""
     rule = {"event": "none", "iotype": "write", "sector": 16}
     simulated = Simulated(
         {"driver": "blkdebug", "image": file("disk"), "max-transfer": 4096, "inject-error": [rule]},

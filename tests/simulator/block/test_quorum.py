@@ -1,5 +1,5 @@
-"""Driver quorum. What it tells and refuses was taken from QEMU 7.2: qemu-system-x86_64 with raw files, requests by
-its monitor's qemu-io."""
+"""Driver quorum. What it tells and refuses was taken from QEMU 7.2: qemu-system-x86_64 with raw files, and
+requests by its monitor's qemu-io."""
 
 from __future__ import annotations
 

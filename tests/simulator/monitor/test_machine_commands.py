@@ -1,5 +1,5 @@
-"""What a machine has besides disks: memory, a mouse, a button, character devices, ids of devices. Words and values
-are those that QEMU 5.2, 7.2, 10.0 and 11.1 gave when they were asked."""
+"""What a machine has besides disks: memory, a mouse, a button, character devices, ids of devices. Words and
+values are those that QEMU 5.2, 7.2, 10.0 and 11.1 gave when they were asked."""
 
 from __future__ import annotations
 
@@ -120,6 +120,24 @@ def test_ids_of_devices(version, first, second):
     assert client.run("device_add", given) == second
 
 
+@pytest.mark.parametrize(
+    ("version", "taken"),
+    [("5.2", "Try"), ("7.2", "Error: Duplicate device ID 'd'"), ("10.0", "Error: Duplicate device ID 'd'")],
+)
+def test_ids_of_devices_by_hand(version, taken):
+    """What is wrong with the option text itself goes to standard error."""
+    client = Client(version)
+
+    def add(identifier):
+        line = f"device_add virtio-net-pci,id={identifier}"
+        return client.run("human-monitor-command", {"command-line": line})
+
+    assert add("1") == 'Try "help device_add" for more information\r\n'
+    assert client.machine.warnings == ["Parameter 'id' expects an identifier"]
+    assert add("d") == ""
+    assert add("d").startswith(taken)
+
+
 def test_a_device_tells_its_texts():
     client = Client("7.2")
     client.run("blockdev-add", {"driver": "null-co", "node-name": "n"})
@@ -134,8 +152,9 @@ def test_a_device_tells_its_texts():
 
 
 @pytest.mark.parametrize(("version", "is_first"), [("5.2", False), ("7.2", True), ("10.0", True)])
-def test_the_main_loop_comes_to_the_power_button(version, is_first):
-    messages = Client(version).raw('{"execute": "system_powerdown"}')
+@pytest.mark.parametrize("command", ["system_powerdown", "system_reset"])
+def test_the_main_loop_comes_to_buttons(version, is_first, command):
+    messages = Client(version).raw(f'{{"execute": "{command}"}}')
     assert [("event" in each) for each in messages] == [is_first, not is_first]
 
 

@@ -1,5 +1,5 @@
-"""The order of an object's children: what qom-list of /objects said in QEMU 5.2, 7.2 and 10.0 alike, of objects
-that came (object-add) and went (object-del) in this order."""
+"""The order of an object's children: what qom-list of /objects said in QEMU 5.2, 7.2 and 10.0 alike, of
+objects that came (object-add) and went (object-del) in this order."""
 
 from __future__ import annotations
 
