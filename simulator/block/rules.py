@@ -65,6 +65,7 @@ class BlockRules:
     they were.
     `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it need
     not, and the export is there.
+    `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
@@ -72,6 +73,7 @@ class BlockRules:
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
@@ -92,6 +94,7 @@ class BlockRules:
         "forgets_bounded_copies",
         "formats_left_out",
         "hole_is_unallocated",
+        "jobs_have_backend",
         "json_pushed",
         "max_length_bytes",
         "members",
@@ -100,6 +103,7 @@ class BlockRules:
         "new_children_are_asked_nothing",
         "probing_drains",
         "stored_bitmaps_need_write",
+        "too_long_is_empty",
     )
 
     def __init__(self, **given: Any) -> None:
@@ -111,6 +115,8 @@ class BlockRules:
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
         self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
+        self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
+        self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
@@ -141,6 +147,8 @@ def rules_of(version: Version) -> BlockRules:
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,
         new_children_are_asked_nothing=block.new_children_are_asked_nothing,
         formats_left_out=block.formats_left_out,
+        too_long_is_empty=block.too_long_is_empty,
+        jobs_have_backend=block.jobs_have_backend,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         changes_made_drained=block.changes_made_drained,

@@ -107,4 +107,8 @@ FACTS = (
         "block.c:2955: permissions are made of edges that are there",
     ),
     ("block.formats_left_out", (), "observed"),
+    ("qmp.doubles_have_six_places", False, "qobject/json-writer.c: %.17g"),
+    ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
+    ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
+    ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
 )
