@@ -63,8 +63,8 @@ class BlockRules:
     beyond its end is answered from the source.
     `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
     they were.
-    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it need
-    not, and the export is there.
+    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
+    need not, and the export is there.
     `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.

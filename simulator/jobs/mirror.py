@@ -87,8 +87,8 @@ class MirrorJob(BlockJob):
             raise failure
 
     async def _drain_source(self) -> None:
-        """Until the end of the job nothing is written to the source. A coroutine leaves it to the main loop to
-        drain (bdrv_co_yield_to_drain, block/io.c:313, 7.2)."""
+        """Until the end of the job nothing is written to the source. A coroutine leaves it to the main loop
+        to drain (bdrv_co_yield_to_drain, block/io.c:313, 7.2)."""
         self.in_drain = True
         await self.jobs.scheduler.loop_turn
         source = self.source_edge.node
