@@ -197,3 +197,18 @@ def test_after_a_refused_image_the_guest_goes_on_unless_the_version_keeps_the_so
     bench.host.write_all("/small", b"")
     assert bench.error("drive-backup", target="/small", **drive).endswith("different sizes")
     assert source.quiesce_count == int(keeps)
+
+
+@pytest.mark.parametrize("discards", [True, False])
+def test_what_is_copied_is_discarded_in_the_source_when_asked(discards: bool) -> None:
+    """block/block-copy.c:611@10.0: chunk by chunk, once it is in the target."""
+    bench = Bench()
+    source, payload = patterned(bench, "s")
+    source.discard_unmap = source.children["file"].node.discard_unmap = True
+    target = bench.raw("t", SIZE)
+    bench.call(
+        "blockdev-backup", device="s", target="t", sync="full", job_id="j", discard_source=discards
+    )
+    assert bench.events()[-1] == "j null"
+    assert content(bench, target) == payload
+    assert content(bench, source) == (bytes(SIZE) if discards else payload)
