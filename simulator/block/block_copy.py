@@ -71,7 +71,7 @@ class BlockCopyState:
         owner: Node | None = None,
         min_cluster_bytes: int = 0,
     ) -> None:
-        """`owner`: whose bitmap says what is to be copied, if not the source's. `min_cluster_bytes`: 0 is none."""
+        """`owner`: whose bitmap says what to copy, if not the source's. `min_cluster_bytes`: 0 is none."""
         self.source, self.target = source, target
         graph = source.node.graph
         self._scheduler = graph.scheduler

@@ -1,4 +1,4 @@
-"""qemu-img bitmap, and the bitmaps that convert takes along (img_bitmap, convert_copy_bitmaps, qemu-img.c, 7.2)."""
+"""qemu-img bitmap, and the bitmaps that convert takes along (qemu-img.c, 7.2)."""
 
 from __future__ import annotations
 

@@ -324,9 +324,7 @@ class MirrorCopying:
             self.dirty.reset(first, last - first)
         await self._write_actively(kind, offset, length, payload, flags)
 
-    async def _write_actively(
-        self, kind: str, offset: int, length: int, payload: bytes, flags: int
-    ) -> None:
+    async def _write_actively(self, kind: str, offset: int, length: int, payload: bytes, flags: int) -> None:
         progress = self.job.progress
         progress.total += length
         self.active_bytes += length

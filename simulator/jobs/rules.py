@@ -23,7 +23,7 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
-    `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source drained.
+    `refused_image_keeps_drained`: a drive-backup whose image cannot be had leaves its source drained.
     `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 

@@ -31,8 +31,8 @@ BREAK_GUEST_WRITE = "break-guest-write"
 
 
 class CopyBeforeWrite(Driver):
-    """Options `bitmap` ({node, name}), `on-cbw-error`, `cbw-timeout` (seconds, 0 is none), and of a backup job's
-    filter `discard-source`: what has been copied is discarded in the source.
+    """Options `bitmap` ({node, name}), `on-cbw-error`, `cbw-timeout` (seconds, 0 is none), and of a backup
+    job's filter `discard-source`: what has been copied is discarded in the source.
 
     `copied` is what the target holds of the point in time; `readable` what may be asked for. After
     `snapshot_error` is set nothing is copied any more and the point in time is lost.
