@@ -72,6 +72,8 @@ class Machine:
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
         self.objects = self.graph.objects
+        self.chardevs: dict[str, Any] = {}
+        self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
         self.run_state = "running"
         self.name = ""
@@ -294,6 +296,7 @@ def _job_rules(version: Version) -> JobRules:
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
         pause_wakes=version.jobs.pause_wakes,
+        cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,
         refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,

@@ -58,8 +58,13 @@ def full_options(node: Node) -> dict[str, Any]:
     driver = node.driver
     options = {name: node.options[name] for name in _ALWAYS_STRONG if name in node.options}
     options |= driver.strong_values()
+    texts: dict[str, str] = getattr(node.explicit_options, "texts", {})
+    options.update({name: text for name, text in texts.items() if name in options})
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
+    if driver.children_option:
+        options[driver.children_option] = [full_options(edge.node) for edge in node.children.values()]
+        return options
     for name, edge in node.children.items():
         if name != "backing" or overridden:
             options[name] = full_options(edge.node)
@@ -77,4 +82,4 @@ def _json(value: Any) -> str:
 def _ordered(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _ordered(value[name]) for name in in_order(value)}
-    return value
+    return [_ordered(each) for each in value] if isinstance(value, list) else value

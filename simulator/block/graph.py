@@ -11,6 +11,7 @@ from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
 from simulator.engine.task import NO_TURN, WaitQueue
+from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Graph:
         self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
-        self.objects: dict[str, Any] = {}  # of object-add, by id
+        self.objects = ChildTable()  # of object-add, by id
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []

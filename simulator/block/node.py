@@ -74,6 +74,10 @@ class Edge:
             await self.node.driver.event(name)
 
 
+# What drivers call the child that they filter.
+_FILTERED_NAMES = ("file", "backing", "image", "raw")
+
+
 class Node:
     """One BlockDriverState. Made and removed by the Graph only."""
 
@@ -142,7 +146,7 @@ class Node:
         """The node whose content a filter shows (bdrv_filter_bs)."""
         if not self.driver.is_filter:
             return None
-        edge = self.children.get("file") or self.children.get("backing") or self.children.get("image")
+        edge = next(filter(None, map(self.children.get, _FILTERED_NAMES)), None)
         return edge.node if edge is not None else None
 
     @property
@@ -173,7 +177,7 @@ class Node:
         return f"node '{self.node_name}'"
 
     def short_description(self) -> str:
-        return self.node_name
+        return self.device_or_node_name
 
     def device_name(self) -> str:
         return ""
@@ -298,7 +302,7 @@ class Node:
             if self.read_only:
                 return
             if self.driver.hands_flush_on:
-                await self.driver.file.flush()
+                await self.driver.hand_flush_on()
                 return
             writes_ended = self.writes_ended
             await self.driver.tell_storage("flush_to_os")
@@ -331,7 +335,8 @@ class Node:
 
     def child_resized(self, edge: Edge) -> None:
         """A filter is as long as what it filters."""
-        if self.driver.is_filter and self.filtered is edge.node and self.size_bytes != edge.node.size_bytes:
+        follows = self.driver.is_filter and self.driver.follows_child_length
+        if follows and self.filtered is edge.node and self.size_bytes != edge.node.size_bytes:
             self.size_bytes = edge.node.size_bytes
             for parent in list(self.parents):
                 parent.parent.child_resized(parent)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from errno import ECANCELED
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import chain, permissions
 from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
@@ -56,6 +56,11 @@ class BackupJob(BlockJob):
         self._call: BlockCopyCall | None = None
         self._call_over: Future | None = None
         self._ended = False
+
+    def on_cancel(self, force: bool) -> bool:
+        if self.jobs.rules.cancel_ends_waits:
+            self.target.driver.cancel_in_flight()
+        return True
 
     # -- the work
     async def run(self) -> None:
@@ -223,7 +228,7 @@ async def create_backup(
 def _check(jobs: Jobs, source: Node, target: Node, options: BackupOptions) -> None:
     if source is target:
         raise QmpError("Source and target cannot be the same")
-    if options.compress and not target.driver.supports_compressed_writes:
+    if options.compress and not chain.supports_compressed_writes(target):
         raise QmpError(f"Compression is not supported for this drive {target.drive_name()}")
     jobs.graph.check_operation(source, "backup-source")
     jobs.graph.check_operation(target, "backup-target")

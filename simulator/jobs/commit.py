@@ -171,8 +171,8 @@ async def _prepare_chain(job: CommitJob) -> None:
     if base.size_bytes < top.size_bytes:
         writes |= permissions.RESIZE
     reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
-    job.base_backend = job.add_backend(base, writes, reads)
-    job.top_backend = job.add_backend(top, 0, permissions.ALL)
+    job.base_backend = job.add_backend(base, writes, reads, moves=False)
+    job.top_backend = job.add_backend(top, 0, permissions.ALL, moves=False)
 
 
 async def _undo(job: CommitJob) -> None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _FAMILIES = (
     "backup",
     "bitmaps",
+    "board",
     "chains",
+    "chardevs",
     "create",
     "descriptors",
     "devices",

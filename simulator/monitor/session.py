@@ -108,17 +108,25 @@ class Session:
     async def answer(self, value: Any) -> None:
         """Run one request and send its reply, after the events that it raised."""
         reply = await self._reply_to(value)
-        # The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
-        # first, and a short job can be over by then. A machine that has quit has nothing left to run.
-        turns, scheduler = self._machine.turns_before_reply, self._machine.scheduler
-        if turns and not self._machine.gone:
-            await scheduler.turns(turns)
-            if scheduler.loop_turn.waiters:
-                scheduler.next_round()
-                await scheduler.turns(turns)
+        await self._go_round(self._machine.turns_before_reply)
         self._machine.flush_events()
         if not self.closed:
             self._send(reply)
+
+    async def _go_round(self, turns: int) -> None:
+        """The monitor goes once round QEMU's main loop before it replies: what a command has set going runs
+        first, and a short job can be over by then. The round ends with the timers that are due
+        (main_loop_wait, util/main-loop.c:572), and the next one begins with what was put off to it."""
+        if not turns or self._machine.gone:
+            # A machine that has quit has nothing left to run.
+            return
+        scheduler = self._machine.scheduler
+        await scheduler.turns(turns)
+        scheduler.fire_due()
+        await scheduler.turns(turns)
+        if scheduler.loop_turn.waiters:
+            scheduler.next_round()
+            await scheduler.turns(turns)
 
     async def _reply_to(self, value: Any) -> bytes:
         if isinstance(value, ParseError):

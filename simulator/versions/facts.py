@@ -45,13 +45,25 @@ class Qmp(Group):
     """The monitor's own ways.
 
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    monitors_are_objects: each has one of the machine's objects.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
+    device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
+    "well-formed" (free only once there is a place), "any", or "checked" with the place.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     """
 
-    __slots__ = ("json_pushed", "oob", "quit_replies_first", "turns_before_reply")
+    __slots__ = (
+        "device_ids",
+        "json_pushed",
+        "monitors_are_objects",
+        "oob",
+        "quit_replies_first",
+        "turns_before_reply",
+    )
 
+    device_ids: str
     json_pushed: bool
+    monitors_are_objects: bool
     oob: bool
     quit_replies_first: bool
     turns_before_reply: int
@@ -74,11 +86,12 @@ class Jobs(Group):
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
-
+    cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "cancel_ends_waits",
         "failed_group_aborts_together",
         "pause_wakes",
         "refused_image_keeps_drained",
@@ -90,6 +103,7 @@ class Jobs(Group):
     failed_group_aborts_together: bool
     pause_wakes: bool
     refused_image_keeps_drained: bool
+    cancel_ends_waits: bool
     shows_actively_synced: bool
 
 
@@ -109,11 +123,14 @@ class Block(Group):
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
-    moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
+    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
+    new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
+    formats_left_out: drivers that the introspection tells of and the binary does not have.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -128,13 +145,17 @@ class Block(Group):
         "copy_bitmap_on_filter",
         "creating_yields",
         "daemon_closes_nodes",
+        "devices_open_as_files",
         "drive_moves",
         "ending_jobs_outlive_exports",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "formats_left_out",
         "jobs_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
+        "negative_size_is_out_of_range",
+        "new_children_are_asked_nothing",
         "probing_drains",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -148,11 +169,14 @@ class Block(Group):
     resize_names_blocker: bool
     max_length_bytes: int
     moved_edge_is_newest: bool
+    negative_size_is_out_of_range: bool
+    new_children_are_asked_nothing: bool
     probing_drains: int
     daemon_closes_nodes: bool
     conflict_names_both: bool
     contexts_drain_all: bool
     jobs_made_drained: bool
+    devices_open_as_files: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
     changes_drain_all: bool
@@ -163,6 +187,7 @@ class Block(Group):
     transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
+    formats_left_out: tuple[str, ...]
 
 
 class Exports(Group):
@@ -170,6 +195,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely wished for,
+    and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
@@ -184,6 +211,7 @@ class Exports(Group):
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
+        "tells_refused_thread",
         "writable_multi_conn",
     )
 
@@ -192,6 +220,7 @@ class Exports(Group):
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool
+    tells_refused_thread: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 

@@ -14,6 +14,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "this feature or command is not currently supported",
+        "machine does not provide NMIs",
+        "observed with inject-nmi and no board",
+    ),
+    (
         "Action '{action}' does not support Transaction property completion-mode = {mode}",
         "Action '{action}' does not support transaction property completion-mode = {mode}",
         "blockdev.c:2193",
@@ -42,4 +47,6 @@ FACTS = (
     ("queries.shows_active", True, "introspection of the binary"),
     ("queries.shows_file_specific", True, "introspection of the binary"),
     ("queries.shows_zone_append", True, "introspection of the binary"),
+    ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
+    ("qmp.device_ids", "any", "observed with the id '1'"),
 )

@@ -12,6 +12,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "object 'pc.ram' is in use, can not be deleted",
+        "Cannot delete host memory backend 'pc.ram' which is mapped",
+        "observed with the board's memory",
+    ),
+    (
         "object '{group}' is in use, can not be deleted",
         "Cannot delete throttle group '{group}' with active references",
         "observed with a throttle group",
@@ -35,4 +40,6 @@ FACTS = (
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
     ("queries.shows_children", True, "introspection of the binary"),
     ("queries.shows_limits", True, "introspection of the binary"),
+    ("qmp.device_ids", "checked", "observed with the id '1'"),
+    ("qmp.monitors_are_objects", True, "observed: qom-list of /objects"),
 )

@@ -13,6 +13,18 @@ RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
 REWORDED = (
+    ("Duplicate device ID '{id}'", "Duplicate ID '{id}' for device", "util/qemu-option.c: qemu_opts_create"),
+    (
+        "Chardev with id '{id}' already exists",
+        "attempt to add duplicate property '{id}' to object (type 'container')",
+        "chardev/char.c: the object tree finds out",
+    ),
+    ("Failed to add chardev '{id}': {reason}", "{reason}", "observed"),
+    (
+        "The command is permitted only before {what}",
+        "The command is permitted only in 'preconfig' state",
+        "observed with set-numa-node and x-exit-preconfig",
+    ),
     (
         "Cannot find device='{device}' nor node-name='{node}'",
         "Cannot find device={device} nor node_name={node}",
@@ -63,6 +75,7 @@ FACTS = (
         True,
         "blockdev.c:1735,1834,1881: drained before state->bs says so, which the clean-up goes by",
     ),
+    ("jobs.cancel_ends_waits", False, "block/io.c has no bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),
     ("block.backup_filter", "backup-top", "block/backup-top.c:185: bdrv_backup_top_append"),
     ("block.backup_step_bytes", 0, "block/backup-top.c, block/backup.c:172: a cluster, observed"),
@@ -92,4 +105,10 @@ FACTS = (
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("block.negative_size_is_out_of_range", True, "observed with a window that begins at -1"),
+    ("qmp.device_ids", "registered", "softmmu/qdev-monitor.c: qmp_device_add: the options stay; observed"),
+    ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
+    ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),
+    ("block.formats_left_out", ("parallels",), "observed"),
+    ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
 )

@@ -2,7 +2,7 @@
 
 A session is a list of moves. A move names what probably exists, and now and then what does not; the world
 keeps count of what the moves before have asked for, whether it was granted or not. Each session has some
-kinds of moves only, so that what needs many of a kind is met as well (swarm testing, Groce et al., ISSTA 2012).
+kinds of moves only, so that what needs many of a kind is met as well (swarm testing).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     try:
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
-        await _read_again(graph, edge, header)
+        await _read_again(edge, header)
         driver.begin(header)
         driver.refcounts.begin_empty()
         driver.refcounts.allocate(3)
@@ -62,6 +62,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
     finally:
         node.was_closed()
+        # The file is drained before it is let go, which a coroutine leaves to the main loop.
+        await graph.scheduler.loop_turn
 
 
 def _empty_refcounts(cluster_bytes: int) -> bytes:
@@ -83,17 +85,13 @@ async def _write(edge: Edge, offset: int, payload: bytes, what: str) -> None:
         raise QmpError(f"{what}: {strerror(error.errno or EIO)}") from None
 
 
-async def _read_again(graph: Graph, edge: Edge, header: Header) -> None:
+async def _read_again(edge: Edge, header: Header) -> None:
     """What was written is opened, as any image is: there is storage that keeps nothing (null-co)."""
     try:
         if (await edge.read(0, _LEAST_BYTES)) != header.encode()[:_LEAST_BYTES]:
             await read_header(edge.read, True)
     except OSError as error:
         raise QmpError(f"Could not read qcow2 header: {strerror(error.errno or EIO)}") from None
-    except QmpError:
-        # To close what could not be opened takes a turn of the main loop.
-        await graph.scheduler.loop_turn
-        raise
 
 
 async def _name_backing(driver: Qcow2, backing_file: str, backing_format: str) -> None:

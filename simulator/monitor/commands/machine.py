@@ -72,9 +72,13 @@ async def query_command_line_options(machine: Machine, arguments: Arguments) -> 
 
 
 async def system_powerdown(machine: Machine, arguments: Arguments) -> Any:
-    # Nobody answers the button: a guest that reacts to it is no part of the simulator.
-    machine.outbox.emit("POWERDOWN", {})
+    machine.spawn(_power_button(machine), "power button")
     return {}
+
+
+async def _power_button(machine: Machine) -> None:
+    """The main loop comes to it. Nobody answers: a guest that does is no part of the simulator."""
+    machine.outbox.emit("POWERDOWN", {})
 
 
 COMMANDS = {
