@@ -293,6 +293,7 @@ def _job_rules(version: Version) -> JobRules:
     """What the version says of jobs, as the jobs take it: they know no versions."""
     return JobRules(
         verbs=version.jobs.verbs,
+        amend_holds_node=version.jobs.amend_holds_node,
         commit_newest_first=not version.block.transaction_commits_in_order,
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,

@@ -317,6 +317,7 @@ class MirrorJob(BlockJob):
             self._replaced.references -= 1
             await graph.release(self._replaced)
         await self.remove_all_nodes()
+        await graph.changing()
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
         driver.copier = None
@@ -360,6 +361,7 @@ class MirrorJob(BlockJob):
                         "can no longer be guaranteed that doing so would not lead to an abrupt change of "
                         "visible data"
                     )
+                await graph.changing()
                 await graph.replace(replaced, target)
         except QmpError as error:
             graph.warnings.append(error.console_text)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class JobRules:
     """The defaults are 7.2's.
 
-    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and
+    `verbs` is JobVerbTable, shaped as in status.py. `amend_holds_node`: a job that amends an image keeps its node.
+    `commit_newest_first`: a transaction commits and
     cleans its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
     backup with sync=none as a success. `target_by_device`: drive-backup takes mode=drive, where `target` is
     the id of a drive.
@@ -30,6 +31,7 @@ class JobRules:
     """
 
     __slots__ = (
+        "amend_holds_node",
         "aborts_together",
         "cancel_ends_waits",
         "checks_groups_first",
@@ -47,6 +49,7 @@ class JobRules:
     def __init__(
         self,
         verbs: dict[str, tuple[str, ...]] = VERBS,
+        amend_holds_node: bool = True,
         commit_newest_first: bool = False,
         complete_ends_fleecing: bool = False,
         target_by_device: bool = False,
@@ -60,6 +63,7 @@ class JobRules:
         reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
+        self.amend_holds_node = amend_holds_node
         self.commit_newest_first = commit_newest_first
         self.complete_ends_fleecing = complete_ends_fleecing
         self.target_by_device = target_by_device

@@ -83,6 +83,7 @@ class Texts(Group):
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
+    amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
@@ -91,6 +92,7 @@ class Jobs(Group):
     """
 
     __slots__ = (
+        "amend_holds_node",
         "cancel_ends_waits",
         "failed_group_aborts_together",
         "pause_wakes",
@@ -99,6 +101,7 @@ class Jobs(Group):
         "verbs",
     )
 
+    amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
     pause_wakes: bool

@@ -71,6 +71,7 @@ FACTS = (
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
+    ("jobs.amend_holds_node", False, "block/amend.c:87: no bdrv_ref; observed"),
     (
         "jobs.refused_image_keeps_drained",
         True,

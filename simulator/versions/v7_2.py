@@ -40,6 +40,7 @@ FACTS = (
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
+    ("jobs.amend_holds_node", True, "block/amend.c:134"),
     ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
     ("jobs.cancel_ends_waits", True, "block/backup.c:332, block/mirror.c:1207: bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
