@@ -125,6 +125,8 @@ class MirrorJob(BlockJob):
         assert target is not None
         if self.options.base is not target:
             if source.size_bytes != target.size_bytes:
+                if not self.jobs.rules.mirror_tells_sizes:
+                    raise OSError(EINVAL, strerror(EINVAL))
                 raise QmpError("Source and target image have different sizes")
         elif source.size_bytes > target.size_bytes:
             try:

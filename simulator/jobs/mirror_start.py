@@ -40,6 +40,7 @@ async def blockdev_mirror(jobs: Jobs, arguments: dict[str, Any]) -> None:
 async def _check_and_start(jobs: Jobs, options: MirrorOptions, sync: str) -> None:
     iothreads.move(options.target, options.source.iothread)
     check(jobs.graph, options, sync)
+    await jobs.graph.changing_context()
     await _start(jobs, MirrorJob, options)
 
 

@@ -86,6 +86,11 @@ class Jobs(Group):
     amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    jobs_have_backends: a block job holds what it needs of its main node by a block backend of its own.
+    mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
+    paused_completes: a job may be told to complete while it is paused.
+    backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
+    cancelled before it copies.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
     cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
@@ -93,9 +98,13 @@ class Jobs(Group):
 
     __slots__ = (
         "amend_holds_node",
+        "backup_chooses_late",
         "cancel_ends_waits",
         "failed_group_aborts_together",
+        "jobs_have_backends",
+        "mirror_tells_sizes",
         "pause_wakes",
+        "paused_completes",
         "refused_image_keeps_drained",
         "shows_actively_synced",
         "verbs",
@@ -104,7 +113,11 @@ class Jobs(Group):
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
+    jobs_have_backends: bool
+    backup_chooses_late: bool
+    mirror_tells_sizes: bool
     pause_wakes: bool
+    paused_completes: bool
     refused_image_keeps_drained: bool
     cancel_ends_waits: bool
     shows_actively_synced: bool
@@ -133,6 +146,8 @@ class Block(Group):
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
     new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer.
+    mirror_passes_needs_on: a mirror's filter needs of the source what its users need, and not just to write.
+    replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -159,10 +174,12 @@ class Block(Group):
         "forgets_bounded_copies",
         "formats_left_out",
         "max_length_bytes",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "transaction_checks_groups_first",
@@ -172,8 +189,10 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
+    replaced_is_missing: str
     resize_names_blocker: bool
     max_length_bytes: int
+    mirror_passes_needs_on: bool
     moved_edge_is_newest: bool
     negative_size_is_out_of_range: bool
     new_children_are_asked_nothing: bool
