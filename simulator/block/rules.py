@@ -67,7 +67,7 @@ class BlockRules:
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
-    `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, and not just to write.
+    `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.

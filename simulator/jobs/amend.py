@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AmendJob(Job):
-    """`options` as in BlockdevAmendOptions. `node` is held until the job is gone, if the version does that."""
+    """`options` as in BlockdevAmendOptions. `node` is held until the job is gone, in versions that do."""
 
     job_type = "amend"
 

@@ -87,8 +87,7 @@ class MirrorJob(BlockJob):
             raise failure
 
     async def _drain_source(self) -> None:
-        """Until the end of the job nothing is written to the source. A coroutine leaves it to the main loop to
-        drain (bdrv_co_yield_to_drain, block/io.c:313, 7.2)."""
+        """Until the job's end. A coroutine leaves it to the main loop (bdrv_co_yield_to_drain)."""
         self.in_drain = True
         await self.jobs.scheduler.loop_turn
         source = self.source_edge.node
@@ -292,12 +291,8 @@ class MirrorJob(BlockJob):
         if self._prepared:
             return 0
         self._prepared = True
-        graph, filter_node, source, target = (
-            self.jobs.graph,
-            self.filter,
-            self.source_edge.node,
-            self.target.node,
-        )
+        graph, filter_node = self.jobs.graph, self.filter
+        source, target = self.source_edge.node, self.target.node
         assert target is not None
         if chain.chain_contains(source, target):
             chain.unfreeze(filter_node, target)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 class JobRules:
     """The defaults are 7.2's.
 
-    `verbs` is JobVerbTable, shaped as in status.py. `amend_holds_node`: a job that amends an image keeps its node.
-    `backup_chooses_late`: what a backup copies is chosen when it first runs, and it looks whether it was
-    cancelled before it copies. `commit_newest_first`: a transaction commits and
-    cleans its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
+    `verbs` is JobVerbTable, shaped as in status.py. `amend_holds_node`: a job that amends an image keeps its
+    node from being closed. `backup_chooses_late`: what a backup copies is chosen when it first runs, and it
+    looks whether it was cancelled before it copies. `commit_newest_first`: a transaction commits and cleans
+    its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
     backup with sync=none as a success. `target_by_device`: drive-backup takes mode=drive, where `target` is
     the id of a drive.
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
@@ -35,10 +35,10 @@ class JobRules:
     """
 
     __slots__ = (
-        "amend_holds_node",
         "aborts_together",
-        "cancel_ends_waits",
+        "amend_holds_node",
         "backup_chooses_late",
+        "cancel_ends_waits",
         "checks_groups_first",
         "commit_newest_first",
         "complete_ends_fleecing",

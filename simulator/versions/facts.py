@@ -146,7 +146,7 @@ class Block(Group):
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
     new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer.
-    mirror_passes_needs_on: a mirror's filter needs of the source what its users need, and not just to write.
+    mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.

@@ -122,7 +122,8 @@ async def discard(driver: Qcow2, offset: int, length: int) -> None:
 async def make_empty(driver: Qcow2) -> None:
     """Nothing is allocated any more, whatever is below (qcow2_make_empty, block/qcow2.c:5045, 7.2)."""
     size = driver.header.cluster_bytes
-    await change_entries(driver, 0, driver.node.size_bytes + -driver.node.size_bytes % size, lambda old: 0, True)
+    end = driver.node.size_bytes
+    await change_entries(driver, 0, end + -end % size, lambda old: 0, True)
 
 
 async def change_entries(

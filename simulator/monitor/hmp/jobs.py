@@ -95,7 +95,9 @@ async def drive_mirror(machine: Machine, arguments: Arguments) -> str:
 async def commit(machine: Machine, arguments: Arguments) -> str:
     device, prefix = arguments["device"], machine.version.texts.hmp_drive_prefix
     if device == "all":
-        nodes = [node for _, node in sorted(_inserted(machine), key=itemgetter(0)) if node.backing is not None]
+        nodes = [
+            node for _, node in sorted(_inserted(machine), key=itemgetter(0)) if node.backing is not None
+        ]
     else:
         backend = machine.graph.backends.get(device)
         if backend is None:
