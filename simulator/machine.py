@@ -232,6 +232,14 @@ class Machine:
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         return self.scheduler.spawn(coroutine, name)
 
+    def in_main_loop(self, act: Callable[[], None]) -> None:
+        """What a command leaves to the main loop, which comes to it before the reply where the dispatcher
+        goes through it first."""
+        if self.turns_before_reply:
+            act()
+        else:
+            self.spawn(_call(act), "a request to the main loop")
+
     def run_for(self, duration_ns: int) -> None:
         """Let virtual time pass, with all that happens in it."""
         self.scheduler.advance_to(self.scheduler.now_ns + duration_ns)
@@ -300,7 +308,6 @@ def _job_rules(version: Version) -> JobRules:
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
-        jobs_have_backends=version.jobs.jobs_have_backends,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
         paused_completes=version.jobs.paused_completes,
@@ -315,6 +322,10 @@ def _property_names(recorded: dict[str, Any] | None) -> list[str] | None:
     if recorded is None or "return" not in recorded:
         return None
     return [entry["name"] for entry in recorded["return"]]
+
+
+async def _call(act: Callable[[], None]) -> None:
+    act()
 
 
 def _nobody_waits() -> None:

@@ -314,8 +314,9 @@ class Graph:
             for parent_edge in node.parents[::-1]:
                 if not parent_edge.parent.stay_at_node:
                     self.move(parent_edge, below)
-            self._unlink(edge)
-            del node.children[edge.name]
+            if self.rules.dropped_filter_lets_go:
+                self._unlink(edge)
+                del node.children[edge.name]
             permissions.refresh([below, node])
         node.references -= 1
         await self.release(node)

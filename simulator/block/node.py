@@ -13,7 +13,7 @@ from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
-from simulator.block.permissions import WRITE, WRITE_UNCHANGED
+from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
@@ -72,10 +72,6 @@ class Edge:
         and must wait if one of them says so."""
         if self.node.driver.hears_events:
             await self.node.driver.event(name)
-
-
-# What drivers call the child that they filter.
-_FILTERED_NAMES = ("file", "backing", "image", "raw")
 
 
 class Node:
@@ -146,8 +142,7 @@ class Node:
         """The node whose content a filter shows (bdrv_filter_bs)."""
         if not self.driver.is_filter:
             return None
-        edge = next(filter(None, map(self.children.get, _FILTERED_NAMES)), None)
-        return edge.node if edge is not None else None
+        return next((edge.node for edge in self.children.values() if edge.role & FILTERED), None)
 
     @property
     def below(self) -> Node | None:
@@ -237,9 +232,8 @@ class Node:
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
         if self.detect_zeroes != "off" and length and payload == bytes(length):
-            await self.write_zeroes(
-                offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
-            )
+            unmap = MAY_UNMAP if self.detect_zeroes == "unmap" else 0
+            await self.write_zeroes(offset, length, flags | unmap)
             return
         if flags & WRITE_COMPRESSED and not self.driver.supports_compressed_writes:
             raise OSError(ENOTSUP, strerror(ENOTSUP))
@@ -280,8 +274,7 @@ class Node:
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:
-        """A hint. A node opened without discard=unmap drops it before anything else sees it
-        (bdrv_co_pdiscard)."""
+        """A hint, which nothing else sees on a node opened without discard=unmap (bdrv_co_pdiscard)."""
         if not self.discard_unmap or not length:
             return
         request = self._begin(offset, length, True)
@@ -358,9 +351,7 @@ class Node:
         if request.serialising:
             self.serialising_in_flight -= 1
         self.request_done.wake_all()
-        self.in_flight -= 1
-        if not self.in_flight:
-            self.graph.progress()
+        self._leave()
 
     def _leave(self) -> None:
         self.in_flight -= 1
@@ -396,8 +387,7 @@ class Node:
         if not length:
             return
         self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
-        if self.bitmaps:
-            self._mark_dirty(offset, length)
+        self._mark_dirty(offset, length)
 
     def _mark_dirty(self, offset: int, length: int) -> None:
         for bitmap in self.bitmaps:

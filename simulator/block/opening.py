@@ -127,6 +127,9 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
         words = "protocol '{}' doesn't" if driver.is_protocol else "format '{}' does not"
         raise QmpError(f"Block {words.format(driver.format_name)} support the option 'cache'")
     if node.size_bytes > node.graph.rules.max_length_bytes:
+        if node.graph.rules.too_long_is_empty:
+            node.size_bytes = 0
+            return
         await driver.close()
         raise QmpError("Could not refresh total sector count: File too large")
 

@@ -254,6 +254,8 @@ def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[
         chosen["node-name"] = options.filter_node_name
     if options.on_cbw_error is not None:
         chosen["on-cbw-error"] = options.on_cbw_error
+    if options.discard_source:
+        chosen["discard-source"] = True
     if options.min_cluster_bytes:
         chosen["min-cluster-size"] = options.min_cluster_bytes
     return chosen

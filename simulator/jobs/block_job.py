@@ -40,8 +40,7 @@ class _JobBackend(BlockBackend):
 
 class BlockJob(Job):
     """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0
-    unlimited. `backends` are those it makes its requests through, oldest first; `own_backend` holds its main
-    node, where the version does it so."""
+    unlimited. `backends` are those it makes its requests through, oldest first."""
 
     __slots__ = ("_blockers", "backends", "edges", "io_status", "limit", "own_backend", "speed_bytes_per_s")
 
@@ -54,7 +53,7 @@ class BlockJob(Job):
         super().__init__(jobs, job_id, txn, auto_finalize, auto_dismiss)
         self.edges: list[Edge] = []
         self.backends: list[BlockBackend] = []
-        self.own_backend: BlockBackend | None = None
+        self.own_backend: BlockBackend | None = None  # BlockJob.blk, of versions that have one
         self.limit = RateLimit()
         self.io_status = "ok"
         self.speed_bytes_per_s = 0
@@ -64,10 +63,8 @@ class BlockJob(Job):
     async def stand_on(self, node: Node, perm: int, shared: int, speed_bytes_per_s: int) -> None:
         """The second half of block_job_create. Raises QmpError, and then the job is gone."""
         try:
-            if self.jobs.rules.jobs_have_backends:
-                # It is this that has the permissions then.
+            if self.jobs.graph.rules.jobs_have_backend:
                 self.own_backend = _JobBackend(self.jobs.graph, "", perm, shared)
-                self.own_backend.iothread = node.iothread
                 self.own_backend.insert(node)
                 perm, shared = 0, permissions.ALL
             self.add_node("main node", node, perm, shared, frozenset(("dataplane",)))
@@ -115,7 +112,8 @@ class BlockJob(Job):
     async def free(self) -> None:
         await self.remove_all_nodes()
         if self.own_backend is not None:
-            await self.own_backend.remove()
+            backend, self.own_backend = self.own_backend, None
+            await backend.remove()
 
     # -- as a parent
     def node_edges(self) -> list[Edge]:

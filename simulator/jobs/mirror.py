@@ -366,7 +366,9 @@ class MirrorJob(BlockJob):
         return 0
 
     def change(self, arguments: dict[str, Any]) -> None:
-        """mirror_change, block/mirror.c:1262, 10.0.13: from background to write-blocking, and not back."""
+        """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
+        if self.job_type != "mirror":
+            super().change(arguments)
         mode = arguments["copy-mode"]
         if mode == self.options.copy_mode:
             return
@@ -389,9 +391,6 @@ class ActiveCommitJob(MirrorJob):
     job_type = "commit"
 
     __slots__ = ()
-
-    def change(self, arguments: dict[str, Any]) -> None:
-        BlockJob.change(self, arguments)
 
 
 def _mirror_top(node: Node) -> MirrorTop:

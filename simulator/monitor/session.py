@@ -30,6 +30,7 @@ class Session:
     def __init__(self, machine: Machine, pretty: bool = False) -> None:
         self._machine = machine
         self._pretty = pretty
+        self._six_places = machine.version.qmp.doubles_have_six_places
         self._stream = JsonStream(machine.version.qmp.json_pushed)
         self._output: list[bytes] = []
         self.ready = False
@@ -148,11 +149,11 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return encode_line(qmp.returned(ordered(result), request.id), self._pretty)
+        return encode_line(qmp.returned(ordered(result), request.id), self._pretty, self._six_places)
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)
-        return encode_line(qmp.error(error_class, words, request_id), self._pretty)
+        return encode_line(qmp.error(error_class, words, request_id), self._pretty, self._six_places)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
         """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""

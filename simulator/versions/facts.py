@@ -45,6 +45,7 @@ class Qmp(Group):
     """The monitor's own ways.
 
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    doubles_have_six_places: in what is sent, and not as many as they need.
     monitors_are_objects: each has one of the machine's objects.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
@@ -54,6 +55,7 @@ class Qmp(Group):
 
     __slots__ = (
         "device_ids",
+        "doubles_have_six_places",
         "json_pushed",
         "monitors_are_objects",
         "oob",
@@ -62,6 +64,7 @@ class Qmp(Group):
     )
 
     device_ids: str
+    doubles_have_six_places: bool
     json_pushed: bool
     monitors_are_objects: bool
     oob: bool
@@ -72,11 +75,13 @@ class Qmp(Group):
 class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
+    blockstats_in_columns: HMP info blockstats prints a table.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
-    __slots__ = ("hmp_drive_prefix",)
+    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix")
 
+    blockstats_in_columns: bool
     hmp_drive_prefix: str
 
 
@@ -86,7 +91,6 @@ class Jobs(Group):
     amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
-    jobs_have_backends: a block job holds what it needs of its main node by a block backend of its own.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
     paused_completes: a job may be told to complete while it is paused.
     backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
@@ -101,7 +105,6 @@ class Jobs(Group):
         "backup_chooses_late",
         "cancel_ends_waits",
         "failed_group_aborts_together",
-        "jobs_have_backends",
         "mirror_tells_sizes",
         "pause_wakes",
         "paused_completes",
@@ -113,7 +116,6 @@ class Jobs(Group):
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
-    jobs_have_backends: bool
     backup_chooses_late: bool
     mirror_tells_sizes: bool
     pause_wakes: bool
@@ -139,13 +141,15 @@ class Block(Group):
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
-    contexts_drain_all, changes_made_drained: as in simulator/block/rules.py.
+    contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
     new_children_are_asked_nothing: as in simulator/block/rules.py.
-    max_length_bytes: no disk is longer.
+    max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
+    refused.
     mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
@@ -168,11 +172,13 @@ class Block(Group):
         "daemon_closes_nodes",
         "devices_open_as_files",
         "drive_moves",
+        "dropped_filter_lets_go",
         "ending_jobs_outlive_exports",
         "ending_stops_first",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
+        "jobs_have_backend",
         "max_length_bytes",
         "mirror_passes_needs_on",
         "moved_edge_is_newest",
@@ -182,6 +188,7 @@ class Block(Group):
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
+        "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
     )
@@ -193,6 +200,7 @@ class Block(Group):
     resize_names_blocker: bool
     max_length_bytes: int
     mirror_passes_needs_on: bool
+    too_long_is_empty: bool
     moved_edge_is_newest: bool
     negative_size_is_out_of_range: bool
     new_children_are_asked_nothing: bool
@@ -201,7 +209,9 @@ class Block(Group):
     conflict_names_both: bool
     contexts_drain_all: bool
     changes_made_drained: bool
+    jobs_have_backend: bool
     devices_open_as_files: bool
+    dropped_filter_lets_go: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
     ending_stops_first: bool
@@ -221,8 +231,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
-    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely wished for,
-    and yet the export is there.
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely
+    wished for, and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.

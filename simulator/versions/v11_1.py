@@ -42,4 +42,5 @@ FACTS = (
     ("queries.shows_limits", True, "introspection of the binary"),
     ("qmp.device_ids", "checked", "observed with the id '1'"),
     ("qmp.monitors_are_objects", True, "observed: qom-list of /objects"),
+    ("texts.blockstats_in_columns", True, "observed"),
 )

@@ -72,7 +72,6 @@ FACTS = (
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
-    ("jobs.jobs_have_backends", True, "observed: query of the graph"),
     ("jobs.paused_completes", False, "observed: paused and ready"),
     ("jobs.backup_chooses_late", True, "block/backup.c:193,240"),
     ("jobs.mirror_tells_sizes", False, "observed with a larger and a smaller target"),
@@ -120,4 +119,7 @@ FACTS = (
     ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),
     ("block.formats_left_out", ("parallels",), "observed"),
     ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
+    ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
+    ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
+    ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
 )

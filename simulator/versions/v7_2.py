@@ -40,7 +40,6 @@ FACTS = (
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
-    ("jobs.jobs_have_backends", False, "blockjob.c:468"),
     ("jobs.paused_completes", True, "job.c:1015"),
     ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
     ("jobs.mirror_tells_sizes", True, "block/mirror.c:935"),
@@ -105,6 +104,7 @@ FACTS = (
     ("dialect.block_job_complete_ends_fleece", False, "block/backup.c: the job driver has no .complete"),
     ("block.negative_size_is_out_of_range", False, "util/cutils.c: do_strtosz, EINVAL"),
     ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
+    ("block.dropped_filter_lets_go", True, "block.c, bdrv_drop_filter: detach_subchain, observed"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
     (
@@ -113,4 +113,8 @@ FACTS = (
         "block.c:2955: permissions are made of edges that are there",
     ),
     ("block.formats_left_out", (), "observed"),
+    ("qmp.doubles_have_six_places", False, "qobject/json-writer.c: %.17g"),
+    ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
+    ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
+    ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
 )
