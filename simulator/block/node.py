@@ -13,7 +13,7 @@ from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
-from simulator.block.permissions import WRITE, WRITE_UNCHANGED
+from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
@@ -72,10 +72,6 @@ class Edge:
         and must wait if one of them says so."""
         if self.node.driver.hears_events:
             await self.node.driver.event(name)
-
-
-# What drivers call the child that they filter.
-_FILTERED_NAMES = ("file", "backing", "image", "raw")
 
 
 class Node:
@@ -146,8 +142,7 @@ class Node:
         """The node whose content a filter shows (bdrv_filter_bs)."""
         if not self.driver.is_filter:
             return None
-        edge = next(filter(None, map(self.children.get, _FILTERED_NAMES)), None)
-        return edge.node if edge is not None else None
+        return next((edge.node for edge in self.children.values() if edge.role & FILTERED), None)
 
     @property
     def below(self) -> Node | None:

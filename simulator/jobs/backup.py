@@ -271,7 +271,7 @@ async def _make_job(
         return BackupJob(jobs, job_id, group, options, source, target, cbw)
 
     job_id = options.job_id if options.job_id is not None else cbw.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make, txn)
         assert isinstance(job, BackupJob)
         await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)

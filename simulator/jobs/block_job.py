@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from errno import ENOSPC
 
+from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.rate_limit import RateLimit
@@ -41,7 +42,7 @@ class BlockJob(Job):
     """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0
     unlimited. `backends` are those it makes its requests through, oldest first."""
 
-    __slots__ = ("_blockers", "backends", "edges", "io_status", "limit", "speed_bytes_per_s")
+    __slots__ = ("_blockers", "backends", "edges", "io_status", "limit", "own_backend", "speed_bytes_per_s")
 
     stay_at_node = True
     is_block_job = True
@@ -52,6 +53,7 @@ class BlockJob(Job):
         super().__init__(jobs, job_id, txn, auto_finalize, auto_dismiss)
         self.edges: list[Edge] = []
         self.backends: list[BlockBackend] = []
+        self.own_backend: BlockBackend | None = None  # BlockJob.blk, of versions that have one
         self.limit = RateLimit()
         self.io_status = "ok"
         self.speed_bytes_per_s = 0
@@ -61,6 +63,10 @@ class BlockJob(Job):
     async def stand_on(self, node: Node, perm: int, shared: int, speed_bytes_per_s: int) -> None:
         """The second half of block_job_create. Raises QmpError, and then the job is gone."""
         try:
+            if self.jobs.graph.rules.jobs_have_backend:
+                self.own_backend = _JobBackend(self.jobs.graph, "", perm, shared)
+                self.own_backend.insert(node)
+                perm, shared = 0, permissions.ALL
             self.add_node("main node", node, perm, shared, frozenset(("dataplane",)))
             self.set_speed(speed_bytes_per_s)
         except QmpError:
@@ -105,6 +111,9 @@ class BlockJob(Job):
 
     async def free(self) -> None:
         await self.remove_all_nodes()
+        if self.own_backend is not None:
+            backend, self.own_backend = self.own_backend, None
+            await backend.remove()
 
     # -- as a parent
     def node_edges(self) -> list[Edge]:

@@ -5,7 +5,7 @@ Source: hw/core/machine.c (create_default_memdev), hw/i386/pc.c, 7.2.
 
 from __future__ import annotations
 
-from simulator.monitor.commands.objects import PlainObject
+from simulator.monitor.plain_object import PlainObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def furnish(machine: Machine, memory_bytes: int = DEFAULT_MEMORY_BYTES, memory_i
 
 
 def _memory_id(machine: Machine) -> str:
+    """Of boards that every version has nothing needs to be looked up, which takes time."""
+    if machine.slots.board in ("pc", "q35"):
+        return "pc.ram"
     for entry in machine.version.recorded(machine.binary, "queries")["query-machines"]["return"]:
         if machine.slots.board in (entry["name"], entry.get("alias")):
             return str(entry.get("default-ram-id", "pc.ram"))

@@ -36,6 +36,7 @@ _FAMILIES = (
     "limits",
     "machine",
     "media",
+    "migration",
     "mirror",
     "nodes",
     "objects",

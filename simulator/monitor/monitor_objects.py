@@ -4,18 +4,11 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor.plain_object import PlainObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.machine import Machine
-
-
-class MonitorObject:
-    __slots__ = ("type_name",)
-
-    def __init__(self, type_name: str) -> None:
-        self.type_name = type_name
-
 
 TYPES = {"monitor-qmp": "control", "monitor-hmp": "readline"}
 
@@ -28,7 +21,7 @@ def announce(machine: Machine, mode: str, identifier: str = "") -> None:
         identifier = f"compat_monitor{machine.unnamed_monitors}"
         machine.unnamed_monitors += 1
     type_name = next(name for name, of in TYPES.items() if of == mode)
-    machine.objects[identifier] = MonitorObject(type_name)
+    machine.objects[identifier] = PlainObject(type_name, {})
 
 
 def check_deleting(type_name: str) -> None:

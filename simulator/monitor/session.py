@@ -12,6 +12,7 @@ from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
+from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Session:
     def __init__(self, machine: Machine, pretty: bool = False) -> None:
         self._machine = machine
         self._pretty = pretty
+        self._six_places = machine.version.qmp.doubles_have_six_places
         self._stream = JsonStream(machine.version.qmp.json_pushed)
         self._output: list[bytes] = []
         self.ready = False
@@ -77,10 +79,11 @@ class Session:
         return payload
 
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
+        data = ordered(members) if members else None
         if self._pretty:
-            self._send(encode_line(qmp.event(name, now_ns, members or None), pretty=True))
+            self._send(encode_line(qmp.event(name, now_ns, data), pretty=True))
         else:
-            self._send(qmp.event_line(name, now_ns, members or None))
+            self._send(qmp.event_line(name, now_ns, data))
 
     def take_passed(self) -> int | None:
         """The descriptor that the client has passed; it is the caller's then."""
@@ -146,11 +149,11 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return encode_line(qmp.returned(result, request.id), self._pretty)
+        return encode_line(qmp.returned(ordered(result), request.id), self._pretty, self._six_places)
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)
-        return encode_line(qmp.error(error_class, words, request_id), self._pretty)
+        return encode_line(qmp.error(error_class, words, request_id), self._pretty, self._six_places)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
         """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""

@@ -53,8 +53,8 @@ class ChildTable(dict[str, "Any"]):
     def __delitem__(self, name: str) -> None:
         super().__delitem__(name)
         place = self._place_of(name)
+        # QEMU removes through an iterator, which never makes the table smaller (object_property_del_child).
         self._hashes[place], self._names[place] = _TOMBSTONE, ""
-        self._resize_if_needed()
 
     def _start(self, hashed: int) -> int:
         return (hashed * _MULTIPLIER & _MASK) % _PRIMES[self._shift - _SMALLEST_SHIFT]

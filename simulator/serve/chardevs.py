@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
 
 from simulator.block.errors import QmpError
 from simulator.qapi import qemu_opts
 from simulator.serve import network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Settings = dict[str, str]
 

@@ -127,7 +127,7 @@ async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
     backends = [backend for backend, _ in drives_of(machine)]
     backends += [export.backend for export in machine.exports.by_age]
     for job in machine.jobs.block_jobs():
-        backends += job.backends
+        backends += job.backends + ([job.own_backend] if job.own_backend is not None else [])
     for backend in sorted(backends + machine.graph.orphans, key=lambda backend: backend.number):
         picture.add_backend(backend)
     for job in machine.jobs.block_jobs():

@@ -10,6 +10,7 @@ from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.block.tls import Authorization, TlsCredentials
 from simulator.block.tls_credentials import Maker
 from simulator.monitor import monitor_objects
+from simulator.monitor.plain_object import PlainObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
-
-
-class PlainObject:
-    """An object that is only named by others."""
-
-    __slots__ = ("properties", "type_name")
-
-    def __init__(self, type_name: str, properties: dict[str, Any]) -> None:
-        self.type_name = type_name
-        self.properties = properties
 
 
 async def object_add(machine: Machine, arguments: Arguments) -> Any:
