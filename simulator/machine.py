@@ -233,8 +233,8 @@ class Machine:
         return self.scheduler.spawn(coroutine, name)
 
     def in_main_loop(self, act: Callable[[], None]) -> None:
-        """What a command leaves to the main loop, which comes to it before the reply where the dispatcher goes
-        through it first."""
+        """What a command leaves to the main loop, which comes to it before the reply where the dispatcher
+        goes through it first."""
         if self.turns_before_reply:
             act()
         else:
