@@ -60,6 +60,8 @@ class Graph:
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.objects = ChildTable()  # of object-add, by id
+        # (nanoseconds since 1970, nanoseconds that the guest has run)
+        self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []

@@ -76,13 +76,15 @@ class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
     blockstats_in_columns: HMP info blockstats prints a table.
+    snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix")
+    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    snapshots_in_wide_columns: bool
 
 
 class Jobs(Group):
