@@ -274,6 +274,9 @@ class Machine:
         self.run_state = "shutdown"
         if self.version.block.ending_jobs_outlive_exports:
             await self._close_exports()
+        if self.version.block.ending_stops_first and not self.storage_daemon:
+            async with self.graph.drained_all():
+                pass
         async with self.graph.drained_all():
             await self.jobs.cancel_all()
         await self._close_exports()
@@ -319,6 +322,7 @@ def _job_rules(version: Version) -> JobRules:
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
         pause_wakes=version.jobs.pause_wakes,
+        cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,
         refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,

@@ -54,8 +54,8 @@ def can_share(scenario: Scenario) -> bool:
 
 
 def _needs_more(step: Step) -> bool:
-    """Another monitor, counters that begin at nought, processors that have never run, or a file system that was
-    mounted before it started."""
+    """Another monitor, counters that begin at nought, processors that have never run, or a file system that
+    was mounted before it started."""
     if step.qmp is not None:
         return step.qmp.execute in (COUNTERS, "cont")
     if step.hmp is not None:

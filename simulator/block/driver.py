@@ -143,6 +143,9 @@ class Driver:
     async def event(self, name: str) -> None:
         """Something that blkdebug's rules may name has come about on this node."""
 
+    def cancel_in_flight(self) -> None:
+        """Requests that wait for something which may never come are to fail now (bdrv_cancel_in_flight)."""
+
     # -- drains: told after the users of the node, if it follows them (bdrv_co_drain_begin,
     # bdrv_co_drain_end). Calls nest.
     follows_drains = False

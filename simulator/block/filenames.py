@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from posixpath import dirname, isabs, join
 
-from simulator.wire.qdict import in_order
+from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,10 +76,4 @@ def full_options(node: Node) -> dict[str, Any]:
 def _json(value: Any) -> str:
     from json import dumps
 
-    return dumps(_ordered(value))
-
-
-def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _ordered(value[name]) for name in in_order(value)}
-    return [_ordered(each) for each in value] if isinstance(value, list) else value
+    return dumps(ordered(value))

@@ -134,9 +134,9 @@ class Graph:
             self.warnings.append(f"closing node '{node.node_name}': {why}")
         node.drained_end()
         del self.nodes[node.node_name]
-        for edge in list(node.children.values()):
-            await self.changing()
-            await self.detach(edge, refresh=False)
+        async with await self.while_changing():
+            for edge in list(node.children.values()):
+                await self.detach(edge, refresh=False)
         node.was_closed()
 
     # -- edges
@@ -316,8 +316,9 @@ class Graph:
             for parent_edge in node.parents[::-1]:
                 if not parent_edge.parent.stay_at_node:
                     self.move(parent_edge, below)
-            self._unlink(edge)
-            del node.children[edge.name]
+            if self.rules.dropped_filter_lets_go:
+                self._unlink(edge)
+                del node.children[edge.name]
             permissions.refresh([below, node])
         node.references -= 1
         await self.release(node)
@@ -342,9 +343,10 @@ class Graph:
             async with self.drained_all():
                 pass
 
-    async def changing_for_a_job(self) -> Drained:
-        """``async with await graph.changing_for_a_job()``: around the making of a job on nodes."""
-        if self.rules.jobs_made_drained:
+    async def while_changing(self) -> Drained:
+        """``async with await graph.while_changing()``: around more than that, where some versions stay
+        drained until all is done, as they close what nobody uses any more."""
+        if self.rules.changes_made_drained:
             return self.drained_all()
         await self.changing()
         return self.drained()

@@ -232,9 +232,8 @@ class Node:
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
         if self.detect_zeroes != "off" and length and payload == bytes(length):
-            await self.write_zeroes(
-                offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
-            )
+            unmap = MAY_UNMAP if self.detect_zeroes == "unmap" else 0
+            await self.write_zeroes(offset, length, flags | unmap)
             return
         if flags & WRITE_COMPRESSED and not self.driver.supports_compressed_writes:
             raise OSError(ENOTSUP, strerror(ENOTSUP))
@@ -275,8 +274,7 @@ class Node:
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:
-        """A hint. A node opened without discard=unmap drops it before anything else sees it
-        (bdrv_co_pdiscard)."""
+        """A hint, which nothing else sees on a node opened without discard=unmap (bdrv_co_pdiscard)."""
         if not self.discard_unmap or not length:
             return
         request = self._begin(offset, length, True)
@@ -353,9 +351,7 @@ class Node:
         if request.serialising:
             self.serialising_in_flight -= 1
         self.request_done.wake_all()
-        self.in_flight -= 1
-        if not self.in_flight:
-            self.graph.progress()
+        self._leave()
 
     def _leave(self) -> None:
         self.in_flight -= 1
@@ -391,8 +387,7 @@ class Node:
         if not length:
             return
         self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
-        if self.bitmaps:
-            self._mark_dirty(offset, length)
+        self._mark_dirty(offset, length)
 
     def _mark_dirty(self, offset: int, length: int) -> None:
         for bitmap in self.bitmaps:

@@ -56,6 +56,7 @@ async def open_tree(
         if file is not None:
             await _stop_probing(graph, node, file if probes else None)
             await graph.release(file)
+        await graph.changing()
         raise
     graph.nodes[name] = node
     # A node under construction is somebody's, or a failing child would take it away.
@@ -79,6 +80,8 @@ async def open_tree(
     except (QmpError, OSError) as error:
         if opened:
             await node.driver.close()
+        else:
+            await graph.changing()
         await _undo(graph, node)
         if not opened:
             await _stop_probing(graph, node, file if probes else None)
@@ -160,8 +163,9 @@ def _check_common(node: Node, options: dict[str, Any]) -> None:
 
 async def _undo(graph: Graph, node: Node) -> None:
     graph.nodes.pop(node.node_name, None)
-    for edge in list(node.children.values()):
-        await graph.detach(edge, refresh=False)
+    async with await graph.while_changing():
+        for edge in list(node.children.values()):
+            await graph.detach(edge, refresh=False)
 
 
 async def _open_child(graph: Graph, node: Node, name: str, role: int, required: bool) -> None:

@@ -58,7 +58,6 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
 
     Raises QmpError, and nothing has changed then.
     """
-    await graph.changing()
     queue: list[_Entry] = []
     tops = []
     for options in options_list:
@@ -156,6 +155,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
             _apply(entry)
         permissions.refresh([*(entry.node for entry in queue), *let_go])
     except QmpError:
+        await graph.changing()
         for entry in queue:
             for name, value in entry.before.items():
                 setattr(entry.node, name, value)
@@ -168,6 +168,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
         raise
     for entry in reversed(queue):
         entry.node.driver.reopen_commit()
+    await graph.changing()
     for entry in reversed(queue):
         await entry.node.driver.reopen_finished()
     for node in let_go:

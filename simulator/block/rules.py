@@ -55,12 +55,16 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
     `creating_yields`: making a qcow2 image gives way before it begins.
+    `dropped_filter_lets_go`: a filter that is dropped has no child any more, even while somebody holds it.
     `devices_open_as_files`: driver `file` takes devices, too.
     `filter_always_reads`: copy-before-write reads its source for any user.
     `formats_left_out`: drivers that the introspection tells of and the binary does not have.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
-    `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
+    they were.
+    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
+    need not, and the export is there.
     `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
@@ -77,18 +81,20 @@ class BlockRules:
         "backup_filter",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "copy_bytes",
         "creating_yields",
         "devices_open_as_files",
+        "dropped_filter_lets_go",
+        "export_tells_refused_thread",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
         "hole_is_unallocated",
         "jobs_have_backend",
-        "jobs_made_drained",
         "json_pushed",
         "max_length_bytes",
         "members",
@@ -113,12 +119,14 @@ class BlockRules:
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
-        self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
+        self.changes_made_drained: bool = given.pop("changes_made_drained", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
+        self.dropped_filter_lets_go: bool = given.pop("dropped_filter_lets_go", True)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.export_tells_refused_thread: bool = given.pop("export_tells_refused_thread", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
@@ -143,13 +151,15 @@ def rules_of(version: Version) -> BlockRules:
         jobs_have_backend=block.jobs_have_backend,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
-        jobs_made_drained=block.jobs_made_drained,
+        changes_made_drained=block.changes_made_drained,
         conflict_names_both=block.conflict_names_both,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
         devices_open_as_files=block.devices_open_as_files,
+        dropped_filter_lets_go=block.dropped_filter_lets_go,
         filter_always_reads=block.filter_always_reads,
+        export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,

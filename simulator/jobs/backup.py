@@ -57,6 +57,11 @@ class BackupJob(BlockJob):
         self._call_over: Future | None = None
         self._ended = False
 
+    def on_cancel(self, force: bool) -> bool:
+        if self.jobs.rules.cancel_ends_waits:
+            self.target.driver.cancel_in_flight()
+        return True
+
     # -- the work
     async def run(self) -> None:
         self._choose_clusters()
@@ -245,6 +250,8 @@ def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[
         chosen["node-name"] = options.filter_node_name
     if options.on_cbw_error is not None:
         chosen["on-cbw-error"] = options.on_cbw_error
+    if options.discard_source:
+        chosen["discard-source"] = True
     if options.min_cluster_bytes:
         chosen["min-cluster-size"] = options.min_cluster_bytes
     return chosen
@@ -264,7 +271,7 @@ async def _make_job(
         return BackupJob(jobs, job_id, group, options, source, target, cbw)
 
     job_id = options.job_id if options.job_id is not None else cbw.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make, txn)
         assert isinstance(job, BackupJob)
         await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)

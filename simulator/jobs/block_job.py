@@ -73,10 +73,13 @@ class BlockJob(Job):
             await self.fail_early()
             raise
 
-    def add_backend(self, node: Node, perm: int, shared: int) -> BlockBackend:
+    def add_backend(self, node: Node, perm: int, shared: int, moves: bool = True) -> BlockBackend:
         """A way for the job's own requests, which do not wait while the node is drained: the job would never
-        come to rest. Raises QmpError on a permission conflict."""
+        come to rest. `moves`: it follows its node to another thread. Raises QmpError on a permission
+        conflict."""
         backend = _JobBackend(self.jobs.graph, "", perm, shared)
+        backend.iothread = node.iothread
+        backend.allows_iothread_change = moves
         backend.insert(node)
         self.backends.append(backend)
         return backend

@@ -87,8 +87,10 @@ class MirrorJob(BlockJob):
             raise failure
 
     async def _drain_source(self) -> None:
-        """Until the end of the job nothing is written to the source."""
+        """Until the end of the job nothing is written to the source. A coroutine leaves it to the main loop
+        to drain (bdrv_co_yield_to_drain, block/io.c:313, 7.2)."""
         self.in_drain = True
+        await self.jobs.scheduler.loop_turn
         source = self.source_edge.node
         source.drained_begin()
         await self.jobs.graph.wait_drained([source])
@@ -250,7 +252,11 @@ class MirrorJob(BlockJob):
 
     def on_cancel(self, force: bool) -> bool:
         """A target that is not the same yet is of no use to anybody."""
-        return force or not self.is_ready()
+        force = force or not self.is_ready()
+        if force and not self.options.is_commit and self.jobs.rules.cancel_ends_waits:
+            assert self.target.node is not None
+            self.target.node.driver.cancel_in_flight()
+        return force
 
     @property
     def can_complete(self) -> bool:
@@ -361,7 +367,9 @@ class MirrorJob(BlockJob):
         return 0
 
     def change(self, arguments: dict[str, Any]) -> None:
-        """mirror_change, block/mirror.c:1262, 10.0.13: from background to write-blocking, and not back."""
+        """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
+        if self.job_type != "mirror":
+            super().change(arguments)
         mode = arguments["copy-mode"]
         if mode == self.options.copy_mode:
             return
@@ -384,9 +392,6 @@ class ActiveCommitJob(MirrorJob):
     job_type = "commit"
 
     __slots__ = ()
-
-    def change(self, arguments: dict[str, Any]) -> None:
-        BlockJob.change(self, arguments)
 
 
 def _mirror_top(node: Node) -> MirrorTop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from simulator.block import chain, permissions
+from simulator.block import chain, iothreads, permissions
 from simulator.block.bitmap import DirtyBitmap, default_granularity
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
@@ -38,6 +38,7 @@ async def blockdev_mirror(jobs: Jobs, arguments: dict[str, Any]) -> None:
 
 
 async def _check_and_start(jobs: Jobs, options: MirrorOptions, sync: str) -> None:
+    iothreads.move(options.target, options.source.iothread)
     check(jobs.graph, options, sync)
     await _start(jobs, MirrorJob, options)
 
@@ -121,7 +122,7 @@ async def _start(jobs: Jobs, kind: type[MirrorJob], options: MirrorOptions) -> N
     try:
         job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
         shared = permissions.CONSISTENT_READ | _SHARED
-        async with await jobs.graph.changing_for_a_job():
+        async with await jobs.graph.while_changing():
             made = jobs.add(job_id, make)
             assert isinstance(made, MirrorJob)
             await made.stand_on(filter_node, permissions.CONSISTENT_READ, shared, options.speed_bytes_per_s)

@@ -23,12 +23,15 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
-    `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source drained.
-    `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
+    `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
+    drained. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both
+    sides. `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not
+    wait for a server that is lost.
     """
 
     __slots__ = (
         "aborts_together",
+        "cancel_ends_waits",
         "checks_groups_first",
         "commit_newest_first",
         "complete_ends_fleecing",
@@ -53,6 +56,7 @@ class JobRules:
         checks_groups_first: bool = False,
         shows_actively_synced: bool = False,
         refused_image_keeps_drained: bool = False,
+        cancel_ends_waits: bool = True,
         reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
@@ -64,5 +68,6 @@ class JobRules:
         self.pause_wakes = pause_wakes
         self.checks_groups_first = checks_groups_first
         self.reword = reword
+        self.cancel_ends_waits = cancel_ends_waits
         self.shows_actively_synced = shows_actively_synced
         self.refused_image_keeps_drained = refused_image_keeps_drained

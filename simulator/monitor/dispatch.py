@@ -37,6 +37,7 @@ _FAMILIES = (
     "limits",
     "machine",
     "media",
+    "migration",
     "mirror",
     "nodes",
     "objects",

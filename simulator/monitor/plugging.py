@@ -6,6 +6,8 @@ that are no disks only the name, the id and the bus are kept.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.guest import GuestDevice
+    from simulator.block.iothreads import IoThread
     from simulator.machine import Machine
 
 TRUE, FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
@@ -66,6 +69,7 @@ class Slots:
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
         self._bus: dict[str, str] = {}  # the name of each device's
         self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
+        self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
         self._in_slot: dict[str, int] = {}  # PCI devices on the board's own bus
 
     # -- coming
@@ -99,14 +103,16 @@ class Slots:
             disk = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw"))
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
-                # An adapter without a thread of its own works in the main loop.
-                iothreads.move(disk.backend.node, None, disk.backend)
+                # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
+                iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
             for name, value in counted.items():
                 if value is not None:
                     setattr(disk.backend.accounting, name.replace("-", "_"), value)
         else:
             path = machine.devices.path_of(device_id)
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
+            if "iothread" in given and device_id and driver.startswith(_SCSI_ADAPTERS):
+                self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
         self._bus[path] = bus
         self.settings[path] = given
         if slot is not None:
@@ -255,12 +261,22 @@ class Slots:
         found = [self._find(path) for path in paths]
         return [each for each in found if each is not None]
 
+    def _leave_thread(self, disk: GuestDevice) -> None:
+        """The node of a disk in its adapter's thread goes back to the main loop, unless others keep it there
+        (virtio_scsi_hotunplug, hw/scsi/virtio-scsi.c:985, 7.2)."""
+        node = disk.backend.node
+        if self._bus.get(disk.path) in self._threads and node is not None:
+            with suppress(QmpError):
+                iothreads.move(node, None, disk.backend)
+
     async def _remove(self, device: Plugged) -> None:
         machine = self._machine
         if machine.gone:
             return
         if device.disk is not None:
+            self._leave_thread(device.disk)
             await machine.devices.unplug(device.disk)
+        self._threads.pop(f"{device.device_id}.0", None)
         self._others.pop(device.path, None)
         self._in_slot.pop(device.path, None)
         self._bus.pop(device.path, None)

@@ -93,11 +93,12 @@ class Jobs(Group):
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
-
+    cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "cancel_ends_waits",
         "failed_group_aborts_together",
         "pause_wakes",
         "refused_image_keeps_drained",
@@ -109,6 +110,7 @@ class Jobs(Group):
     failed_group_aborts_together: bool
     pause_wakes: bool
     refused_image_keeps_drained: bool
+    cancel_ends_waits: bool
     shows_actively_synced: bool
 
 
@@ -123,11 +125,14 @@ class Block(Group):
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
+    ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
+    are drained for good.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
-    contexts_drain_all, jobs_have_backend, jobs_made_drained: as in simulator/block/rules.py.
+    contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
@@ -146,6 +151,7 @@ class Block(Group):
         "backup_step_bytes",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
@@ -153,12 +159,13 @@ class Block(Group):
         "daemon_closes_nodes",
         "devices_open_as_files",
         "drive_moves",
+        "dropped_filter_lets_go",
         "ending_jobs_outlive_exports",
+        "ending_stops_first",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
         "jobs_have_backend",
-        "jobs_made_drained",
         "max_length_bytes",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
@@ -184,11 +191,13 @@ class Block(Group):
     daemon_closes_nodes: bool
     conflict_names_both: bool
     contexts_drain_all: bool
+    changes_made_drained: bool
     jobs_have_backend: bool
-    jobs_made_drained: bool
     devices_open_as_files: bool
+    dropped_filter_lets_go: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
+    ending_stops_first: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool
@@ -205,6 +214,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely
+    wished for, and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
@@ -219,6 +230,7 @@ class Exports(Group):
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
+        "tells_refused_thread",
         "writable_multi_conn",
     )
 
@@ -227,6 +239,7 @@ class Exports(Group):
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool
+    tells_refused_thread: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 

@@ -36,7 +36,7 @@ FACTS = (
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
-    ("block.jobs_made_drained", True, "observed with a job on another node", "session drains/*"),
+    ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
     ("queries.shows_children", True, "introspection of the binary"),
     ("queries.shows_limits", True, "introspection of the binary"),

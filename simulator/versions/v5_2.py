@@ -38,6 +38,7 @@ REWORDED = (
     ("New overlay node-name {what}", "New overlay node name {what}", "blockdev.c:1517,1523"),
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
+    ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
         "Parameter '{name}' does not accept value '{value}'",
@@ -75,6 +76,7 @@ FACTS = (
         True,
         "blockdev.c:1735,1834,1881: drained before state->bs says so, which the clean-up goes by",
     ),
+    ("jobs.cancel_ends_waits", False, "block/io.c has no bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),
     ("block.backup_filter", "backup-top", "block/backup-top.c:185: bdrv_backup_top_append"),
     ("block.backup_step_bytes", 0, "block/backup-top.c, block/backup.c:172: a cluster, observed"),
@@ -109,6 +111,7 @@ FACTS = (
     ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
     ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),
     ("block.formats_left_out", ("parallels",), "observed"),
+    ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
     ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
     ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),

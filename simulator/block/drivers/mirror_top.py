@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from simulator.block.node import Node
 
     class Copier(Protocol):
-        """What the job does with a write: it repeats it on the target, or notes that it has not. `kind` is write,
-        zero or discard."""
+        """What the job does with a write: it repeats it on the target, or notes that it has not. `kind` is
+        write, zero or discard."""
 
         def takes_writes(self) -> bool: ...
 

@@ -58,6 +58,9 @@ class Raw(Driver):
             raise QmpError(f"Specified size is not multiple of {_SECTOR_BYTES}")
         return offset, None if size is None else int(size)
 
+    def cancel_in_flight(self) -> None:
+        self.file.node.driver.cancel_in_flight()
+
     def _measure(self) -> None:
         left = max(0, self.file.node.size_bytes - self._offset)
         size = left if self._size is None else min(self._size, left)

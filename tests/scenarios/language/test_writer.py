@@ -118,6 +118,7 @@ storage_effects = st.sampled_from(
         {"over": "nbd", "rate": 1 << 20},
         {"rate": 1 << 16},
         {"over": "nbd", "lost": True},
+        {"lost": True, "reconnect": 5 * 10**9},
         {"mend": True},
     ]
 )
