@@ -170,7 +170,9 @@ class Machine:
 
     @property
     def iothreads(self) -> dict[str, IoThread]:
-        return {name: item for name, item in self.objects.items() if isinstance(item, IoThread)}
+        """In the order in which QEMU walks them."""
+        objects = reversed(self.objects.in_qom_order())
+        return {name: item for name, item in objects if isinstance(item, IoThread)}
 
     def print(self, text: str) -> None:
         if text:

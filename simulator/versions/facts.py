@@ -139,6 +139,7 @@ class Block(Group):
     new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
+    quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -171,6 +172,7 @@ class Block(Group):
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "quorum_tells_zeroes",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
@@ -181,6 +183,7 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
+    quorum_tells_zeroes: bool
     resize_names_blocker: bool
     max_length_bytes: int
     too_long_is_empty: bool
