@@ -64,6 +64,8 @@ class Machine:
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
         self.graph.emit = self.outbox.emit
+        self.graph.on_process_end = self.die
+        self.exit_status = 0
         self.graph.times = lambda: (self.epoch_ns + self.scheduler.now_ns, self.guest_ran_ns())
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)
@@ -304,6 +306,13 @@ class Machine:
             node.monitor_owned = False
         for node in reversed(list(self.graph.nodes.values())):
             await self.graph.release(node)
+
+    def die(self, status: int, words: str) -> None:
+        """QEMU has come upon something that it does not survive."""
+        self.warn(words)
+        self.exit_status = status
+        self.kill()
+        self.on_end()
 
     def kill(self) -> None:
         """SIGKILL, as clients see it: their connections close. Nothing is written back; what the machine

@@ -66,6 +66,8 @@ class Driver:
     # Options that QEMU's driver reads as sizes (QEMU_OPT_SIZE): none is negative, and in a drive's they may
     # have a suffix.
     size_options: tuple[str, ...] = ()
+    # QEMU's driver takes it for granted that options can be read, and aborts where they cannot.
+    trusts_options = False
 
     def __init__(self, node: Node) -> None:
         self.node = node
