@@ -58,6 +58,11 @@ class Session:
         """False while enough requests wait (QMP_REQ_QUEUE_LEN_MAX, monitor/qmp.c:48, 7.2)."""
         return len(self.queue) < _LONGEST_QUEUE
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a message that has begun and not ended."""
+        return self._stream.held_bytes
+
     def stall(self, is_stalled: bool) -> None:
         """The client does not take what it is sent, or does so again."""
         self.stalled = is_stalled

@@ -67,6 +67,7 @@ FACTS = (
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
+    ("exports.answers_bad_magic", False, "nbd/server.c:2166: whatever is wrong with it is EIO, observed"),
     ("exports.hole_is_unallocated", True, "nbd/server.c:2018"),
     ("exports.list_needs_structured", True, "nbd/server.c:979"),
     ("exports.writable_multi_conn", False, "nbd/server.c:1588"),

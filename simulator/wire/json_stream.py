@@ -12,6 +12,7 @@ from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 from simulator.wire.json_place import Place
 from simulator.wire.json_values import ParseError, parse_integer
+from simulator.wire.qdict import in_order, ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class JsonStream:
         """Whether no message is open."""
         return self._lexer is None or self._lexer.idle
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the message that is open; never more than QEMU's limit on one and a byte (MAX_MESSAGE_BYTES)."""
+        return 0 if self._lexer is None else self._lexer.held_bytes
+
     def reset(self) -> None:
         """Forget what is held; QEMU does when the client goes away."""
         self._lexer = None
@@ -176,11 +182,11 @@ def encode(value: Any, pretty: bool = False) -> str:
     """QEMU's form (qobject/json-writer.c, 7.2): ``{"a": 1, "b": [2]}``; non-ASCII as \\uXXXX,
     floats with %.17g.
 
-    Keys in the order given. `pretty`: four blanks a level, and an empty container takes two lines.
+    Members in QDict's order. `pretty`: four blanks a level, and an empty container takes two lines.
     """
     if not pretty:
         try:
-            text = "".join(_encode_plain(value, 0))
+            text = "".join(_encode_plain(ordered(value), 0))
         except RecursionError:
             return _write(value, False)
         if "\\u" not in text and "\x7f" not in text and not _may_hold_float(text, value):
@@ -245,7 +251,8 @@ def _write(value: Any, pretty: bool) -> str:
         if isinstance(value, dict | list | tuple):
             if isinstance(value, dict):
                 out.append("{")
-                stack.append((iter(value.items()), "}"))
+                members = [(name, value[name]) for name in in_order(value)]
+                stack.append((iter(members), "}"))
             else:
                 out.append("[")
                 stack.append((iter(value), "]"))

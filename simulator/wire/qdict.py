@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 _BUCKETS = 512
 _MASK = 0xFFFFFFFF
@@ -39,3 +40,15 @@ def in_order(names: Iterable[str]) -> list[str]:
         ordered.reverse()
         ordered.sort(key=bucket)
     return ordered
+
+
+def ordered(value: Any) -> Any:
+    """JSON with all members as QEMU prints them. Raises RecursionError where it is nested too deeply."""
+    kind = type(value)
+    if kind is dict:
+        if len(value) > 1:
+            return {name: ordered(value[name]) for name in in_order(value)}
+        return {name: ordered(member) for name, member in value.items()}
+    if kind is list or kind is tuple:
+        return [ordered(item) for item in value]
+    return value
