@@ -20,6 +20,8 @@ WRONG, UNEQUAL, DIED, HUNG = "wrong", "unequal", "died", "hung"
 _TAKES = 2
 _MOST_ROUNDS = 12
 _SHOWN_BYTES = 600
+_SHOWN_BEFORE = 20
+_LINE_END = b"\r\n"
 _NAMES_IN_WORDS = re.compile(r"'[^']*'|\\\"[^\"]*\\\"|\\\\u....|\\x..|[0-9]+")
 
 
@@ -185,12 +187,15 @@ class _Run:
 
 
 def parted(one: bytes, other: bytes) -> tuple[bytes, bytes]:
-    """From the line, or the byte, on in which they differ."""
+    """Of lines, the first that differ; else from a little before the first byte that does."""
     same = 0
     while same < min(len(one), len(other)) and one[same] == other[same]:
         same += 1
-    same = one.rfind(b"\n", 0, same) + 1
-    return one[same:], other[same:]
+    if not one.endswith(_LINE_END):
+        start = max(0, same - _SHOWN_BEFORE)
+        return one[start:], other[start:]
+    start = one.rfind(b"\n", 0, same) + 1
+    return one[start:].partition(_LINE_END)[0], other[start:].partition(_LINE_END)[0]
 
 
 def told(answer: bytes) -> str:
