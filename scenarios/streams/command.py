@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=10_000, help="how many inputs (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the first; the others follow it")
     parser.add_argument("--backend", metavar="NAME", help="a real QEMU to compare with")
-    parser.add_argument("--simulator", metavar="sim:VERSION", help=f"default: of its version, or {_DEFAULT_VERSION}")
+    parser.add_argument(
+        "--simulator", metavar="sim:VERSION", help=f"default: of its version, or {_DEFAULT_VERSION}"
+    )
     parser.add_argument("-j", type=int, dest="jobs", default=os.cpu_count() or 1, help="how many at once")
     return parser
 
@@ -93,9 +95,12 @@ def _all(options: argparse.Namespace) -> Iterator[Compared]:
             yield from done.result()
 
 
+_kinds: set[str] = set()  # of findings of this process
+
+
 def _chunk(wire: str, simulator: str, backend: str | None, seeds: range) -> list[Compared]:
     real = opened(backend) if backend else None
-    return compare(wire_of(wire, seeds.start // CHUNK), seeds, opened(simulator), real)
+    return compare(wire_of(wire, seeds.start // CHUNK), seeds, opened(simulator), real, _kinds)
 
 
 def _told(finding: Finding, options: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from scenarios.backends.interface import Backend
@@ -18,7 +19,8 @@ JUDGED, EQUAL, FORETOLD, UNSURE = "judged", "equal", "foretold", "unsure"
 WRONG, UNEQUAL, DIED, HUNG = "wrong", "unequal", "died", "hung"
 
 _TAKES = 2
-_MOST_ROUNDS = 12
+_MOST_ROUNDS = 20
+_ASKED_AT_ONCE = 24
 _SHOWN_BYTES = 600
 _SHOWN_BEFORE = 20
 _LINE_END = b"\r\n"
@@ -48,11 +50,13 @@ class Compared(NamedTuple):
     finding: Finding | None = None
 
 
-def compare(wire: Wire, seeds: Sequence[int], simulator: Backend, real: Backend | None) -> list[Compared]:
-    """Each of them, as it was given to a machine that was given those before it. Raises SetupError."""
+def compare(
+    wire: Wire, seeds: Sequence[int], simulator: Backend, real: Backend | None, kinds: set[str]
+) -> list[Compared]:
+    """Each of them, as it was given to a machine that was given those before it. `kinds`: of findings of
+    which the shortest has been looked for, added to. Raises SetupError."""
     inputs = [wire.draw(seed) for seed in seeds]
     results: list[Compared] = []
-    kinds: set[str] = set()
     while len(results) < len(inputs):
         first = len(results)
         run = _Run(wire, seeds[first:], inputs[first:], simulator, real, kinds)
@@ -72,7 +76,6 @@ class _Run:
         real: Backend | None,
         kinds: set[str],
     ) -> None:
-        """`kinds`: of findings of which the shortest has been looked for, added to."""
         self._wire, self._seeds, self._inputs = wire, seeds, inputs
         self._simulator, self._real, self._kinds = simulator, real, kinds
 
@@ -125,7 +128,7 @@ class _Run:
             elif self._is_equal(our, their):
                 yield Compared(EQUAL)
             else:
-                yield self._looked_at_closely(index)
+                yield self._looked_at_closely(index, our, their)
             if their is None:
                 return
 
@@ -142,7 +145,9 @@ class _Run:
         theirs = self._ask([index], {index: our})  # type: ignore[arg-type]
         outcome = DIED if theirs.ended else UNEQUAL
         said = theirs.ended or "goes on"
-        return Compared(outcome, self._finding(outcome, index, "the simulator knows that QEMU dies here", said))
+        return Compared(
+            outcome, self._finding(outcome, index, "the simulator knows that QEMU dies here", said)
+        )
 
     def _finding(
         self, outcome: str, index: int, ours: str, theirs: str, shown: Input | None = None
@@ -153,8 +158,12 @@ class _Run:
         outcome = HUNG if how.startswith("hung") else DIED
         return Compared(outcome, self._finding(outcome, index, told(our.whole), how))
 
-    def _looked_at_closely(self, index: int) -> Compared:
-        """Alone, in machines of its own, and then with all that was before it."""
+    def _looked_at_closely(self, index: int, our: Answer, their: Answer) -> Compared:
+        """Alone, in machines of its own, and then with all that was before it; not where one of the kind has
+        been looked at."""
+        finding = self._unlike(index, self._inputs[index], our, their)
+        if finding.kind in self._kinds:
+            return Compared(UNEQUAL, finding)
         for first in sorted({index, 0}, reverse=True):
             answers = [self._last(self._inputs[first : index + 1]) for _ in range(_TAKES)]
             if any(self._is_equal(our, their) for our, their in answers):
@@ -172,7 +181,9 @@ class _Run:
         assert self._real is not None
         ours = on_simulator(self._simulator, self._wire, inputs).answers
         theirs = on_real(self._real, self._wire, inputs, ours)
-        return ours[-1], theirs.answers[-1] if len(theirs.answers) == len(ours) else Answer((theirs.ended.encode(),))
+        return ours[-1], theirs.answers[-1] if len(theirs.answers) == len(ours) else Answer(
+            (theirs.ended.encode(),)
+        )
 
     def _unlike(self, index: int, shown: Input, our: Answer, their: Answer) -> Finding:
         one, other = parted(self._wire.comparable(our.whole), self._wire.comparable(their.whole))
@@ -204,16 +215,19 @@ def told(answer: bytes) -> str:
 
 # -- the shortest
 
+
 def shrunk(finding: Finding, verdicts: Verdicts) -> Finding:
     """The finding with as few parts, and as few bytes in each, as show the same kind of one. `verdicts` gives
     one for each candidate."""
     for _ in range(_MOST_ROUNDS):
-        candidates = list(_smaller(finding.shown))
-        alike = (each for each in verdicts(candidates) if each is not None and each.kind == finding.kind)
-        smallest = min(alike, key=lambda each: len(each.shown.payload), default=None)
-        if smallest is None:
+        candidates = _smaller(finding.shown)
+        smaller = None
+        while smaller is None and (some := list(islice(candidates, _ASKED_AT_ONCE))):
+            alike = (each for each in verdicts(some) if each is not None and each.kind == finding.kind)
+            smaller = min(alike, key=lambda each: len(each.shown.payload), default=None)
+        if smaller is None:
             break
-        finding = smallest
+        finding = smaller
     return finding
 
 

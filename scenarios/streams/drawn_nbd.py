@@ -51,7 +51,9 @@ def draw(seed: int) -> Input:
     return Input(tuple(parts), cut(rng))
 
 
-def option(code: int, payload: bytes = b"", length: int | None = None, magic: bytes = nbd.OPTION_MAGIC) -> bytes:
+def option(
+    code: int, payload: bytes = b"", length: int | None = None, magic: bytes = nbd.OPTION_MAGIC
+) -> bytes:
     return magic + pack(">LL", code, len(payload) if length is None else length) + payload
 
 
@@ -86,11 +88,16 @@ def _opening(rng: random.Random) -> bytes:
 def _information(rng: random.Random, code: int, name: bytes) -> bytes:
     wanted = [rng.choice((0, 1, 2, 3, 3, 4, 0xFFFF)) for _ in range(rng.choice((0, 0, 1, 2, 5)))]
     count = len(wanted) if rng.random() < 0.95 else rng.choice((0, 1, 3, 0xFFFF))
-    return _option(rng, code, _text(rng, name) + pack(">H", count) + b"".join(pack(">H", each) for each in wanted))
+    return _option(
+        rng, code, _text(rng, name) + pack(">H", count) + b"".join(pack(">H", each) for each in wanted)
+    )
 
 
 def _context(rng: random.Random, code: int, name: bytes) -> bytes:
-    queries = [rng.choice(_CONTEXTS[:6] if rng.random() < 0.7 else _CONTEXTS) for _ in range(rng.choice((0, 1, 1, 2, 4)))]
+    queries = [
+        rng.choice(_CONTEXTS[:6] if rng.random() < 0.7 else _CONTEXTS)
+        for _ in range(rng.choice((0, 1, 1, 2, 4)))
+    ]
     count = len(queries) if rng.random() < 0.95 else rng.choice((0, 1, 3, 0xFFFFFFFF))
     payload = _text(rng, name) + pack(">L", count) + b"".join(_text(rng, query) for query in queries)
     return _option(rng, code, payload)

@@ -28,8 +28,29 @@ _LITERALS: list[Token] = [
     b"@", b"\\", b"'" + b"x" * 300 + b"'", b"a" * 1100,
 ]  # fmt: skip
 _STRUCTURE: list[Token] = [b"{", b"}", b"[", b"]", b":", b",", b"{}", b"[]", b"[[", b"}}", b"]}"]
-_BLANKS: list[Token] = [b" ", b"\n", b"\r\n", b"\t", b"\x0b", b"\x00", b"\x01", b"\xff", b"\xfe", b"\x7f", b"\xc2\xa0"]
-_NAMES: list[Token] = [b"'execute'", b"'id'", b"'arguments'", b"'exec-oob'", b"'zork'", b"'query-name'", b"'n0'", b"'b0'"]
+_BLANKS: list[Token] = [
+    b" ",
+    b"\n",
+    b"\r\n",
+    b"\t",
+    b"\x0b",
+    b"\x00",
+    b"\x01",
+    b"\xff",
+    b"\xfe",
+    b"\x7f",
+    b"\xc2\xa0",
+]
+_NAMES: list[Token] = [
+    b"'execute'",
+    b"'id'",
+    b"'arguments'",
+    b"'exec-oob'",
+    b"'zork'",
+    b"'query-name'",
+    b"'n0'",
+    b"'b0'",
+]
 _SPARE = _LITERALS + 4 * _STRUCTURE + _BLANKS + 3 * _NAMES
 
 _COMMANDS: list[tuple[str, Any]] = [

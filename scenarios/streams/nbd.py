@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from scenarios.backends.asyncio_transport import connected_socket
-from scenarios.backends.interface import DeadlinePassed, MachineGone, Session
+from scenarios.backends.interface import MachineGone, Session
 from scenarios.backends.processes import deadline
 from scenarios.backends.sim import SimSession
 from scenarios.streams import drawn_nbd
@@ -19,7 +19,7 @@ from simulator.block.nbd_server import NbdConnection
 _READ_BYTES = 1 << 18
 _TURN_NS = 1
 # What a real server has not said by then it does not say; only where the simulator says more is it waited for.
-_SILENT_S = 0.5
+_SILENT_S = 0.2
 # From the end of its last connection to that of a process that dumps no core.
 _DYING_NS = 50_000_000
 

@@ -23,7 +23,14 @@ _TIME = re.compile(rb'"timestamp": \{"seconds": -?[0-9]+, "microseconds": -?[0-9
 # QEMU writes a number that it cannot hold as C does, which is no JSON (qobject/json-writer.c, json_writer_double).
 _INFINITE = re.compile(rb"(?<=[ \[])-?inf(?=[],}])")
 _TURN_NS = 1
-_MEMBERS = ({"return"}, {"return", "id"}, {"error"}, {"error", "id"}, {"event", "timestamp"}, {"event", "timestamp", "data"})
+_MEMBERS = (
+    {"return"},
+    {"return", "id"},
+    {"error"},
+    {"error", "id"},
+    {"event", "timestamp"},
+    {"event", "timestamp", "data"},
+)
 
 
 class QmpWire(Wire):

@@ -143,11 +143,14 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return encode_line(qmp.returned(result, request.id), self._pretty)
+        return self._line(qmp.returned(result, request.id))
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)
-        return encode_line(qmp.error(error_class, words, request_id), self._pretty)
+        return self._line(qmp.error(error_class, words, request_id))
+
+    def _line(self, reply: dict[str, Any]) -> bytes:
+        return encode_line(reply, self._pretty, self._machine.version.qmp.fixed_point)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
         """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""

@@ -47,10 +47,12 @@ class Qmp(Group):
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
+    fixed_point: numbers that are no integers are printed with six digits behind the point at most.
     """
 
-    __slots__ = ("json_pushed", "oob", "quit_replies_first", "turns_before_reply")
+    __slots__ = ("fixed_point", "json_pushed", "oob", "quit_replies_first", "turns_before_reply")
 
+    fixed_point: bool
     json_pushed: bool
     oob: bool
     quit_replies_first: bool

@@ -56,6 +56,7 @@ FACTS = (
     ("identity.micro", 0, "greeting of the binary"),
     ("identity.package", "Debian 1:5.2+dfsg-11+deb11u3", "greeting of the binary"),
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
+    ("qmp.fixed_point", True, "qobject/qnum.c, qnum_to_string: %f without the zeroes at its end, observed"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
     ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),

@@ -29,6 +29,7 @@ FACTS = (
     ("identity.minor", 2, "greeting of the binary"),
     ("identity.micro", 22, "greeting of the binary"),
     ("identity.package", "Debian 1:7.2+dfsg-7+deb12u18+b3", "greeting of the binary"),
+    ("qmp.fixed_point", False, "qobject/json-writer.c, json_writer_double: %.17g"),
     ("qmp.json_pushed", False, "qobject/json-streamer.c:92: tokens are parsed once brackets match"),
     ("qmp.quit_replies_first", False, "observed: the main loop looks for a shutdown before it replies"),
     ("qmp.oob", True, "greeting of the binary"),

@@ -16,7 +16,7 @@ from simulator.wire.qdict import in_order, ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from simulator.wire.json_lexer import JsonLexer
@@ -178,25 +178,27 @@ def _refuse(value: object) -> None:
 _encode_plain = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
 
 
-def encode(value: Any, pretty: bool = False) -> str:
+def encode(value: Any, pretty: bool = False, fixed_point: bool = False) -> str:
     """QEMU's form (qobject/json-writer.c, 7.2): ``{"a": 1, "b": [2]}``; non-ASCII as \\uXXXX,
     floats with %.17g.
 
     Members in QDict's order. `pretty`: four blanks a level, and an empty container takes two lines.
+    `fixed_point`: floats with %f, without the zeroes at its end (qobject/qnum.c, 5.2).
     """
+    write_float = _fixed if fixed_point else _exact
     if not pretty:
         try:
             text = "".join(_encode_plain(ordered(value), 0))
         except RecursionError:
-            return _write(value, False)
+            return _write(value, False, write_float)
         if "\\u" not in text and "\x7f" not in text and not _may_hold_float(text, value):
             return text
-    return _write(value, pretty)
+    return _write(value, pretty, write_float)
 
 
-def encode_line(value: Any, pretty: bool = False) -> bytes:
+def encode_line(value: Any, pretty: bool = False, fixed_point: bool = False) -> bytes:
     """What a monitor sends for `value`: every line ends in CR LF (monitor/monitor.c:monitor_puts, 7.2)."""
-    text = encode(value, pretty)
+    text = encode(value, pretty, fixed_point)
     if pretty:
         text = text.replace("\n", "\r\n")
     return text.encode("ascii") + b"\r\n"
@@ -240,7 +242,16 @@ def _quoted_character(character: str) -> str:
     return "\\uFFFD" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04X}"
 
 
-def _write(value: Any, pretty: bool) -> str:
+def _exact(value: float) -> str:
+    return f"{value:.17g}"
+
+
+def _fixed(value: float) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").removesuffix(".") if "." in text else text
+
+
+def _write(value: Any, pretty: bool, write_float: Callable[[float], str]) -> str:
     """The whole form, without recursion: values from a client may be nested 1024 deep."""
     out: list[str] = []
     stack: list[
@@ -258,7 +269,7 @@ def _write(value: Any, pretty: bool) -> str:
                 stack.append((iter(value), "]"))
             separator = ""
         else:
-            out.append(_scalar_text(value))
+            out.append(write_float(value) if isinstance(value, float) else _scalar_text(value))
             separator = ","
         while stack:
             items, closing = stack[-1]
@@ -294,6 +305,4 @@ def _scalar_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(int(value))
-    if isinstance(value, float):
-        return f"{value:.17g}"
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
