@@ -17,14 +17,14 @@ from scenarios.streams.nbd import NbdWire
 from scenarios.streams.qmp import QmpWire
 
 # So many share a machine. A chunk begins at a multiple of it, so that a seed has the same ones before it.
-CHUNK = 250
+CHUNK = 1000
 _DEFAULT_VERSION = "7.2"
 _MOST_SEEDS = 8
 WIRES = ("qmp", "nbd")
 
 
 def main(argv: Sequence[str]) -> int:
-    """0: nothing found; 1: the simulator is wrong, or unlike QEMU; 2: usage, or a backend that cannot play."""
+    """0: nothing; 1: the simulator is wrong, or unlike QEMU; 2: usage, or a backend that cannot play."""
     options = _parser().parse_args(argv)
     if options.count < 1 or options.seed < 0:
         raise SetupError("expected --count of 1 or more and --seed of 0 or more")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="goldenfleece fuzz-streams",
-        description="Give inputs that are drawn from numbers to a monitor or an NBD server, judge what it says.",
+        description="Give what is drawn from numbers to a monitor or an NBD server, and judge its answers.",
     )
     parser.add_argument("--wire", choices=WIRES, required=True)
     parser.add_argument("--count", type=int, default=10_000, help="how many inputs (default: %(default)s)")

@@ -145,9 +145,7 @@ class _Run:
         theirs = self._ask([index], {index: our})  # type: ignore[arg-type]
         outcome = DIED if theirs.ended else UNEQUAL
         said = theirs.ended or "goes on"
-        return Compared(
-            outcome, self._finding(outcome, index, "the simulator knows that QEMU dies here", said)
-        )
+        return Compared(outcome, self._finding(outcome, index, "QEMU dies here", said))
 
     def _finding(
         self, outcome: str, index: int, ours: str, theirs: str, shown: Input | None = None

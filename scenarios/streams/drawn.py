@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-_ODD_BYTES = (
-    b"\x00\x01\x09\x0a\x0d\x1f\x20\x22\x27\x2c\x3a\x5b\x5c\x5d\x7b\x7d\x7f\x80\xc0\xc3\xe2\xed\xf0\xfe\xff"
-)
+_ODD_BYTES = bytes.fromhex("00 01 09 0a 0d 1f 20 22 27 2c 3a 5b 5c 5d 7b 7d 7f 80 c0 c3 e2 ed f0 fe ff")
 _LONGEST_NOISE = 40
 _CUTS = (0, 0, 0, 1, 2, 7, 13, 28, 29)
 

@@ -15,15 +15,21 @@ SIZE = (1 << 20) + 512
 EXPORTS = (b"n0", b"n1")
 _NAMES = (*EXPORTS, b"", b"zork", b"n0\0", b"n\xff", b"x" * 100, b"x" * 4096, b"x" * 4097)
 _CONTEXTS = (
-    b"base:allocation", b"base:", b"qemu:", b"qemu:allocation-depth", b"qemu:dirty-bitmap:", b"qemu:dirty-bitmap:b0",
-    b"qemu:dirty-bitmap:zork", b"", b"base", b"base:allocatio", b"BASE:allocation", b"x-zork:y", b"base:allocation\0",
-    b"x" * 4096, b"x" * 4097,
+    b"base:allocation", b"base:", b"qemu:", b"qemu:allocation-depth", b"qemu:dirty-bitmap:",
+    b"qemu:dirty-bitmap:b0", b"qemu:dirty-bitmap:zork", b"", b"base", b"base:allocatio",
+    b"BASE:allocation", b"x-zork:y", b"base:allocation\0", b"x" * 4096, b"x" * 4097,
 )  # fmt: skip
-_NUMBERS = (0, 1, 2, 3, 4, 8, 27, 28, 512, 513, 4096, 4097, 65536, SIZE - 1, SIZE, SIZE + 1, 1 << 24, (1 << 25) - 1,
-            1 << 25, (1 << 25) + 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)  # fmt: skip
+_NUMBERS = (
+    0, 1, 2, 3, 4, 8, 27, 28, 512, 513, 4096, 4097, 65536, SIZE - 1, SIZE, SIZE + 1, 1 << 24,
+    (1 << 25) - 1, 1 << 25, (1 << 25) + 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
+)  # fmt: skip
 _MAGICS = (nbd.OPTION_MAGIC, b"IHAVEOPS", bytes(8), b"NBDMAGIC")
 # Of a client, reads and queries are the most; disconnecting ends it.
 _KINDS = (0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 9, 255, 0xFFFF)
+_OTHER_OPTIONS = (
+    nbd.OPT_LIST, nbd.OPT_LIST, nbd.OPT_STRUCTURED_REPLY, nbd.OPT_STARTTLS, nbd.OPT_ABORT, 0, 4, 11, 12, 42,
+    0xFFFFFFFF, nbd.OPT_EXPORT_NAME,
+)  # fmt: skip
 _MOST_PAYLOAD = 70_000
 
 
@@ -114,8 +120,7 @@ def _any_option(rng: random.Random) -> bytes:
         return _context(rng, nbd.OPT_SET_META_CONTEXT, name)
     if way == 4:
         return _information(rng, nbd.OPT_GO, rng.choice(_NAMES))
-    code = rng.choice((nbd.OPT_LIST, nbd.OPT_LIST, nbd.OPT_STRUCTURED_REPLY, nbd.OPT_STARTTLS, nbd.OPT_ABORT, 0, 4, 11,
-                       12, 42, 0xFFFFFFFF, nbd.OPT_EXPORT_NAME))  # fmt: skip
+    code = rng.choice(_OTHER_OPTIONS)
     return _option(rng, code, b"" if rng.random() < 0.8 else rng.choice((name, noise(rng), bytes(4))))
 
 

@@ -14,18 +14,19 @@ Token = bytes
 
 # Values as JSON writes them. Numbers at the edges of what QEMU's integers hold, text at those of its UTF-8.
 _LITERALS: list[Token] = [
-    b"0", b"-0", b"1", b"-1", b"01", b"-", b"1.", b".5", b"+1", b"1e", b"1e+", b"0e1", b"1.5", b"-0.0", b"1e2", b"1E5",
-    b"1.50e-7", b"1e400", b"-1e400", b"5e-324", b"123456789.123456789", b"1e16", b"1e17", b"9223372036854775807",
-    b"9223372036854775808", b"18446744073709551615", b"18446744073709551616", b"-9223372036854775808",
-    b"-9223372036854775809", b"9" * 400, b"true", b"false", b"null", b"nul", b"nulll", b"True", b"NaN", b"Infinity",
-    b"-Infinity", b"zork", b"''", b'""', b"'a'", b'"it\'s"', b"'\"'", b"'abc", b'"abc\n', b"'a\x00b'", b"'a\tb'",
-    b"'\x7f'", b"'\x80'", b"'\xff'", b"'\xc3\xa9'", b"'\xc3'", b"'\xc3('", b"'\xc0\x80'", b"'\xc0\xaf'",
-    b"'\xed\xa0\x80'", b"'\xe0\x80\x80'", b"'\xe2\x82\xac'", b"'\xf0\x9f\x98\x80'", b"'\xf4\x90\x80\x80'",
-    b"'\xf8\x88\x80\x80\x80'", b"'\xef\xbf\xbe'", b"'\xef\xb7\x90'", rb"'\x'", rb"'\u12'", rb"'\u'", rb"'\u0000'",
-    rb"'\u0041'", rb"'\u001f\u007f\u0080'", rb"'\u00e9'", rb"'\uD800'", rb"'\uD800\u0041'", rb"'\uD83D\uDE00'",
-    rb"'\ud83d\ude00'", rb"'\uDC00'", rb"'\uFFFE'", rb"'\uFDD0'", rb"'\uD83F\uDFFE'", rb"'\u12x4'", rb"'\''",
-    rb"'\"\\\/\b\f\n\r\t'", b"'\\\x01'", b"'\\\xff'", b"%s", b"%", b"#", b"/* c */", b"// c\n", b"\xef\xbb\xbf",
-    b"@", b"\\", b"'" + b"x" * 300 + b"'", b"a" * 1100,
+    b"0", b"-0", b"1", b"-1", b"01", b"-", b"1.", b".5", b"+1", b"1e", b"1e+", b"0e1", b"1.5", b"-0.0",
+    b"1e2", b"1E5", b"1.50e-7", b"1e400", b"-1e400", b"5e-324", b"123456789.123456789", b"1e16", b"1e17",
+    b"9223372036854775807", b"9223372036854775808", b"18446744073709551615", b"18446744073709551616",
+    b"-9223372036854775808", b"-9223372036854775809", b"9" * 400, b"true", b"false", b"null", b"nul",
+    b"nulll", b"True", b"NaN", b"Infinity", b"-Infinity", b"zork", b"''", b'""', b"'a'", b'"it\'s"',
+    b"'\"'", b"'abc", b'"abc\n', b"'a\x00b'", b"'a\tb'", b"'\x7f'", b"'\x80'", b"'\xff'", b"'\xc3\xa9'",
+    b"'\xc3'", b"'\xc3('", b"'\xc0\x80'", b"'\xc0\xaf'", b"'\xed\xa0\x80'", b"'\xe0\x80\x80'",
+    b"'\xe2\x82\xac'", b"'\xf0\x9f\x98\x80'", b"'\xf4\x90\x80\x80'", b"'\xf8\x88\x80\x80\x80'",
+    b"'\xef\xbf\xbe'", b"'\xef\xb7\x90'", rb"'\x'", rb"'\u12'", rb"'\u'", rb"'\u0000'", rb"'\u0041'",
+    rb"'\u001f\u007f\u0080'", rb"'\u00e9'", rb"'\uD800'", rb"'\uD800\u0041'", rb"'\uD83D\uDE00'",
+    rb"'\ud83d\ude00'", rb"'\uDC00'", rb"'\uFFFE'", rb"'\uFDD0'", rb"'\uD83F\uDFFE'", rb"'\u12x4'",
+    rb"'\''", rb"'\"\\\/\b\f\n\r\t'", b"'\\\x01'", b"'\\\xff'", b"%s", b"%", b"#", b"/* c */", b"// c\n",
+    b"\xef\xbb\xbf", b"@", b"\\", b"'" + b"x" * 300 + b"'", b"a" * 1100,
 ]  # fmt: skip
 _STRUCTURE: list[Token] = [b"{", b"}", b"[", b"]", b":", b",", b"{}", b"[]", b"[[", b"}}", b"]}"]
 _BLANKS: list[Token] = [
@@ -53,6 +54,7 @@ _NAMES: list[Token] = [
 ]
 _SPARE = _LITERALS + 4 * _STRUCTURE + _BLANKS + 3 * _NAMES
 
+_NODE = {"node": "n0"}
 _COMMANDS: list[tuple[str, Any]] = [
     ("query-name", None),
     ("query-status", None),
@@ -67,11 +69,11 @@ _COMMANDS: list[tuple[str, Any]] = [
     ("job-dismiss", {"id": "j0"}),
     ("blockdev-del", {"node-name": "n0"}),
     ("block-dirty-bitmap-add", {"node": "n0", "name": "b0", "granularity": 65536, "persistent": False}),
-    ("block-dirty-bitmap-merge", {"node": "n0", "target": "b0", "bitmaps": ["b1", {"node": "n0", "name": "b2"}]}),
+    ("block-dirty-bitmap-merge", {"node": "n0", "target": "b0", "bitmaps": ["b1", {**_NODE, "name": "b2"}]}),
     ("nbd-server-remove", {"name": "e0", "mode": "safe"}),
     ("block_resize", {"node-name": "n0", "size": 65536}),
     ("human-monitor-command", {"command-line": "info name"}),
-    ("transaction", {"actions": [{"type": "block-dirty-bitmap-clear", "data": {"node": "n0", "name": "b0"}}]}),
+    ("transaction", {"actions": [{"type": "block-dirty-bitmap-clear", "data": {**_NODE, "name": "b0"}}]}),
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from simulator.block.nbd_server import NbdConnection
 
 _READ_BYTES = 1 << 18
 _TURN_NS = 1
-# What a real server has not said by then it does not say; only where the simulator says more is it waited for.
+# What a real server has not said by then it does not say. Waited for only where the simulator says more.
 _SILENT_S = 0.2
 # From the end of its last connection to that of a process that dumps no core.
 _DYING_NS = 50_000_000
