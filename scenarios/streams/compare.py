@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scenarios.backends.interface import Backend
 from scenarios.streams.drawn import Input
 from scenarios.streams.interface import Answer, Wire
-from scenarios.streams.play import Played, on_real, on_simulator
+from scenarios.streams.play import EXCEPTION, Played, on_real, on_simulator
 
 # How an input went. JUDGED: nothing to say against the simulator, and nothing to compare with. FORETOLD: not
 # asked, as the simulator knows that QEMU dies of it. UNSURE: QEMU's own answers vary.
@@ -42,6 +42,8 @@ class Finding(NamedTuple):
     @property
     def kind(self) -> str:
         """The same for findings that are likely to have one cause."""
+        if self.ours.startswith(EXCEPTION):
+            return f"{self.outcome}: {self.ours.partition(':')[0]}"
         return _NAMES_IN_WORDS.sub("*", f"{self.outcome}: {self.ours[:100]} | {self.theirs[:100]}")
 
 

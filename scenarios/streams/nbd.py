@@ -40,7 +40,7 @@ class NbdWire(Wire):
         await session.qmp("block-dirty-bitmap-add", bitmap)
         await session.ensure_nbd_server()
         export = {"type": "nbd", "node-name": "d0"}
-        await session.qmp("block-export-add", {**export, "id": "n0", "writable": True})
+        await session.qmp("block-export-add", {**export, "id": "n0", "name": "n0", "writable": True})
         more = {"description": "a disk", "bitmaps": ["b0"], "allocation-depth": True}
         await session.qmp("block-export-add", {**export, "id": "n1", "name": "n1", **more})
 

@@ -6,7 +6,7 @@ check, its second how the rest is cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from scenarios.streams import drawn_nbd, drawn_qmp
@@ -99,7 +99,8 @@ def _serve(server: ServerConnection, request: Request) -> None:
     if request.kind == nbd.CMD_READ:
         server.reply_read(request, [(request.length, None)] if request.length else [])
     elif request.kind == nbd.CMD_BLOCK_STATUS:
-        extents = {each: [(request.length, nbd.STATE_ZERO)] for each in server.contexts.values()}
+        whole = [(request.length, nbd.STATE_ZERO)]
+        extents: dict[int, Iterable[tuple[int, int]]] = dict.fromkeys(server.contexts.values(), whole)
         server.reply_block_status(request, extents)
     else:
         server.reply_done(request)

@@ -13,6 +13,7 @@ from scenarios.streams.drawn import Input
 from scenarios.streams.interface import Answer, Wire
 
 _SCENARIO = Scenario(name="streams", attach="none")
+EXCEPTION = "exception"
 _END_NS = 10_000_000_000
 
 
@@ -38,8 +39,8 @@ def on_simulator(backend: Backend, wire: Wire, inputs: Sequence[Input]) -> Playe
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{last.filename.rpartition('/')[2]}, {last.name}: {last.line}"
-        return Played(answers, f"exception {type(error).__name__}: {error} ({where})")
+        where = f"{last.filename.rpartition('/')[2]}, {last.name}"
+        return Played(answers, f"{EXCEPTION} {type(error).__name__} from {where}: {error}")
     return Played(answers)
 
 
