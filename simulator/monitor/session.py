@@ -153,15 +153,16 @@ class Session:
         return encode_line(reply, self._pretty, self._machine.version.qmp.fixed_point)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
-        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""
-        if self.ready:
-            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2). Its arguments are
+        looked at before its handler says that it comes too late."""
         if request.command != "qmp_capabilities":
             raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
         try:
             arguments = self._machine.schema.check("qmp_capabilities", request.arguments)
         except ArgumentError as error:
             raise QmpError(error.desc, error.error_class) from None
+        if self.ready:
+            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
         self.oob = "oob" in arguments.get("enable", [])
         self.ready = True
         return {}
