@@ -271,6 +271,8 @@ class Execution:
             names[f"{name}.filename"] = str(directory / f"{name}.{disk.format}")
             names[f"{name}.device"] = name if self.scenario.attach == "drive" else f"{name}-device"
             names[f"{name}.size"] = disk.size
+            if name in self.storage:
+                names[f"{name}.server"] = self.storage[name].address["path"]
         for point in self.points.values():
             for part in point.parts:
                 prefix = f"{point.id}.{part.disk}"
