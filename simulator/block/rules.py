@@ -59,8 +59,8 @@ class BlockRules:
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
     `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
-    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it need
-    not, and the export is there.
+    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
+    need not, and the export is there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.

@@ -23,8 +23,9 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
-    `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not wait for
-    a server that is lost. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
+    `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not wait
+    for a server that is lost. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's
+    writes reach both sides.
     """
 
     __slots__ = (

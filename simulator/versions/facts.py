@@ -170,8 +170,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
-    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely wished for,
-    and yet the export is there.
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely wished
+    for, and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.

@@ -108,12 +108,20 @@ class Qcow2(Driver):
         await self.tables.open()
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
-        await qcow2_bitmaps.load(self)
+        if not self.node.inactive:
+            await qcow2_bitmaps.load(self)
 
     async def close(self) -> None:
         if self.node.is_writable():
             await qcow2_bitmaps.store(self)
             await self.flush()
+
+    async def inactivate(self) -> None:
+        await qcow2_bitmaps.hand_over(self)
+        await self.flush()
+
+    async def activate(self) -> None:
+        await self.open(self.node.options)
 
     async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         qcow2_options.check(options, self.header)
