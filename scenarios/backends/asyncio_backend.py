@@ -9,6 +9,7 @@ import shutil
 from abc import abstractmethod
 from typing import Any
 
+from scenarios.backends import certificates
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import (
     Backend,
@@ -78,7 +79,7 @@ class AsyncioBackend(Backend):
             self.run(Scenario(name="probe", disks={_PROBE: disk}), 0, self._look)
             self._is_probed = True
         assert self._introspection is not None
-        return self.features | self._found | _of_this_host(), self._introspection
+        return self.features | self._found | _of_this_host() | certificates.features(), self._introspection
 
     async def _look(self, session: Session) -> None:
         """What no schema tells: whether this program may mount, and whether a device's drive can be set while
@@ -115,6 +116,9 @@ class AsyncioBackend(Backend):
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()
+                if scenario.certificates:
+                    certificates.make(place.path / "certificates", scenario.certificates)
+                    session.certificates_path = str(place.path / "certificates")
                 await session.start()
                 session.introspection = await self._schema(session)
                 await body(session)

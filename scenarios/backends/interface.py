@@ -194,6 +194,8 @@ class Session(ABC):
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on
 
+    certificates_path: str = ""  # a directory for each of Scenario.certificates
+
     other_nodes: frozenset[str] = frozenset()
     """Nodes of the machine that are there from before the scenario, and not for it."""
 

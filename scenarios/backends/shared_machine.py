@@ -48,6 +48,7 @@ def can_share(scenario: Scenario) -> bool:
     is seen when it has left."""
     return (
         scenario.attach != "drive"
+        and not scenario.certificates
         and all(entry.startswith("file:") for entry in scenario.leaves)
         and not any(step.verb in _ENDING or _needs_more(step) for step in walk(scenario.steps))
     )

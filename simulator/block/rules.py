@@ -66,6 +66,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
@@ -89,6 +90,7 @@ class BlockRules:
         "moved_edge_is_newest",
         "probing_drains",
         "stored_bitmaps_need_write",
+        "tls_over_ip_only",
     )
 
     def __init__(self, **given: Any) -> None:
@@ -110,6 +112,7 @@ class BlockRules:
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
+        self.tls_over_ip_only: bool = given.pop("tls_over_ip_only", False)
         self.members: Members = given.pop("members", None) or Members()
         assert not given, given
 
@@ -132,6 +135,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        tls_over_ip_only=version.exports.tls_over_ip_only,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,
         max_length_bytes=block.max_length_bytes,

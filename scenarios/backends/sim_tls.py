@@ -1,0 +1,27 @@
+"""TLS for the in-process simulator: sessions on memory, of certificates that are files of this host, because
+OpenSSL reads no others, and of the machine's host at the same paths."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scenarios.backends import certificates
+from simulator.block.memory_host import MemoryHost
+
+
+@contextmanager
+def made(host: MemoryHost, wanted: dict[str, str]) -> Iterator[str]:
+    """Where they are; "" if none are wanted. Raises SetupError."""
+    if not wanted:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="goldenfleece-certificates-") as name:
+        place = Path(name) / "made"
+        certificates.make(place, wanted)
+        for path in sorted(place.rglob("*.pem")):
+            host.make_directories(str(path.parent))
+            host.write_all(str(path), path.read_bytes())
+        yield str(place)
