@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from abc import abstractmethod
 from typing import Any
@@ -37,7 +38,13 @@ _PROBE_BYTES = 65536
 
 
 def _of_this_host() -> frozenset[str]:
-    return frozenset({FEATURE} if shutil.which(PROGRAM) else ())
+    return certificates.features() | ({FEATURE} if shutil.which(PROGRAM) else set())
+
+
+def _can_fuse(session: Session) -> bool:
+    """Whether its machine may mount by FUSE, and others can reach that."""
+    is_in_reach = session.mounts_path != str(session.directory)
+    return is_in_reach and os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK)
 
 
 class AsyncioBackend(Backend):
@@ -79,13 +86,15 @@ class AsyncioBackend(Backend):
             self.run(Scenario(name="probe", disks={_PROBE: disk}), 0, self._look)
             self._is_probed = True
         assert self._introspection is not None
-        return self.features | self._found | _of_this_host() | certificates.features(), self._introspection
+        return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
-        """What no schema tells: whether this program may mount, and whether a device's drive can be set while
+        """What no schema tells: whether this program and the machine may mount, and whether a device's drive can be set while
         it runs (since QEMU 6.2)."""
         if can_mount(session.directory):
             self._found |= {"mounts"}
+        if _can_fuse(session):
+            self._found |= {"fuse"}
         layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
         with contextlib.suppress(QmpRefused):
             await session.qmp("blockdev-add", layer)

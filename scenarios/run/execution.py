@@ -266,6 +266,7 @@ class Execution:
         """What ${...} may name; see substitute.py."""
         directory = self.session.directory
         names: dict[str, Any] = {"dir": str(directory), "nbd": self.session.nbd_path}
+        names["mounts"] = self.session.mounts_path
         if self.scenario.certificates:
             names["certificates"] = self.session.certificates_path
         for name, disk in self.scenario.disks.items():

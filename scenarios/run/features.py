@@ -26,6 +26,7 @@ from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
     "certificates": "certificates for TLS can be made (openssl)",
+    "fuse": "the machine can mount FUSE file systems that other programs reach (root, /dev/fuse)",
     "hmp": "a human monitor",
     "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",

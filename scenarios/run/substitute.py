@@ -1,6 +1,7 @@
 """${...} names in raw steps: what only the run knows.
 
     ${dir}  ${nbd}                   the machine's directory; the socket that nbd-server-start is to listen on
+    ${mounts}                        its directory, as others reach what it has mounted there itself
     ${certificates}                  the directory of the scenario's certificates
     ${DISK.node}  ${DISK.filename}   the disk's format node; its image, with its directory
     ${DISK.device}  ${DISK.size}     the qdev id (or, attach: drive, the drive); bytes
