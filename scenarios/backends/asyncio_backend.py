@@ -89,8 +89,8 @@ class AsyncioBackend(Backend):
         return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
-        """What no schema tells: whether this program and the machine may mount, and whether a device's drive can be set while
-        it runs (since QEMU 6.2)."""
+        """What no schema tells: whether this program and the machine may mount, and whether a device's drive
+        can be set while it runs (since QEMU 6.2)."""
         if can_mount(session.directory):
             self._found |= {"mounts"}
         if _can_fuse(session):
