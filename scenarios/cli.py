@@ -37,6 +37,9 @@ COMMANDS = {
     "replay-sessions": Command(
         "scenarios.conformance.replay", "main", "play recorded sessions, on the simulator or a real QEMU"
     ),
+    "diff-sessions": Command(
+        "scenarios.conformance.diff_sessions", "main", "play sessions that nobody wrote on two backends"
+    ),
     "diff": Command("scenarios.conformance.diff", "main", "run a spec on two backends, tell where they part"),
     "schema": Command("scenarios.language.schema", "main", "print the JSON Schema of scenario files"),
 }

@@ -23,9 +23,9 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
-from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
-from scenarios.backends.sim_tools import run_tool
+from scenarios.backends.sim_tools import create_image, run_tool
 from scenarios.backends.storage import FEATURE, StorageServer
 from scenarios.language.steps import Fault, Scenario
 from scenarios.language.walk import walk
@@ -72,7 +72,7 @@ class SimSession(Session):
         for room, size in rooms_of(self._scenario).items():
             self.host.mount(f"{_DIRECTORY}/{room}", size)
         for name, disk in self._scenario.disks.items():
-            sim_disks.create(self.host, self.image_path(name), disk)
+            create_image(self.host, self.image_path(name), disk)
         self._known_files = set(self.host.files())
         await self._start()
 
@@ -90,6 +90,7 @@ class SimSession(Session):
         if self._scenario.certificates:
             machine.make_tls = make_context
         machine.run_state = "prelaunch"
+        furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
             await sim_disks.add(machine, name, disk, self._scenario.attach)
@@ -156,7 +157,7 @@ class SimSession(Session):
         try:
             return InProcessTransport(self, self.machine.connect_nbd())
         except ConnectionRefusedError:
-            raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
+            raise NbdFailed("ENOENT", "no NBD server listens, and none leaves its socket behind") from None
 
     async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
         transport = await self._connect()

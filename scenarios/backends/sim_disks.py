@@ -1,21 +1,9 @@
-"""Disks of a scenario on the in-process simulator: images, and what stands on them in the machine."""
+"""Disks of a scenario on the in-process simulator: what stands on their images in the machine."""
 
 from __future__ import annotations
 
-from scenarios.backends.interface import SetupError
 from scenarios.language.steps import Disk
-from simulator import image_tool
-from simulator.block.memory_host import MemoryHost
 from simulator.machine import Machine
-
-
-def create(host: MemoryHost, path: str, disk: Disk) -> None:
-    """Raises SetupError."""
-    options = ["-o", f"cluster_size={disk.cluster}"] if disk.cluster is not None else []
-    argv = ["create", "-q", "-f", disk.format, *options, path, str(disk.size)]
-    status, _, stderr = image_tool.run(host, argv)
-    if status:
-        raise SetupError(f"qemu-img {' '.join(argv)}: {stderr.strip()}")
 
 
 async def add(machine: Machine, name: str, disk: Disk, attach: str) -> None:

@@ -22,7 +22,7 @@ from scenarios.run.content import runs_of
 Message = dict[str, Any]
 
 REPLY_NS = 10_000_000_000
-# How long a machine must be silent to be taken to have nothing more to say.
+# How long a machine is silent before nothing more is waited for.
 QUIET_NS = 25_000_000
 # The same where a job is on its way, which may wait for the host's disk.
 QUIET_WITH_JOB_NS = 250_000_000
@@ -33,13 +33,14 @@ _MOST_MESSAGES = 5000
 _INFO_FLAGS = ("read_only", "flush", "fua", "rotational", "trim", "write_zeroes", "df", "multi_conn")
 
 
-def play(source: SessionSource, backend: Backend) -> list[list[Message]]:
+def play(source: SessionSource, backend: Backend, quiet_ns: int = QUIET_NS) -> list[list[Message]]:
     """What came of each step, the greeting first, normalised. Shorter than the session where the machine
-    ended before. Raises SetupError."""
+    ended before. `quiet_ns`: how long it must be silent to be taken to have nothing more to say. Raises
+    SetupError."""
     observed: list[list[Message]] = []
 
     async def body(session: Session) -> None:
-        player = _Player(session)
+        player = _Player(session, quiet_ns)
         observed.append(await player.greet(source.negotiate))
         for step in source.steps:
             if player.ended:
@@ -55,8 +56,9 @@ def play(source: SessionSource, backend: Backend) -> list[list[Message]]:
 
 
 class _Player:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, quiet_ns: int) -> None:
         self.ended = False
+        self._quiet_ns = quiet_ns
         self._session = session
         self._wire: MonitorWire
         self._normal = Normaliser(str(session.directory))
@@ -78,7 +80,7 @@ class _Player:
             return await self._send(json.dumps(request).encode() + b"\r\n")
         if step.verb == "raw":
             self._wire.send(step.what.encode("latin-1"))
-            return await self._settled(4 * QUIET_NS)
+            return await self._settled(4)
         return await self._request(step)
 
     async def wait(self, step: Step, so_far: list[Message]) -> list[Message]:
@@ -124,8 +126,9 @@ class _Player:
             found = any(is_last(message) for message in came)
         return messages + await self._settled(so_far=messages)
 
-    async def _settled(self, quiet_ns: int = QUIET_NS, so_far: Sequence[Message] = ()) -> list[Message]:
-        """What comes until nothing does; `so_far` are the step's messages before."""
+    async def _settled(self, times: int = 1, so_far: Sequence[Message] = ()) -> list[Message]:
+        """What comes until nothing does for so many quiet times; `so_far` are the step's messages before."""
+        quiet_ns = times * self._quiet_ns
         messages = list(so_far)
         while not self.ended and len(messages) < _MOST_MESSAGES:
             wait_ns = max(quiet_ns, QUIET_WITH_JOB_NS) if _job_is_on_its_way(messages) else quiet_ns

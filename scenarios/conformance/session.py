@@ -143,3 +143,31 @@ def _bytes(where: str, value: int | str) -> int:
     if found is None:
         raise SetupError(f"{where}: expected a number of bytes such as 64k, got {value!r}")
     return found
+
+
+def cut_to(source: SessionSource, steps: list[Step]) -> SessionSource:
+    """The same with these steps only."""
+    return SessionSource(source.name, source.scenario, source.negotiate, steps, "")
+
+
+def written(source: SessionSource, name: str) -> str:
+    """As a file of sessions has it."""
+    lines = [f"{name}:"]
+    if source.scenario.disks:
+        disks = {disk: _members(given) for disk, given in source.scenario.disks.items()}
+        lines.append(f"  disks: {json.dumps(disks)}")
+    lines += [f"  attach: {source.scenario.attach}", "  steps:"]
+    return "\n".join([*lines, *(f"    - {_source_of(step)}" for step in source.steps)])
+
+
+def _members(disk: Disk) -> dict[str, Any]:
+    return {"size": disk.size, "format": disk.format, **({"cluster": disk.cluster} if disk.cluster else {})}
+
+
+def _source_of(step: Step) -> str:
+    if step.verb == "sleep":
+        return f"sleep: {step.what}ns"
+    said = step.what
+    if step.verb == "send" and set(said) == {"execute", "arguments"} and said["execute"] not in VERBS:
+        return json.dumps({said["execute"]: said["arguments"]})
+    return json.dumps({step.verb: said})

@@ -20,8 +20,14 @@ async def put_in(x: Execution, where: Where, disk: str, fault: Fault, on_storage
     """`on_storage`: all options of the disk's format node, standing on node DISK-fault."""
     server = await x.session.serve_storage(disk, fault)
     name = f"{disk}-fault"
-    reconnect = {"reconnect-delay": (fault.reconnect or 0) // _SECOND_NS}
-    options = {"driver": "nbd", "node-name": name, "server": server.address, "discard": "unmap", **reconnect}
+    options: dict[str, Any] = {
+        "driver": "nbd",
+        "node-name": name,
+        "server": server.address,
+        "discard": "unmap",
+    }
+    if fault.reconnect is not None:
+        options["reconnect-delay"] = fault.reconnect // _SECOND_NS
     await x.qmp(where, "blockdev-add", options)
     x.faults[disk] = fault
     x.storage[disk] = server

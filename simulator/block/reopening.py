@@ -33,6 +33,9 @@ class _Entry:
         self.options = options
         self.explicit = explicit
         self.backing_missing = not keeps and "backing" not in options
+        # A flag of the node, not an option with a default: what is not told stays, but for a child's.
+        stays = node.discard_unmap and options is explicit
+        self.discard_unmap = options.get("discard", "unmap" if stays else "ignore") == "unmap"
         self.prepared = False
         self.before = _state_of(node)
 
@@ -55,7 +58,6 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
 
     Raises QmpError, and nothing has changed then.
     """
-    await graph.changing()
     queue: list[_Entry] = []
     tops = []
     for options in options_list:
@@ -153,6 +155,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
             _apply(entry)
         permissions.refresh([*(entry.node for entry in queue), *let_go])
     except QmpError:
+        await graph.changing()
         for entry in queue:
             for name, value in entry.before.items():
                 setattr(entry.node, name, value)
@@ -165,6 +168,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
         raise
     for entry in reversed(queue):
         entry.node.driver.reopen_commit()
+    await graph.changing()
     for entry in reversed(queue):
         await entry.node.driver.reopen_finished()
     for node in let_go:
@@ -177,14 +181,14 @@ def _apply(entry: _Entry) -> None:
     node.read_only = options.get("read-only", False)
     node.auto_read_only = options.get("auto-read-only", False)
     node.detect_zeroes = options.get("detect-zeroes", "off")
-    node.discard_unmap = options.get("discard", "ignore") == "unmap"
+    node.discard_unmap = entry.discard_unmap
     node.cache = _cache(options)
     node.options, node.explicit_options = options, entry.explicit
 
 
 async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], let_go: list[Node]) -> None:
     node, driver, options = entry.node, entry.node.driver, entry.options
-    if options.get("detect-zeroes") == "unmap" and options.get("discard", "ignore") != "unmap":
+    if options.get("detect-zeroes") == "unmap" and not entry.discard_unmap:
         raise QmpError(
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
         )
@@ -220,22 +224,36 @@ def _check_resets(node: Node, options: dict[str, Any]) -> None:
 
 
 def _check_unchanged(node: Node, options: dict[str, Any]) -> None:
+    """What nobody has taken must be as it was, each member of an object by itself."""
     driver = node.driver
-    fixed = [name for name in _own_options(node, options) if name not in driver.changeable_options]
-    for name in in_order(["driver", "node-name", *fixed]):
-        old = {"driver": driver.format_name, "node-name": node.node_name}.get(name, node.options.get(name))
-        if name in options and options[name] != old:
+    left = {name: value for name, value in options.items() if not _is_taken(node, name, value)}
+    mine = {name: value for name, value in node.options.items() if name not in node.children}
+    old = {**_flat("", mine), "driver": driver.format_name, "node-name": node.node_name}
+    new = _flat("", left)
+    for name in in_order(new):
+        child = node.children.get(name)
+        if child is not None and new[name] == child.node.node_name:
+            continue
+        if new[name] != old.get(name, _ABSENT):
             raise QmpError(f"Cannot change the option '{name}'")
-    for name, _, _ in driver.children:
-        given = options.get(name)
-        edge = node.children.get(name)
-        if (
-            name not in ("file", "backing")
-            and isinstance(given, str)
-            and edge
-            and edge.node.node_name != given
-        ):
-            raise QmpError(f"Cannot change the option '{name}'")
+
+
+def _is_taken(node: Node, name: str, value: Any) -> bool:
+    """Whether an option means something when a node is reopened, by the node, its driver or its child."""
+    if isinstance(value, dict) and name in node.children:
+        return node.children[name].node.inherits_from is node
+    if name in ("file", "backing"):
+        return not isinstance(value, dict)
+    return (name in COMMON and name not in ("driver", "node-name")) or name in node.driver.changeable_options
+
+
+def _flat(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Members of objects as options of their own: "file.driver"."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        key = f"{prefix}.{name}" if prefix else name
+        flat |= _flat(key, value) if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _replace_child(
@@ -247,6 +265,9 @@ def _replace_child(
         return
     node = entry.node
     edge = node.children.get(name)
+    if edge is None and name == "file":
+        # What a filter shows is its file, whatever name the option has (bs->file).
+        edge = node.children.get("image")
     old = edge.node if edge is not None else None
     new = None
     if given is not None:

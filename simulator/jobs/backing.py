@@ -83,6 +83,7 @@ async def change_backing_file(node: Node, filename: str | None, image_format: st
 async def append(graph: Graph, overlay: Node, below: Node) -> None:
     """Put `overlay` above `below` and give it all users of that (bdrv_append). Raises QmpError and undoes
     all."""
+    await graph.changing()
     await set_backing(graph, overlay, below)
     try:
         await graph.replace(below, overlay)

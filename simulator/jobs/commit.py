@@ -134,7 +134,7 @@ async def start_commit(jobs: Jobs, options: CommitOptions) -> None:
         return CommitJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else options.active.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make)
         assert isinstance(job, CommitJob)
         await job.stand_on(options.active, 0, permissions.ALL, options.speed_bytes_per_s)

@@ -87,8 +87,10 @@ class MirrorJob(BlockJob):
             raise failure
 
     async def _drain_source(self) -> None:
-        """Until the end of the job nothing is written to the source."""
+        """Until the end of the job nothing is written to the source. A coroutine leaves it to the main loop
+        to drain (bdrv_co_yield_to_drain, block/io.c:313, 7.2)."""
         self.in_drain = True
+        await self.jobs.scheduler.loop_turn
         source = self.source_edge.node
         source.drained_begin()
         await self.jobs.graph.wait_drained([source])
@@ -202,7 +204,7 @@ class MirrorJob(BlockJob):
                     await self.sleep(RETRY_NS)
                     return False
                 self.become_ready()
-                copying.actively_synced = self.options.copy_mode != "background"
+            copying.actively_synced = self.options.copy_mode != "background"
             should_complete = self._should_complete or self.cancelled
             dirty_bytes = self.dirty.count_bytes
         if not dirty_bytes and should_complete:
@@ -363,6 +365,18 @@ class MirrorJob(BlockJob):
             graph.warnings.append(error.console_text)
             return EPERM
         return 0
+
+    def change(self, arguments: dict[str, Any]) -> None:
+        """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
+        if self.job_type != "mirror":
+            super().change(arguments)
+        mode = arguments["copy-mode"]
+        if mode == self.options.copy_mode:
+            return
+        if mode != "write-blocking":
+            raise QmpError(f"Change to copy mode '{mode}' is not implemented")
+        self.options.copy_mode = mode
+        self.dirty.enabled = False  # what is not repeated is noted one by one from here on
 
     def block_job_info(self) -> dict[str, Any]:
         """Of the type mirror only, so not of a commit."""

@@ -122,7 +122,7 @@ async def _start(jobs: Jobs, kind: type[MirrorJob], options: MirrorOptions) -> N
     try:
         job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
         shared = permissions.CONSISTENT_READ | _SHARED
-        async with await jobs.graph.changing_for_a_job():
+        async with await jobs.graph.while_changing():
             made = jobs.add(job_id, make)
             assert isinstance(made, MirrorJob)
             await made.stand_on(filter_node, permissions.CONSISTENT_READ, shared, options.speed_bytes_per_s)

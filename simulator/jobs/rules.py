@@ -23,9 +23,10 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
-    `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not wait
-    for a server that is lost. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's
-    writes reach both sides.
+    `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
+    drained. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both
+    sides. `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not
+    wait for a server that is lost.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class JobRules:
         "complete_ends_fleecing",
         "group_rollback_hangs",
         "pause_wakes",
+        "refused_image_keeps_drained",
         "reword",
         "shows_actively_synced",
         "target_by_device",
@@ -53,6 +55,7 @@ class JobRules:
         pause_wakes: bool = True,
         checks_groups_first: bool = False,
         shows_actively_synced: bool = False,
+        refused_image_keeps_drained: bool = False,
         cancel_ends_waits: bool = True,
         reword: Callable[[str], str] = str,
     ) -> None:
@@ -67,3 +70,4 @@ class JobRules:
         self.reword = reword
         self.cancel_ends_waits = cancel_ends_waits
         self.shows_actively_synced = shows_actively_synced
+        self.refused_image_keeps_drained = refused_image_keeps_drained

@@ -221,7 +221,7 @@ async def _make_job(
         return StreamJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make)
         assert isinstance(job, StreamJob)
         await job.stand_on(filter_node, 0, permissions.ALL, options.speed_bytes_per_s)

@@ -172,25 +172,26 @@ def _refuse(value: object) -> None:
 _encode_plain = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
 
 
-def encode(value: Any, pretty: bool = False) -> str:
+def encode(value: Any, pretty: bool = False, six_places: bool = False) -> str:
     """QEMU's form (qobject/json-writer.c, 7.2): ``{"a": 1, "b": [2]}``; non-ASCII as \\uXXXX,
     floats with %.17g.
 
     Keys in the order given. `pretty`: four blanks a level, and an empty container takes two lines.
+    `six_places`: floats with %f and without zeroes at their end (qnum_to_string, qobject/qnum.c, 5.2).
     """
     if not pretty:
         try:
             text = "".join(_encode_plain(value, 0))
         except RecursionError:
-            return _write(value, False)
+            return _write(value, False, six_places)
         if "\\u" not in text and "\x7f" not in text and not _may_hold_float(text, value):
             return text
-    return _write(value, pretty)
+    return _write(value, pretty, six_places)
 
 
-def encode_line(value: Any, pretty: bool = False) -> bytes:
+def encode_line(value: Any, pretty: bool = False, six_places: bool = False) -> bytes:
     """What a monitor sends for `value`: every line ends in CR LF (monitor/monitor.c:monitor_puts, 7.2)."""
-    text = encode(value, pretty)
+    text = encode(value, pretty, six_places)
     if pretty:
         text = text.replace("\n", "\r\n")
     return text.encode("ascii") + b"\r\n"
@@ -234,7 +235,7 @@ def _quoted_character(character: str) -> str:
     return "\\uFFFD" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04X}"
 
 
-def _write(value: Any, pretty: bool) -> str:
+def _write(value: Any, pretty: bool, six_places: bool) -> str:
     """The whole form, without recursion: values from a client may be nested 1024 deep."""
     out: list[str] = []
     stack: list[
@@ -251,7 +252,7 @@ def _write(value: Any, pretty: bool) -> str:
                 stack.append((iter(value), "]"))
             separator = ""
         else:
-            out.append(_scalar_text(value))
+            out.append(_scalar_text(value, six_places))
             separator = ","
         while stack:
             items, closing = stack[-1]
@@ -278,7 +279,7 @@ def _write(value: Any, pretty: bool) -> str:
 _END: Any = object()
 
 
-def _scalar_text(value: Any) -> str:
+def _scalar_text(value: Any, six_places: bool) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if value is None:
@@ -288,5 +289,5 @@ def _scalar_text(value: Any) -> str:
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):
-        return f"{value:.17g}"
+        return f"{value:f}".rstrip("0").rstrip(".") if six_places else f"{value:.17g}"
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")

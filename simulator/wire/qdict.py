@@ -9,11 +9,13 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 _BUCKETS = 512
 _MASK = 0xFFFFFFFF
 _known: dict[str, int] = {}
 _KNOWN_MAX = 4096
+_known_orders: dict[tuple[str, ...], list[str]] = {}
 
 
 def bucket(name: str) -> int:
@@ -39,3 +41,18 @@ def in_order(names: Iterable[str]) -> list[str]:
         ordered.reverse()
         ordered.sort(key=bucket)
     return ordered
+
+
+def ordered(value: Any) -> Any:
+    """A reply or an event's data with all members of all objects in that order."""
+    if type(value) is dict:
+        names = tuple(value)
+        order = _known_orders.get(names)
+        if order is None:
+            order = in_order(names)
+            if len(_known_orders) < _KNOWN_MAX:
+                _known_orders[names] = order
+        return {name: ordered(value[name]) for name in order}
+    if type(value) is list:
+        return [ordered(each) for each in value]
+    return value

@@ -367,7 +367,8 @@ class Qcow2(Driver):
         threshold = max(real * 10 // 9, real + 2)
         in_file = -(-self.file.node.size_bytes >> bits)
         if in_file < threshold:
-            # Not even if all of them are counted, so there is no need to read the refcounts.
+            # Not even if all of them are counted: QEMU reads a block to see that, and there is no need to.
+            await self.refcounts.first_read()
             return False
         return await self.refcounts.count_used(in_file, threshold) >= threshold
 

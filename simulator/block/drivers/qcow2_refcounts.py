@@ -113,6 +113,11 @@ class Refcounts:
                 break
         return found
 
+    async def first_read(self) -> None:
+        """Wait as long as reading a block takes, if none is in memory. Raises OSError."""
+        if not self._loaded:
+            await self._file.read(self._header.reftable_offset, 8)
+
     async def _first_entries(self, number: int, count: int) -> array[int]:
         """Of block `number`, from memory or as it is in the file; none if there is no such block."""
         if self._loaded:

@@ -6,6 +6,7 @@ from errno import EINVAL, ENOSPC
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.chain import cluster_bytes
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
 
@@ -107,4 +108,4 @@ class Raw(Driver):
 
     @property
     def cluster_bytes(self) -> int | None:
-        return self.file.node.driver.cluster_bytes
+        return cluster_bytes(self.file.node)

@@ -285,6 +285,10 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             "step 1 (qmp): expected one of returns and error, got both",
         ),
         (
+            "qmp: {execute: query-jobs, includes: [{id: j}], error: {}}",
+            "step 1 (qmp): expected one of includes and error, got both",
+        ),
+        (
             "qmp: {execute: stop, arguments: {a: 1, a: 2}}",
             'step 1 (qmp): arguments.a: the key "a" stands here twice (first in line 7)',
         ),

@@ -101,6 +101,7 @@ qmps = one_member(
     {"execute": words, "arguments": json_objects},
     {
         "returns": json_values,
+        "includes": st.lists(json_values, max_size=2),
         "error": built(steps.ExpectedError, class_=words, desc=optional_words, contains=optional_words),
     },
 )

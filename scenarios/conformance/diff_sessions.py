@@ -1,0 +1,185 @@
+"""`goldenfleece diff-sessions`: sessions that nobody wrote, on the simulator and on a real QEMU."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+from scenarios.backends.interface import Backend, DeadlinePassed, SetupError
+from scenarios.conformance.compare import Difference, first_difference
+from scenarios.conformance.drawn import draw
+from scenarios.conformance.play import QUIET_NS, play
+from scenarios.conformance.recording import Take, merge
+from scenarios.conformance.replay import opened
+from scenarios.conformance.session import SessionSource, cut_to, written
+
+# Most answers are equal when they are first looked at; only others are waited for at length.
+_FIRST_QUIET_NS = 6_000_000
+# How often a real QEMU is asked again before an answer counts as unlike: what varies is not unlike.
+_TAKES = 4
+_MOST_PLAYS_TO_SHRINK = 40
+_CHUNK = 8
+_NAMES_IN_WORDS = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")
+
+EQUAL, UNEQUAL, DIED, UNSURE = "equal", "unequal", "died", "unsure"
+
+
+class Compared(NamedTuple):
+    """`outcome`: EQUAL; UNEQUAL: `difference` is the first, `session` the fewest steps that show one there;
+    DIED: the same where QEMU answers equally until it ends by a signal; UNSURE: QEMU itself ends now here,
+    now there."""
+
+    seed: int
+    outcome: str
+    steps: int
+    difference: Difference | None = None
+    session: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Of what is unlike: the same for differences that are likely to have one cause."""
+        assert self.difference is not None
+        command = _command(self.difference)
+        return f"{self.outcome}: {command}: {_NAMES_IN_WORDS.sub('*', self.difference.where)}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """0: every answer is equal; 1: some are not; 2: usage, or a backend that cannot play."""
+    options = _parser().parse_args(argv)
+    if len(options.backend) != 2 or "real" in opened(options.backend[0]).probe()[0]:
+        raise SetupError("expected --backend twice: the simulator, and what it is compared with")
+    if "real" not in opened(options.backend[1]).probe()[0]:
+        raise SetupError(f"{options.backend[1]} is no real QEMU: a simulator proves nothing about another")
+    first, last = _seeds(options.seeds)
+    found: dict[str, list[Compared]] = defaultdict(list)
+    counts: Counter[str] = Counter()
+    steps = 0
+    for compared in _all(options, range(first, last)):
+        counts[compared.outcome] += 1
+        steps += compared.steps
+        if compared.difference is not None:
+            if compared.kind not in found:
+                print(_told(compared), flush=True)
+            found[compared.kind].append(compared)
+    for kind, alike in sorted(found.items(), key=lambda item: -len(item[1])):
+        seeds = ", ".join(str(each.seed) for each in alike[:8])
+        print(f"{len(alike):>5} x {kind}: {seeds}{', ...' if len(alike) > 8 else ''}")
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (EQUAL, UNEQUAL, DIED, UNSURE))
+    print(f"{last - first} sessions, {steps} steps on {' and '.join(options.backend)}: {told}")
+    return int(bool(counts[UNEQUAL]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="goldenfleece diff-sessions",
+        description="Play sessions that are drawn from numbers on two backends, tell where answers differ.",
+    )
+    parser.add_argument("--backend", action="append", default=[], metavar="NAME", help="given twice")
+    parser.add_argument(
+        "--seeds", default="0..100", metavar="FIRST..LAST", help="which sessions; LAST is not"
+    )
+    parser.add_argument("-j", type=int, dest="jobs", default=os.cpu_count() or 1, help="how many at once")
+    return parser
+
+
+def _seeds(text: str) -> tuple[int, int]:
+    numbers = re.fullmatch(r"([0-9]+)\.\.([0-9]+)", text)
+    if not numbers or int(numbers[1]) >= int(numbers[2]):
+        raise SetupError(f"--seeds: expected FIRST..LAST such as 0..100, got {text!r}")
+    return int(numbers[1]), int(numbers[2])
+
+
+def _all(options: argparse.Namespace, seeds: range) -> Iterator[Compared]:
+    """As they are finished, with a line of progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(file=sys.stderr)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
+        running = [pool.submit(_compare_all, options.backend, chunk) for chunk in chunks]
+        finished = as_completed(running)
+        if console.is_terminal:
+            finished = iter(track(finished, "sessions", len(running), console=console, transient=True))
+        for done in finished:
+            yield from done.result()
+
+
+def _told(compared: Compared) -> str:
+    return f"{compared.kind}\n{compared.difference}\n{compared.session}"
+
+
+# -- one session
+
+
+def _compare_all(backends: Sequence[str], seeds: range) -> list[Compared]:
+    simulator, real = backends
+    return [compare(draw(seed), seed, opened(simulator), opened(real)) for seed in seeds]
+
+
+def compare(source: SessionSource, seed: int, simulator: Backend, real: Backend) -> Compared:
+    """Raises SetupError."""
+    ours = _play(source, simulator, QUIET_NS)
+    theirs = _play(source, real, _FIRST_QUIET_NS)
+    steps = len(source.steps)
+    if first_difference(merge(source, "", [theirs]), ours) is None:
+        return Compared(seed, EQUAL, steps)
+    difference = _unlike(source, ours, [_play(source, real, QUIET_NS) for _ in range(_TAKES)])
+    if isinstance(difference, str):
+        return Compared(seed, difference, steps)
+    smaller, difference = _shrunk(source, difference, simulator, real)
+    outcome = DIED if _died(difference) else UNEQUAL
+    return Compared(seed, outcome, steps, difference, written(smaller, str(seed)))
+
+
+def _play(source: SessionSource, backend: Backend, quiet_ns: int) -> Take:
+    try:
+        return play(source, backend, quiet_ns)
+    except DeadlinePassed as error:
+        return [[{"failed": str(error)}]]
+
+
+def _unlike(source: SessionSource, ours: Take, theirs: Sequence[Take]) -> Difference | str:
+    """What differs from all that QEMU says; EQUAL or UNSURE."""
+    if len({len(take) for take in theirs}) != 1:
+        return UNSURE
+    return first_difference(merge(source, "", theirs), ours) or EQUAL
+
+
+def _died(difference: Difference) -> bool:
+    return any('"ended": -' in line for line in difference.wanted)
+
+
+def _command(difference: Difference) -> str:
+    """What was said: a command's name, or the verb and what it does."""
+    name = re.match(r'\{"execute": "([^"]+)"|(\w+)', difference.said)
+    assert name is not None
+    return name[1] or name[2]
+
+
+def _shrunk(
+    source: SessionSource, difference: Difference, simulator: Backend, real: Backend
+) -> tuple[SessionSource, Difference]:
+    """As few of the steps as show a difference at the same command, and which."""
+    kept = list(source.steps)[: difference.step]
+    plays, index = 0, len(kept) - 2
+    while index >= 0 and plays < _MOST_PLAYS_TO_SHRINK:
+        fewer = cut_to(source, kept[:index] + kept[index + 1 :])
+        theirs = [_play(fewer, real, QUIET_NS) for _ in range(2)]
+        found = _unlike(fewer, _play(fewer, simulator, QUIET_NS), theirs)
+        plays += 1
+        if isinstance(found, Difference) and found.where and _is_same(found, difference):
+            kept, difference = list(fewer.steps)[: found.step], found
+            index = min(index, len(kept) - 1)
+        index -= 1
+    return cut_to(source, kept), difference
+
+
+def _is_same(one: Difference, other: Difference) -> bool:
+    return _command(one) == _command(other) and _died(one) == _died(other)
