@@ -237,8 +237,6 @@ def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
     options.setdefault("cache", {key: node.cache[key] for key in ("direct", "no-flush")})
     if node.force_share:
         options.setdefault("force-share", True)
-    if node.inactive:
-        options["active"] = False
     if role & permissions.COW:
         options.setdefault("read-only", True)
     else:
