@@ -175,6 +175,9 @@ class Driver:
         await self.file.node.truncate(size_bytes, exact, preallocation)
         self.node.size_bytes = size_bytes
 
+    async def make_empty(self) -> None:
+        """Give up all that this layer holds itself, if it can. Raises OSError."""
+
     # -- x-blockdev-change. Raises QmpError.
     async def add_child(self, child: Node) -> None:
         raise QmpError(f"The node {self.node.device_or_node_name} does not support adding a child")
