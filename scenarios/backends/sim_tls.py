@@ -3,12 +3,11 @@ OpenSSL reads no others, and of the machine's host at the same paths."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from scenarios.backends import certificates
+from scenarios.backends.run_directory import RunDirectory
 from simulator.block.memory_host import MemoryHost
 
 
@@ -18,8 +17,8 @@ def made(host: MemoryHost, wanted: dict[str, str]) -> Iterator[str]:
     if not wanted:
         yield ""
         return
-    with tempfile.TemporaryDirectory(prefix="goldenfleece-certificates-") as name:
-        place = Path(name) / "made"
+    with RunDirectory() as run:
+        place = run.path / "certificates"
         certificates.make(place, wanted)
         for path in sorted(place.rglob("*.pem")):
             host.make_directories(str(path.parent))
