@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from abc import abstractmethod
 from typing import Any
 
+from scenarios.backends import certificates
 from scenarios.backends.asyncio_session import START_NS, AsyncioSession
 from scenarios.backends.interface import (
     Backend,
@@ -36,7 +38,13 @@ _PROBE_BYTES = 65536
 
 
 def _of_this_host() -> frozenset[str]:
-    return frozenset({FEATURE} if shutil.which(PROGRAM) else ())
+    return certificates.features() | ({FEATURE} if shutil.which(PROGRAM) else set())
+
+
+def _can_fuse(session: Session) -> bool:
+    """Whether its machine may mount by FUSE, and others can reach that."""
+    is_in_reach = session.mounts_path != str(session.directory)
+    return is_in_reach and os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK)
 
 
 class AsyncioBackend(Backend):
@@ -81,10 +89,12 @@ class AsyncioBackend(Backend):
         return self.features | self._found | _of_this_host(), self._introspection
 
     async def _look(self, session: Session) -> None:
-        """What no schema tells: whether this program may mount, and whether a device's drive can be set while
-        it runs (since QEMU 6.2)."""
+        """What no schema tells: whether this program and the machine may mount, and whether a device's drive
+        can be set while it runs (since QEMU 6.2)."""
         if can_mount(session.directory):
             self._found |= {"mounts"}
+        if _can_fuse(session):
+            self._found |= {"fuse"}
         layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
         with contextlib.suppress(QmpRefused):
             await session.qmp("blockdev-add", layer)
@@ -115,6 +125,9 @@ class AsyncioBackend(Backend):
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
                 await session.prepare()
+                if scenario.certificates:
+                    certificates.make(place.path / "certificates", scenario.certificates)
+                    session.certificates_path = str(place.path / "certificates")
                 await session.start()
                 session.introspection = await self._schema(session)
                 await body(session)

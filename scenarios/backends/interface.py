@@ -194,6 +194,13 @@ class Session(ABC):
     # -- data
     nbd_path: str  # unix socket that nbd-server-start is to listen on
 
+    @property
+    def mounts_path(self) -> str:
+        """`directory` as other programs reach it with what the machine itself has mounted there."""
+        return str(self.directory)
+
+    certificates_path: str = ""  # a directory for each of Scenario.certificates
+
     other_nodes: frozenset[str] = frozenset()
     """Nodes of the machine that are there from before the scenario, and not for it."""
 

@@ -165,6 +165,12 @@ class Process(ABC):
     def stderr(self) -> str:
         return self.said.text()
 
+    @property
+    def root_path(self) -> str:
+        """Where the root directory that it sees, with all that is mounted there, is on this host; "" where
+        that cannot be told."""
+        return ""
+
     def describe(self) -> str:
         return describe_end(self.name, self.status, self.stderr)
 
@@ -206,6 +212,10 @@ class Child(Process):
         self._popen, self._watch_group = popen, watch_group
         self._pidfd: int | None = os.pidfd_open(popen.pid)
         self.loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def root_path(self) -> str:
+        return f"/proc/{self.pid}/root"
 
     @classmethod
     def start(

@@ -48,16 +48,17 @@ def can_share(scenario: Scenario) -> bool:
     is seen when it has left."""
     return (
         scenario.attach != "drive"
+        and not scenario.certificates
         and all(entry.startswith("file:") for entry in scenario.leaves)
         and not any(step.verb in _ENDING or _needs_more(step) for step in walk(scenario.steps))
     )
 
 
 def _needs_more(step: Step) -> bool:
-    """Another monitor, counters that begin at nought, processors that have never run, or a file system that
-    was mounted before it started."""
+    """Another monitor, counters that begin at nought, processors that have never run, a machine that has not
+    been migrated, or a file system that was mounted before it started."""
     if step.qmp is not None:
-        return step.qmp.execute in (COUNTERS, "cont")
+        return step.qmp.execute in (COUNTERS, "cont", "migrate")
     if step.hmp is not None:
         return step.hmp.line.split()[:2] == ["info", "blockstats"]
     if step.fleece is not None:

@@ -66,6 +66,10 @@ class SharedSession(WatchedSession):
     def guests_out(self) -> list[Command]:
         """The reverse."""
 
+    @property
+    def mounts_path(self) -> str:
+        return f"{self._child.root_path}{self.directory}"
+
     async def note_rest(self) -> None:
         """Remember how this machine, which has no disks, is to be found by whoever uses it next."""
         await self._rest.note()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from scenarios.backends import nbd_client
+from scenarios.backends import certificates, nbd_client, sim_disks, sim_tls
 from scenarios.backends.interface import (
     Backend,
     Body,
@@ -27,7 +27,7 @@ from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import create_image, run_tool
 from scenarios.backends.storage import FEATURE, StorageServer
-from scenarios.language.steps import Disk, Fault, Scenario
+from scenarios.language.steps import Fault, Scenario
 from scenarios.language.walk import walk
 from simulator import image_tool, versions
 from simulator.block.host import HostProcess
@@ -37,6 +37,7 @@ from simulator.engine.domain import Domain
 from simulator.engine.scheduler import Scheduler, Stuck
 from simulator.engine.task import Future
 from simulator.machine import Machine
+from simulator.serve.tls_sessions import make_context
 
 PREFIX = "sim"
 FORM = "sim:VERSION"
@@ -86,29 +87,15 @@ class SimSession(Session):
         self.machine = machine = Machine(
             self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
+        if self._scenario.certificates:
+            machine.make_tls = make_context
         machine.run_state = "prelaunch"
         furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
-            await self._add_disk(machine, name, disk)
+            await sim_disks.add(machine, name, disk, self._scenario.attach)
         self._qmp.connect(machine)
         await self.qmp("qmp_capabilities")
-
-    async def _add_disk(self, machine: Machine, name: str, disk: Disk) -> None:
-        if self._scenario.attach == "drive":
-            await machine.add_drive(
-                f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
-                f"file.driver=file,file.filename={name}.{disk.format},file.node-name={name}-file"
-            )
-            machine.devices.add("virtio-blk-pci", f"{name}-device", name)
-            return
-        file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
-        await machine.add_node({**file, "discard": "unmap"})
-        await machine.add_node(
-            {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}
-        )
-        if self._scenario.attach == "device":
-            machine.devices.add("virtio-blk-pci", f"{name}-device", name)
 
     @property
     def features(self) -> frozenset[str]:
@@ -358,8 +345,9 @@ class SimBackend(Backend):
 
     @property
     def features(self) -> frozenset[str]:
-        moves = {"moves"} if self._version.block.drive_moves else set()
-        return frozenset(("hmp", "machine", "mounts", "processes", "simulator", FEATURE, *moves))
+        found = {"moves"} if self._version.block.drive_moves else set()
+        found |= certificates.features()
+        return frozenset(("hmp", "machine", "mounts", "processes", "simulator", FEATURE, *found))
 
     def probe(self) -> tuple[frozenset[str], list[Any]]:
         return self.features, self._version.schema("system").entries
@@ -377,11 +365,12 @@ class SimBackend(Backend):
             await session.prepare()
             await body(session)
 
-        task = session.scheduler.spawn(whole(), "scenario")
-        try:
-            session.scheduler.run_until(task)
-        except Stuck as stuck:
-            raise DeadlinePassed(str(stuck), 0) from None
+        with sim_tls.made(session.host, scenario.certificates) as session.certificates_path:
+            task = session.scheduler.spawn(whole(), "scenario")
+            try:
+                session.scheduler.run_until(task)
+            except Stuck as stuck:
+                raise DeadlinePassed(str(stuck), 0) from None
 
 
 def open_backend(name: str, argument: str) -> Backend:

@@ -50,30 +50,36 @@ async def run_tool(session: SimSession, argv: list[str], timeout_ns: int) -> tup
     program = find_tool(argv[0])
     with tempfile.TemporaryDirectory(prefix="goldenfleece-tool-") as name:
         directory = Path(name)
-        _put_files(session, directory, argv)
+        given = _put_files(session, directory, argv)
         words = [word.replace(f"{session.directory}/", f"{name}/") for word in argv[1:]]
         bridge = _Bridge(session, directory / Path(session.nbd_path).name)
         try:
             result = await _run(session, bridge, [program, *words], directory, timeout_ns)
         finally:
             bridge.close()
-        _take_files(session, directory)
+        _take_files(session, directory, given)
     return result
 
 
-def _put_files(session: SimSession, directory: Path, argv: list[str]) -> None:
-    """Files in memory that the command names become files of the host."""
+def _put_files(session: SimSession, directory: Path, argv: list[str]) -> dict[str, bytes]:
+    """Files in memory that the command names become files of the host: their contents by name."""
+    given = {}
     for path in list(session.host.files()):
         place = Path(path)
         if place.parent == session.directory and any(path in word or place.name in word for word in argv):
-            (directory / place.name).write_bytes(session.host.read_all(path))
+            given[place.name] = bytes(session.host.read_all(path))
+            (directory / place.name).write_bytes(given[place.name])
+    return given
 
 
-def _take_files(session: SimSession, directory: Path) -> None:
-    """What the program wrote becomes a file in memory."""
+def _take_files(session: SimSession, directory: Path, given: dict[str, bytes]) -> None:
+    """What the program wrote becomes a file in memory. One that it left as it was may have changed there, by
+    the machine's doing."""
     for place in directory.iterdir():
         if place.is_file():
-            session.host.write_all(str(session.directory / place.name), place.read_bytes())
+            content = place.read_bytes()
+            if content != given.get(place.name):
+                session.host.write_all(str(session.directory / place.name), content)
 
 
 async def _run(

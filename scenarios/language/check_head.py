@@ -34,6 +34,12 @@ def header(problems: Problems, members: dict[str, Any]) -> None:
 
         if not known(feature):
             add(("needs", index), f'unknown feature "{feature}"; scenarios/run/features.py lists them')
+    for name, authority in members.get("certificates", {}).items():
+        if not NAME.fullmatch(name) or not NAME.fullmatch(authority):
+            add(
+                ("certificates", name),
+                f"expected names of up to 20 letters, digits, - . _ after a letter, got {name}: {authority}",
+            )
     for index, residue in enumerate(members.get("leaves", [])):
         if not _RESIDUE.fullmatch(residue):
             add(

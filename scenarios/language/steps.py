@@ -322,6 +322,8 @@ class Scenario(Part, kw_only=True, frozen=True):
     `methods`: run once with each; empty: once, without one (a spec that has `fleece` steps needs one).
     `needs`: features (see scenarios/run/features.py); a backend that lacks one reports "not applicable: why".
     `leaves`: what may be left: "job:ID", "node:NAME", "export:ID", "bitmap:NODE/NAME", "file:NAME".
+    `certificates`: by name, who has signed it: ${certificates}/NAME is a `dir` for tls-creds-x509, for a
+    server on localhost and for a client, with the certificate of that authority. Its subject is CN=NAME.
     `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
     "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
     `guest`: who makes the guest's requests: "requests" are handed to the device from outside, "linux" boots a
@@ -336,6 +338,7 @@ class Scenario(Part, kw_only=True, frozen=True):
     methods: list[MethodName] = []
     needs: list[str] = []
     leaves: list[str] = []
+    certificates: dict[str, str] = {}
     seed: int | None = None
     steps: list[Step] = []
     path: str = ""

@@ -266,11 +266,16 @@ class Execution:
         """What ${...} may name; see substitute.py."""
         directory = self.session.directory
         names: dict[str, Any] = {"dir": str(directory), "nbd": self.session.nbd_path}
+        names["mounts"] = self.session.mounts_path
+        if self.scenario.certificates:
+            names["certificates"] = self.session.certificates_path
         for name, disk in self.scenario.disks.items():
             names[f"{name}.node"] = self.base_node(name)
             names[f"{name}.filename"] = str(directory / f"{name}.{disk.format}")
             names[f"{name}.device"] = name if self.scenario.attach == "drive" else f"{name}-device"
             names[f"{name}.size"] = disk.size
+            if name in self.storage:
+                names[f"{name}.server"] = self.storage[name].address["path"]
         for point in self.points.values():
             for part in point.parts:
                 prefix = f"{point.id}.{part.disk}"

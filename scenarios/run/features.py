@@ -25,6 +25,8 @@ from scenarios.language.walk import walk
 from scenarios.run.points import Eras
 
 SESSION_FEATURES = {
+    "certificates": "certificates for TLS can be made (openssl)",
+    "fuse": "the machine can mount FUSE file systems that other programs reach (root, /dev/fuse)",
     "hmp": "a human monitor",
     "linux": "a processor that can run a Linux guest",
     "machine": "virtual CPUs, devices and drives",
@@ -158,6 +160,8 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
         wanted += METHOD_NEEDS[method]
     if scenario.attach == "drive":
         wanted.append("machine")
+    if scenario.certificates:
+        wanted.append("certificates")
     if scenario.guest == "linux":
         wanted.append("linux")
     if scenario.attach != "none" and method == "overlay" and Eras(scenario).stack_up():

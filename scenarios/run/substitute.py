@@ -1,8 +1,11 @@
 """${...} names in raw steps: what only the run knows.
 
     ${dir}  ${nbd}                   the machine's directory; the socket that nbd-server-start is to listen on
+    ${mounts}                        its directory, as others reach what it has mounted there itself
+    ${certificates}                  the directory of the scenario's certificates
     ${DISK.node}  ${DISK.filename}   the disk's format node; its image, with its directory
     ${DISK.device}  ${DISK.size}     the qdev id (or, attach: drive, the drive); bytes
+    ${DISK.server}                   the socket of the server that its storage is behind (fault)
     ${ID.DISK.export}                of a point in time: the export's id and name, and
     ${ID.DISK.node}  ${ID.DISK.job}  the exported node, and the backup job (overlay)
 

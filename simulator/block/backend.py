@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from errno import EIO, ENOMEDIUM
+from errno import EIO, ENOMEDIUM, EPERM
+from os import strerror
 
 from simulator.block import permissions
 from simulator.block.accounting import Accounting
@@ -29,10 +30,12 @@ class BlockBackend(Parent):
     __slots__ = (
         "_accounting",
         "_queue",
+        "allows_inactivity",
         "allows_iothread_change",
         "device_id",
         "graph",
         "in_flight",
+        "inactive",
         "iothread",
         "keeps_io_status",
         "limits",
@@ -68,6 +71,8 @@ class BlockBackend(Parent):
         self.limits: Member | None = None  # of a throttle group
         self.iothread: IoThread | None = None
         self.allows_iothread_change = False
+        self.allows_inactivity = False
+        self.inactive = False  # it asks nothing of its node (disable_perm)
 
     @property
     def accounting(self) -> Accounting:
@@ -117,9 +122,31 @@ class BlockBackend(Parent):
 
     def insert(self, node: Node) -> None:
         """Stand on `node`. Raises QmpError on a permission conflict and stays empty."""
-        self.root = self.graph.attach(
-            self, "root", permissions.FILTERED | permissions.PRIMARY, node, self.perm, self.shared
-        )
+        self.inactive = node.inactive and self._may_be_inactive()
+        perm, shared = (0, permissions.ALL) if self.inactive else (self.perm, self.shared)
+        role = permissions.FILTERED | permissions.PRIMARY
+        self.root = self.graph.attach(self, "root", role, node, perm, shared)
+
+    # -- an image that belongs to somebody else for a while, see activity.py
+    def _may_be_inactive(self) -> bool:
+        """A drive or device, whoever only reads, and who says so (blk_can_inactivate)."""
+        only_reads = not self.perm & ~permissions.CONSISTENT_READ
+        return bool(self.device_id or self.name) or only_reads or self.allows_inactivity
+
+    def inactivate(self) -> None:
+        """Raises OSError."""
+        if self.inactive or self.root is None:
+            return
+        if not self._may_be_inactive():
+            raise OSError(EPERM, strerror(EPERM))
+        self.inactive = True
+        self.graph.set_permissions(self.root, 0, permissions.ALL)
+
+    def activate(self) -> None:
+        """Raises QmpError."""
+        if self.inactive and self.root is not None:
+            self.graph.set_permissions(self.root, self.perm, self.shared)
+            self.inactive = False
 
     async def remove(self) -> None:
         """Let go of the node; it goes away if nobody else uses it."""
@@ -137,7 +164,7 @@ class BlockBackend(Parent):
 
     def set_permissions(self, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""
-        if self.root is not None:
+        if self.root is not None and not self.inactive:
             self.graph.set_permissions(self.root, perm, shared)
         self.perm, self.shared = perm, shared
 

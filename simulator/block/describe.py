@@ -55,7 +55,7 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
 def _of_some_versions(node: Node, members: Members) -> dict[str, Any]:
     info: dict[str, Any] = {}
     if members.active:
-        info["active"] = True
+        info["active"] = not node.inactive
     if members.missing_key:
         info["encryption_key_missing"] = False
     if members.children:

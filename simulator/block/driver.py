@@ -81,6 +81,12 @@ class Driver:
     async def close(self) -> None:
         """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
 
+    async def inactivate(self) -> None:
+        """The node is about to become inactive: write back what is held in memory. Raises OSError."""
+
+    async def activate(self) -> None:
+        """It is active again, and the image may be another's work. Raises QmpError."""
+
     async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         """blockdev-reopen with new options: refuse (QmpError) or remember them; then commit or abort is
         called. Until then the node is as it was."""

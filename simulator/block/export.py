@@ -6,6 +6,7 @@ Source: block/export/export.c and nbd/server.c (nbd_export_create, nbd_export_re
 from __future__ import annotations
 
 from simulator.block import iothreads, permissions
+from simulator.block.activity import activate
 from simulator.block.backend import BlockBackend
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.errors import QmpError
@@ -131,10 +132,13 @@ class Exports:
         if node.read_only and writable:
             raise QmpError("Cannot export read-only node as writable")
         refused = self._move(arguments, node, threads or {})
+        if not arguments.get("allow-inactive"):
+            await activate(node)
         perm = permissions.CONSISTENT_READ | (permissions.WRITE if writable else 0)
         backend = ExportBackend(self._graph, "", perm, permissions.ALL)
         backend.export = None
         backend.iothread = node.iothread
+        backend.allows_inactivity = arguments.get("allow-inactive", False)
         backend.allows_iothread_change = not arguments.get("fixed-iothread")
         await self._graph.changing()
         backend.insert(node)

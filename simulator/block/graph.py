@@ -5,7 +5,7 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 
 from __future__ import annotations
 
-from simulator.block import iothreads, permissions
+from simulator.block import activity, iothreads, permissions
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
@@ -160,6 +160,8 @@ class Graph:
         the node, and leaves no edge."""
         if isinstance(parent, Node) and (parent is node or parent.parents):
             check_no_cycle(parent, name, node)
+        if node.inactive:
+            activity.check_user(parent, name, node, perm)
         edge = Edge(parent, name, role, node, perm, shared)
         if isinstance(parent, Node):
             parent.children[name] = edge

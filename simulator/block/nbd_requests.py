@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, EPERM
 from os import strerror
 
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ALLOCATED, STATUS_DATA, STATUS_ZERO
@@ -40,6 +40,8 @@ class _FailedError(Exception):
 async def handle(wire: ServerConnection, export: NbdExport, request: Request) -> None:
     """Do it and put the reply into the connection's output. Raises ConnectionLostError."""
     try:
+        if export.node.inactive and request.kind != nbd.CMD_READ:
+            raise _FailedError(EPERM, "export is inactive")
         await _HANDLERS[request.kind](wire, export, request)
     except _FailedError as failed:
         wire.reply_error(request, failed.errno, failed.text)

@@ -57,6 +57,7 @@ class NbdServer:
         self.connections: list[NbdConnection] = []  # accepted, oldest first
         self.backlog: deque[NbdConnection] = deque()
         self.listening = True
+        self._lets_in = True
         self._gone = WaitQueue("NBD connections to end")
 
     def connect(self) -> NbdConnection:
@@ -71,7 +72,7 @@ class NbdServer:
     @property
     def has_room(self) -> bool:
         """Otherwise clients wait in the queue of whoever listens."""
-        return not self.max_connections or len(self.connections) < self.max_connections
+        return self._lets_in and (not self.max_connections or len(self.connections) < self.max_connections)
 
     def _accept(self) -> None:
         while self.backlog and self.has_room:
@@ -96,7 +97,9 @@ class NbdServer:
             self._accept()
 
     async def close(self) -> None:
-        """nbd-server-stop: remove all exports, then stop listening and close what is still connected."""
+        """nbd-server-stop: remove all exports, then stop listening and close what is still connected. Nobody
+        is let in meanwhile: QEMU waits in the event loop of the block layer, which has no listener."""
+        self._lets_in = False
         await self.exports.close_all()
         self.listening = False
         if self.on_closed is not None:

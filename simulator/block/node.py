@@ -90,7 +90,7 @@ class Node:
         # The backing file that the image itself led to, by the name that this had when it was opened.
         self.auto_backing_file = ""
         self.size_bytes = 0
-        self.read_only = False
+        self.read_only = self.inactive = False
         # What the permissions below were last made of: see permissions.Held.
         self.held: Held | None = None
         self.auto_read_only = False
@@ -125,7 +125,7 @@ class Node:
 
     # -- what it is
     def is_writable(self) -> bool:
-        return not self.read_only
+        return not self.read_only and not self.inactive
 
     @property
     def filename(self) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Options of every node (BlockdevOptions base); all others belong to the driver.
 COMMON = (
+    "active",
     "driver",
     "node-name",
     "read-only",
@@ -141,6 +142,7 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
 def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.options = options
     node.read_only = options.get("read-only", read_only)
+    node.inactive = not options.get("active", True)
     node.auto_read_only = options.get("auto-read-only", False)
     node.force_share = options.get("force-share", False)
     node.discard_unmap = options.get("discard", "ignore") == "unmap"

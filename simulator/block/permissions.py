@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from simulator.block.node import Edge, Node
 
-    # What is asked of a node: (permissions, shared, read_only, auto_read_only, whether it has parents).
+    # What is asked of a node: (permissions, shared, not writable, auto_read_only, whether it has parents).
     # Node.held is that of the last time.
     Held = tuple[int, int, bool, bool, bool]
 
@@ -46,7 +46,7 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
         return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
-        perm |= CONSISTENT_READ if node.read_only else CONSISTENT_READ | WRITE | RESIZE
+        perm |= CONSISTENT_READ | WRITE | RESIZE if node.is_writable() else CONSISTENT_READ
         shared &= ~(WRITE | RESIZE)
     if role & DATA:
         shared &= ~RESIZE
@@ -120,7 +120,7 @@ def _asked_of(node: Node) -> Held:
     for edge in parents:
         perm |= edge.perm
         shared &= edge.shared
-    return perm, shared, node.read_only, node.auto_read_only, bool(parents)
+    return perm, shared, not node.is_writable(), node.auto_read_only, bool(parents)
 
 
 def _is_asked_anew(node: Node) -> bool:

@@ -74,6 +74,7 @@ class BlockRules:
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
@@ -109,6 +110,7 @@ class BlockRules:
         "quorum_tells_zeroes",
         "replaced_is_missing",
         "stored_bitmaps_need_write",
+        "tls_over_ip_only",
         "too_long_is_empty",
     )
 
@@ -143,6 +145,7 @@ class BlockRules:
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
+        self.tls_over_ip_only: bool = given.pop("tls_over_ip_only", False)
         self.members: Members = given.pop("members", None) or Members()
         assert not given, given
 
@@ -174,6 +177,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        tls_over_ip_only=version.exports.tls_over_ip_only,
         replaced_is_missing=block.replaced_is_missing,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,

@@ -45,10 +45,16 @@ class Maker:
     there are no sessions."""
 
     def __init__(
-        self, host: Host, objects: dict[str, Any], now_s: int, make_context: MakeContext | None
+        self,
+        host: Host,
+        objects: dict[str, Any],
+        now_s: int,
+        make_context: MakeContext | None,
+        must_encipher: bool = False,
     ) -> None:
         self._host, self._objects, self._now_s = host, objects, now_s
         self._make_context = make_context
+        self._must_encipher = must_encipher
 
     def load(self, credentials: TlsCredentials) -> None:
         """Raises QmpError."""
@@ -196,8 +202,11 @@ class Maker:
             raise QmpError(
                 f"The certificate {path} basic constraints show a CA, but we need one for a {kind}"
             )
-        if own.usage is not None and own.usage[1] and x509.MAY_SIGN_DATA not in own.usage[0]:
-            raise QmpError(f"Certificate {path} usage does not permit digital signature")
+        if own.usage is not None and own.usage[1]:
+            if x509.MAY_SIGN_DATA not in own.usage[0]:
+                raise QmpError(f"Certificate {path} usage does not permit digital signature")
+            if self._must_encipher and x509.MAY_ENCIPHER_KEYS not in own.usage[0]:
+                raise QmpError(f"Certificate {path} usage does not permit key encipherment")
         if own.purposes is not None and own.purposes[1]:
             wanted = (x509.FOR_SERVERS if is_server else x509.FOR_CLIENTS, x509.ANY_PURPOSE)
             if not any(purpose in wanted for purpose in own.purposes[0]):

@@ -64,7 +64,7 @@ class BlockJob(Job):
         """The second half of block_job_create. Raises QmpError, and then the job is gone."""
         try:
             if self.jobs.graph.rules.jobs_have_backend:
-                self.own_backend = _JobBackend(self.jobs.graph, "", perm, shared)
+                self.own_backend = self._new_backend(node, perm, shared)
                 self.own_backend.insert(node)
                 perm, shared = 0, permissions.ALL
             self.add_node("main node", node, perm, shared, frozenset(("dataplane",)))
@@ -77,11 +77,15 @@ class BlockJob(Job):
         """A way for the job's own requests, which do not wait while the node is drained: the job would never
         come to rest. `moves`: it follows its node to another thread. Raises QmpError on a permission
         conflict."""
+        backend = self._new_backend(node, perm, shared, moves)
+        backend.insert(node)
+        self.backends.append(backend)
+        return backend
+
+    def _new_backend(self, node: Node, perm: int, shared: int, moves: bool = True) -> BlockBackend:
         backend = _JobBackend(self.jobs.graph, "", perm, shared)
         backend.iothread = node.iothread
         backend.allows_iothread_change = moves
-        backend.insert(node)
-        self.backends.append(backend)
         return backend
 
     async def remove_backend(self, backend: BlockBackend) -> None:

@@ -239,6 +239,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
+    tls_over_ip_only: no TLS on unix sockets, for clients and servers.
+    tls_keys_encipher: a certificate that says what its key is for must allow the encipherment of keys.
     tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely
     wished for, and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
@@ -258,6 +260,8 @@ class Exports(Group):
         "nbd_texts",
         "server_stop_newest_first",
         "tells_refused_thread",
+        "tls_keys_encipher",
+        "tls_over_ip_only",
         "writable_multi_conn",
     )
 
@@ -269,6 +273,8 @@ class Exports(Group):
     list_needs_structured: bool
     server_stop_newest_first: bool
     tells_refused_thread: bool
+    tls_keys_encipher: bool
+    tls_over_ip_only: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 

@@ -119,6 +119,12 @@ FACTS = (
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
+    (
+        "exports.tls_keys_encipher",
+        True,
+        "crypto/tlscredsx509.c: qcrypto_tls_creds_check_cert_key_usage, observed",
+    ),
+    ("exports.tls_over_ip_only", True, "block/nbd.c:2218, blockdev-nbd.c: nbd_server_start, observed"),
     ("block.negative_size_is_out_of_range", True, "observed with a window that begins at -1"),
     ("qmp.device_ids", "registered", "softmmu/qdev-monitor.c: qmp_device_add: the options stay; observed"),
     ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),

@@ -111,12 +111,20 @@ class Qcow2(Driver):
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
         self.snapshots = await qcow2_snapshots.load(self)
-        await qcow2_bitmaps.load(self)
+        if not self.node.inactive:
+            await qcow2_bitmaps.load(self)
 
     async def close(self) -> None:
         if self.node.is_writable():
             await qcow2_bitmaps.store(self)
             await self.flush()
+
+    async def inactivate(self) -> None:
+        await qcow2_bitmaps.hand_over(self)
+        await self.flush()
+
+    async def activate(self) -> None:
+        await self.open(self.node.options)
 
     async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         qcow2_options.check(options, self.header)
@@ -341,7 +349,7 @@ class Qcow2(Driver):
     # -- status and size
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         if self._preallocated is None:
-            self._preallocated = await self._looks_preallocated()
+            self._preallocated = await qcow2_resize.looks_preallocated(self)
         kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
         flags = 0
         if kind in (NORMAL, ZERO_ALLOCATED):
@@ -353,22 +361,6 @@ class Qcow2(Driver):
         if self._preallocated and kind == NORMAL:
             flags |= STATUS_RECURSE
         return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
-
-    async def _looks_preallocated(self) -> bool:
-        """Whether far more clusters are counted than the file has allocated
-        (qcow2_detect_metadata_preallocation)."""
-        allocated = self.file.node.driver.actual_size_bytes()
-        if allocated is None:
-            return False
-        bits = self.header.cluster_bits
-        real = allocated >> bits
-        threshold = max(real * 10 // 9, real + 2)
-        in_file = -(-self.file.node.size_bytes >> bits)
-        if in_file < threshold:
-            # Not even if all of them are counted: QEMU reads a block to see that, and there is no need to.
-            await self.refcounts.first_read()
-            return False
-        return await self.refcounts.count_used(in_file, threshold) >= threshold
 
     # -- snapshots inside the image
     def snapshot_infos(self) -> list[dict[str, Any]]:

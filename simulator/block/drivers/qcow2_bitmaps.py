@@ -116,6 +116,20 @@ async def make_read_only(driver: Qcow2) -> None:
             bitmap.readonly = True
 
 
+async def hand_over(driver: Qcow2) -> None:
+    """The node is about to become inactive: stored bitmaps are the image's from here on (qcow2_inactivate).
+    What cannot be stored is lost, and QEMU only prints why. Raises OSError."""
+    node = driver.node
+    if node.is_writable():
+        try:
+            await store(driver)
+        except QmpError as error:
+            lost = f"Lost persistent bitmaps during inactivation of node '{node.device_or_node_name}'"
+            node.graph.warnings.append(f"{lost}: {error.desc}")
+    for bitmap in [each for each in node.bitmaps if each.persistent]:
+        bitmap.release()
+
+
 async def mark_in_use(driver: Qcow2) -> None:
     """Rewrite the directory where it is, with every bitmap in use (also when a read-only node becomes
     writable)."""

@@ -111,3 +111,20 @@ async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) 
             await driver.file.node.truncate(last_host, False, mode)
         except QmpError as error:
             raise error.prefixed("Failed to resize underlying file: ") from None
+
+
+async def looks_preallocated(qcow2: Qcow2) -> bool:
+    """Whether far more clusters are counted than the file has allocated
+    (qcow2_detect_metadata_preallocation)."""
+    allocated = qcow2.file.node.driver.actual_size_bytes()
+    if allocated is None:
+        return False
+    bits = qcow2.header.cluster_bits
+    real = allocated >> bits
+    threshold = max(real * 10 // 9, real + 2)
+    in_file = -(-qcow2.file.node.size_bytes >> bits)
+    if in_file < threshold:
+        # Not even if all of them are counted: QEMU reads a block to see that, and there is no need to.
+        await qcow2.refcounts.first_read()
+        return False
+    return await qcow2.refcounts.count_used(in_file, threshold) >= threshold

@@ -11,6 +11,7 @@ from errno import EIO
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.activity import inactivate
 from simulator.block.errors import QmpError
 from simulator.block.reopening import set_read_only
 from simulator.jobs.actions.action import Action
@@ -61,6 +62,8 @@ class _Snapshot(Action):
             raise QmpError("The overlay already has a backing image")
         if not new.driver.supports_backing:
             raise QmpError("The overlay does not support backing images")
+        if old.inactive and not new.inactive:
+            await inactivate(new)
         await append(self.graph, new, old)
         self._appended = True
 

@@ -42,7 +42,7 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
     else:
         machine.host.check_listen(address)
     try:
-        new_tls = _tls_maker(machine, arguments) if "tls-creds" in arguments else None
+        new_tls = _tls_maker(machine, address, arguments) if "tls-creds" in arguments else None
     except QmpError:
         if listener is not None:
             listener.close()
@@ -66,9 +66,11 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
     machine.on_listen(listener)
 
 
-def _tls_maker(machine: Machine, arguments: Arguments) -> Callable[[], TlsSession]:
+def _tls_maker(machine: Machine, address: dict[str, Any], arguments: Arguments) -> Callable[[], TlsSession]:
     """Raises QmpError. The credentials may be deleted while the server goes on with them."""
     context = find_context(machine.objects, arguments["tls-creds"], SERVER)
+    if machine.graph.rules.tls_over_ip_only and address["type"] != "inet":
+        raise QmpError("TLS is only supported with IPv4/IPv6")
     authorize = authorizer(machine.objects, arguments["tls-authz"]) if "tls-authz" in arguments else None
     return lambda: context.session("", authorize)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, describe
+from simulator.block import activity, backend_limits, describe
 from simulator.block.backend import BlockBackend
 from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
@@ -24,6 +24,18 @@ async def blockdev_add(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("'node-name' must be specified for the root node")
     node = await machine.graph.open(arguments)
     node.monitor_owned = True
+    return {}
+
+
+async def blockdev_set_active(machine: Machine, arguments: Arguments) -> Any:
+    """One node, or without a name all."""
+    nodes, name, active = machine.graph.nodes, arguments.get("node-name"), arguments["active"]
+    if name is None:
+        await (activity.activate_all if active else activity.inactivate_all)(nodes.values())
+    elif name not in nodes:
+        raise QmpError(f"Failed to find node with node-name='{name}'")
+    else:
+        await (activity.activate if active else activity.inactivate)(nodes[name])
     return {}
 
 
@@ -141,6 +153,7 @@ COMMANDS = {
     "blockdev-add": blockdev_add,
     "blockdev-del": blockdev_del,
     "blockdev-reopen": blockdev_reopen,
+    "blockdev-set-active": blockdev_set_active,
     "x-blockdev-change": x_blockdev_change,
     "block_resize": block_resize,
     "query-named-block-nodes": query_named_block_nodes,

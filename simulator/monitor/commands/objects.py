@@ -68,7 +68,8 @@ def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> A
     if type_name in ("tls-creds-x509", "tls-creds-psk", "tls-creds-anon"):
         credentials = TlsCredentials(type_name, properties)
         now_s = (machine.epoch_ns + machine.scheduler.now_ns) // 1_000_000_000
-        Maker(machine.host, machine.objects, now_s, machine.make_tls).load(credentials)
+        must_encipher = machine.version.exports.tls_keys_encipher
+        Maker(machine.host, machine.objects, now_s, machine.make_tls, must_encipher).load(credentials)
         return credentials
     return PlainObject(type_name, properties)
 

@@ -490,6 +490,11 @@ def test_these_are_no_problems(lines: list[str]) -> None:
             '2: leaves[0]: expected something such as job:ID, node:NAME or file:NAME, got "monday"',
         ),
         (
+            "name: x\ncertificates: {anna: a b}\nsteps: [{sleep: 1s}]",
+            "2: certificates.anna: expected names of up to 20 letters, digits, - . _ after a letter, got "
+            "anna: a b",
+        ),
+        (
             "name: x\ndisks: {vda: {size: 1M}}\nsteps:\n- fleece: {id: a}",
             "4: step 1 (fleece): a spec that fleeces needs methods, such as methods: "
             "[overlay, snapshot-access]",
@@ -500,8 +505,8 @@ def test_these_are_no_problems(lines: list[str]) -> None:
         ),
         (
             "- name: x",
-            "1: expected a mapping with name, source, disks, attach, guest, methods, needs, leaves, seed, "
-            "steps, got a list",
+            "1: expected a mapping with name, source, disks, attach, guest, methods, needs, leaves, "
+            "certificates, seed, steps, got a list",
         ),
         (
             "name: x\nneeds: [hpm]\nsteps: [{sleep: 1s}]",

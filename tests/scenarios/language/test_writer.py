@@ -184,6 +184,7 @@ def scenarios(draw: Any) -> steps.Scenario:
         source=draw(words),
         disks={"vda": draw(disk), "vdb": draw(disk)},
         methods=draw(st.sampled_from([["overlay"], ["overlay", "snapshot-access"]])),
+        certificates=draw(st.dictionaries(st.sampled_from(["anna", "eve"]), st.just("ours"))),
         leaves=draw(
             st.lists(
                 words.map(lambda word: "node:" + word.replace("\n", "")).filter(lambda w: len(w) > 5),
@@ -337,6 +338,7 @@ def test_every_verb_is_tried_above() -> None:
         "methods",
         "needs",
         "leaves",
+        "certificates",
         "seed",
         "steps",
         "path",

@@ -161,6 +161,16 @@ def test_when_the_delay_is_over_all_of_them_fail() -> None:
     assert world.scheduler.now_ns == 5 * SECOND_NS
 
 
+def test_requests_that_wait_fail_when_they_are_told_to() -> None:
+    """nbd_cancel_in_flight, block/nbd.c:2059, 7.2."""
+    world = opened(reconnect_delay_s=20)
+    world.server.kill()
+    world.scheduler.call_at(SECOND_NS, world.client.stop_waiting)
+    reads = [world.scheduler.spawn(world.read(), f"read {number}") for number in range(3)]
+    assert [world.scheduler.run_until(read) for read in reads] == ["Input/output error"] * 3
+    assert (world.scheduler.now_ns, world.client.state) == (SECOND_NS, CONNECTING_NOWAIT)
+
+
 def test_no_more_requests_than_qemu_has_places_for() -> None:
     world = opened()
     world.server.delay_ns = 1000

@@ -196,6 +196,15 @@ def test_clients_above_the_limit_wait_for_their_turn():
     assert second.of(Ready)
 
 
+def test_who_waits_for_a_turn_gets_none_when_the_server_stops():
+    served = Served(max_connections=1)
+    first, second = served.client().pump(), served.client().pump()
+    served.run(served.machine.nbd_server.close())
+    assert first.connection.closed
+    assert second.pump().seen == []
+    assert second.connection.closed
+
+
 def test_a_client_that_does_not_finish_its_handshake_is_dropped_after_ten_seconds():
     served = Served()
     silent, ready = served.machine.connect_nbd(), served.client().pump()
