@@ -63,6 +63,7 @@ class Machine:
         self.current_monitor: Session | None = None  # whose command runs
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
+        self.graph.epoch_ns = epoch_ns
         self.graph.emit = self.outbox.emit
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)

@@ -58,6 +58,7 @@ class Graph:
         self.backends: dict[str, BlockBackend] = {}  # named drives
         self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
+        self.epoch_ns = 0  # since 1970, when the scheduler's time began
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.objects = ChildTable()  # of object-add, by id
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event

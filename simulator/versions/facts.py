@@ -76,13 +76,27 @@ class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
     blockstats_in_columns: HMP info blockstats prints a table.
-    hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    hmp_drive_prefix: what stands before a refusal of HMP drive_add, drive_del and commit.
+    snapshot_head, snapshot_row, snapshot_clock: formats of the table of snapshots (id, tag, size, date, clock,
+    icount) and of the clock in it (hours, minutes, seconds, milliseconds). snapshot_no_icount: where there
+    is none.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix")
+    __slots__ = (
+        "blockstats_in_columns",
+        "hmp_drive_prefix",
+        "snapshot_clock",
+        "snapshot_head",
+        "snapshot_no_icount",
+        "snapshot_row",
+    )
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    snapshot_clock: str
+    snapshot_head: str
+    snapshot_no_icount: str
+    snapshot_row: str
 
 
 class Jobs(Group):

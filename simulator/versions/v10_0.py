@@ -30,7 +30,17 @@ REWORDED = (
     ),
 )
 
+_SNAPSHOT_ROW = "{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}"
+
 FACTS = (
+    (
+        "texts.snapshot_head",
+        _SNAPSHOT_ROW.format("ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT"),
+        "block/qapi.c:749",
+    ),
+    ("texts.snapshot_row", _SNAPSHOT_ROW, "block/qapi.c:769"),
+    ("texts.snapshot_clock", "{:04}:{:02}:{:02}.{:03}", "block/qapi.c:757"),
+    ("texts.snapshot_no_icount", "--", "observed"),
     ("identity.major", 10, "greeting of the binary"),
     ("identity.minor", 0, "greeting of the binary"),
     ("identity.micro", 13, "greeting of the binary"),

@@ -36,6 +36,14 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
+    (
+        "texts.snapshot_head",
+        "{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}".format("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"),
+        "block/qapi.c:672",
+    ),
+    ("texts.snapshot_row", "{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}", "block/qapi.c:690"),
+    ("texts.snapshot_clock", "{:02}:{:02}:{:02}.{:03}", "block/qapi.c:680"),
+    ("texts.snapshot_no_icount", "", "block/qapi.c:686"),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),

@@ -28,6 +28,7 @@ from simulator.block.drivers import (
     qcow2_compressed,
     qcow2_options,
     qcow2_resize,
+    qcow2_snapshots,
     qcow2_zero,
 )
 from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
@@ -85,6 +86,8 @@ class Qcow2(Driver):
         self._write_done = WaitQueue("a write to the same cluster")
         self._preallocated: bool | None = None
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
+        self.snapshots: list[qcow2_snapshots.Snapshot] = []
+        self.snapshot_table_bytes = 0
 
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
@@ -106,6 +109,7 @@ class Qcow2(Driver):
         qcow2_options.check(options, header)
         self.begin(header)
         await self.tables.open()
+        await qcow2_snapshots.load(self)
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
         await qcow2_bitmaps.load(self)
@@ -384,5 +388,6 @@ class Qcow2(Driver):
         return {
             "cluster-size": self.header.cluster_bytes,
             "dirty-flag": bool(self.header.incompatible & DIRTY),
+            **({"snapshots": [each.describe() for each in self.snapshots]} if self.snapshots else {}),
             "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

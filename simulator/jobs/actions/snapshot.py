@@ -1,7 +1,7 @@
 """blockdev-snapshot and blockdev-snapshot-sync: an overlay takes the place of a node, which becomes its
 backing file.
 
-Source: external_snapshot_prepare and internal_snapshot_prepare, blockdev.c:1265-1680, 7.2.
+Source: external_snapshot_prepare, blockdev.c:1425-1680, 7.2.
 """
 
 from __future__ import annotations
@@ -111,29 +111,3 @@ class BlockdevSnapshotSync(_Snapshot):
         if new_name is not None:
             options["node-name"] = new_name
         await self._append(old, await self.graph.open(options))
-
-
-class InternalSnapshot(Action):
-    """blockdev-snapshot-internal-sync. No format here holds internal snapshots, so it is refused for each."""
-
-    def __init__(self, kind: str, arguments: dict[str, Any], jobs: Jobs, txn: JobTxn | None) -> None:
-        super().__init__(kind, arguments, jobs, txn)
-        self._node: Node | None = None
-
-    async def prepare(self) -> None:
-        device = self.arguments["device"]
-        node = self.graph.lookup(device, device)
-        self._node = node
-        node.drained_begin()
-        await self.graph.wait_drained([node])
-        self.graph.check_operation(node, "internal-snapshot")
-        if node.read_only:
-            raise QmpError(f"Device '{device}' is read only")
-        raise QmpError(
-            f"Block format '{node.driver.format_name}' used by device '{device}' does not support internal "
-            "snapshots"
-        )
-
-    async def clean(self) -> None:
-        if self._node is not None:
-            self._node.drained_end()
