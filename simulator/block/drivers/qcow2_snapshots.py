@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from errno import EFBIG
+from errno import EFBIG, EINVAL
 from os import strerror
 from struct import Struct, pack
 
@@ -92,7 +92,22 @@ async def create(driver: Qcow2, name: str, made_ns: int) -> Snapshot:
     await driver.refcounts.load()
     numbers = [int(each.id) for each in driver.snapshots if each.id.isdecimal()]
     new = Snapshot(str(max(numbers, default=0) + 1), name, made_ns, 0, driver.header.size_bytes)
-    tables, refcounts = driver.tables, driver.refcounts
+    tables = driver.tables
+    await _share(driver)
+    new.l1_entries = len(tables.l1)
+    new.l1_offset = _allocate(driver, new.l1_entries * 8)
+    await driver.flush()
+    await driver.file.write(new.l1_offset, packed(tables.l1))
+    driver.snapshots.append(new)
+    await _write_table(driver)
+    return new
+
+
+async def _share(driver: Qcow2) -> None:
+    """All that the active image refers to has one more user. Raises OSError, and nothing has changed."""
+    tables, refcounts, bits = driver.tables, driver.refcounts, driver.header.cluster_bits
+    used: dict[int, int] = {}
+    entries = []
     for number, entry in enumerate(tables.l1):
         if not entry & OFFSET_MASK:
             continue
@@ -101,19 +116,22 @@ async def create(driver: Qcow2, name: str, made_ns: int) -> Snapshot:
         assert table is not None
         for index, held in enumerate(table):
             for cluster in _clusters(driver, held):
-                refcounts.set(cluster, refcounts.get(cluster) + 1)
+                used[cluster] = used.get(cluster, 0) + 1
             if held & COPIED and kind_of(held) != PACKED:
-                tables.set(first + (index << driver.header.cluster_bits), held & ~COPIED)
-        place = (entry & OFFSET_MASK) >> driver.header.cluster_bits
-        refcounts.set(place, refcounts.get(place) + 1)
-        tables.set_l1_copied(number, False)
-    new.l1_entries = len(tables.l1)
-    new.l1_offset = _allocate(driver, new.l1_entries * 8)
-    await driver.flush()
-    await driver.file.write(new.l1_offset, packed(tables.l1))
-    driver.snapshots.append(new)
-    await _write_table(driver)
-    return new
+                entries.append((first + (index << bits), held & ~COPIED))
+        place = (entry & OFFSET_MASK) >> bits
+        used[place] = used.get(place, 0) + 1
+    most = (1 << driver.header.refcount_bits) - 1
+    counts = [(cluster, refcounts.get(cluster) + more) for cluster, more in used.items()]
+    if any(count > most for _, count in counts):
+        raise OSError(EINVAL, strerror(EINVAL))
+    for cluster, count in counts:
+        refcounts.set(cluster, count)
+    for offset, entry in entries:
+        tables.set(offset, entry)
+    for number, entry in enumerate(tables.l1):
+        if entry & OFFSET_MASK:
+            tables.set_l1_copied(number, False)
 
 
 async def delete(driver: Qcow2, snapshot: Snapshot) -> None:
