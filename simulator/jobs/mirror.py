@@ -318,6 +318,9 @@ class MirrorJob(BlockJob):
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
         driver.copier = None
+        if aborts and self.options.base_was_read_only and self.jobs.rules.aborted_commit_restores_base:
+            with suppress(QmpError):
+                await set_read_only(graph, target, True)
         source.drained_end()
         filter_node.drained_end()
         self.in_drain = False

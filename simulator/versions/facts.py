@@ -76,32 +76,22 @@ class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
     blockstats_in_columns: HMP info blockstats prints a table.
-    hmp_drive_prefix: what stands before a refusal of HMP drive_add, drive_del and commit.
-    snapshot_head, snapshot_row, snapshot_clock: formats of the table of snapshots (id, tag, size, date, clock,
-    icount) and of the clock in it (hours, minutes, seconds, milliseconds). snapshot_no_icount: where there
-    is none.
+    snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
+    hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
-    __slots__ = (
-        "blockstats_in_columns",
-        "hmp_drive_prefix",
-        "snapshot_clock",
-        "snapshot_head",
-        "snapshot_no_icount",
-        "snapshot_row",
-    )
+    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
-    snapshot_clock: str
-    snapshot_head: str
-    snapshot_no_icount: str
-    snapshot_row: str
+    snapshots_in_wide_columns: bool
 
 
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
+    aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
+    read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
@@ -115,6 +105,7 @@ class Jobs(Group):
     """
 
     __slots__ = (
+        "aborted_commit_restores_base",
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
@@ -127,6 +118,7 @@ class Jobs(Group):
         "verbs",
     )
 
+    aborted_commit_restores_base: bool
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
@@ -166,6 +158,7 @@ class Block(Group):
     refused.
     mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
+    quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -199,6 +192,7 @@ class Block(Group):
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "quorum_tells_zeroes",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -211,6 +205,7 @@ class Block(Group):
     backup_filter: str
     backup_step_bytes: int
     replaced_is_missing: str
+    quorum_tells_zeroes: bool
     resize_names_blocker: bool
     max_length_bytes: int
     mirror_passes_needs_on: bool

@@ -30,21 +30,12 @@ REWORDED = (
     ),
 )
 
-_SNAPSHOT_ROW = "{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}"
-
 FACTS = (
-    (
-        "texts.snapshot_head",
-        _SNAPSHOT_ROW.format("ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT"),
-        "block/qapi.c:749",
-    ),
-    ("texts.snapshot_row", _SNAPSHOT_ROW, "block/qapi.c:769"),
-    ("texts.snapshot_clock", "{:04}:{:02}:{:02}.{:03}", "block/qapi.c:757"),
-    ("texts.snapshot_no_icount", "--", "observed"),
     ("identity.major", 10, "greeting of the binary"),
     ("identity.minor", 0, "greeting of the binary"),
     ("identity.micro", 13, "greeting of the binary"),
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
+    ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
     ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
@@ -66,4 +57,5 @@ FACTS = (
     ("queries.shows_zone_append", True, "introspection of the binary"),
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -36,14 +36,6 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
-    (
-        "texts.snapshot_head",
-        "{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}".format("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"),
-        "block/qapi.c:672",
-    ),
-    ("texts.snapshot_row", "{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}", "block/qapi.c:690"),
-    ("texts.snapshot_clock", "{:02}:{:02}:{:02}.{:03}", "block/qapi.c:680"),
-    ("texts.snapshot_no_icount", "", "block/qapi.c:686"),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
@@ -51,6 +43,7 @@ FACTS = (
     ("jobs.paused_completes", True, "job.c:1015"),
     ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
     ("jobs.mirror_tells_sizes", True, "block/mirror.c:935"),
+    ("jobs.aborted_commit_restores_base", False, "block/mirror.c:1627: it is not told; observed"),
     ("jobs.amend_holds_node", True, "block/amend.c:134"),
     ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
     ("jobs.cancel_ends_waits", True, "block/backup.c:332, block/mirror.c:1207: bdrv_cancel_in_flight"),
@@ -125,4 +118,6 @@ FACTS = (
     ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
     ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
     ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
+    ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
+    ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
 )

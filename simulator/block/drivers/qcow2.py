@@ -72,7 +72,7 @@ class Qcow2(Driver):
     resettable_options = changeable_options = _MUTABLE
     size_options = qcow2_options.CACHE_SIZES
     supports_backing = True
-    can_store_bitmaps = supports_compressed_writes = True
+    can_store_bitmaps = supports_compressed_writes = holds_snapshots = True
     children = (("file", permissions.IMAGE, True),)
 
     header: Header
@@ -87,7 +87,6 @@ class Qcow2(Driver):
         self._preallocated: bool | None = None
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
         self.snapshots: list[qcow2_snapshots.Snapshot] = []
-        self.snapshot_table_bytes = 0
 
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
@@ -109,9 +108,9 @@ class Qcow2(Driver):
         qcow2_options.check(options, header)
         self.begin(header)
         await self.tables.open()
-        await qcow2_snapshots.load(self)
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
+        self.snapshots = await qcow2_snapshots.load(self)
         await qcow2_bitmaps.load(self)
 
     async def close(self) -> None:
@@ -371,6 +370,17 @@ class Qcow2(Driver):
             return False
         return await self.refcounts.count_used(in_file, threshold) >= threshold
 
+    # -- snapshots inside the image
+    def snapshot_infos(self) -> list[dict[str, Any]]:
+        return [snapshot.info() for snapshot in self.snapshots]
+
+    async def create_snapshot(self, name: str, date_ns: int, vm_clock_ns: int) -> str:
+        return (await qcow2_snapshots.create(self, name, date_ns, vm_clock_ns)).identifier
+
+    async def delete_snapshot(self, identifier: str) -> None:
+        snapshot = next(each for each in self.snapshots if each.identifier == identifier)
+        await qcow2_snapshots.delete(self, snapshot)
+
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         await qcow2_resize.resize(self, size_bytes, preallocation)
 
@@ -387,7 +397,7 @@ class Qcow2(Driver):
         bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []
         return {
             "cluster-size": self.header.cluster_bytes,
+            **({"snapshots": self.snapshot_infos()} if self.snapshots else {}),
             "dirty-flag": bool(self.header.incompatible & DIRTY),
-            **({"snapshots": [each.describe() for each in self.snapshots]} if self.snapshots else {}),
             "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

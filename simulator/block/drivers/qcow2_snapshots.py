@@ -1,5 +1,9 @@
-"""Internal snapshots of a qcow2 image: copies of the L1 table that share all clusters with the active one
-(block/qcow2-snapshot.c, 7.2)."""
+"""Internal snapshots of a qcow2 image: copies of its L1 table that keep the clusters of an earlier disk in
+use.
+
+Source: docs/interop/qcow2.txt, "Snapshots"; block/qcow2-snapshot.c, 7.2. Nothing may use the image meanwhile:
+who calls has drained it.
+"""
 
 from __future__ import annotations
 
@@ -7,200 +11,190 @@ from errno import EFBIG, EINVAL
 from os import strerror
 from struct import Struct, pack
 
-from simulator.block.drivers import qcow2_compressed
+from simulator.block.drivers import qcow2_check, qcow2_compressed
 from simulator.block.drivers.qcow2_refcounts import packed, words
-from simulator.block.drivers.qcow2_tables import (
-    COPIED,
-    NORMAL,
-    OFFSET_MASK,
-    PACKED,
-    ZERO_ALLOCATED,
-    kind_of,
-)
+from simulator.block.drivers.qcow2_tables import OFFSET_MASK, PACKED, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from array import array
     from typing import Any
 
     from simulator.block.drivers.qcow2 import Qcow2
 
-# l1_table_offset, l1_size, lengths of id and name, date_sec, date_nsec, vm_clock_nsec, vm_state_size, length
-# of what follows: vm_state_size, disk_size, icount.
-_ENTRY = Struct(">QIHHIIQII")
-_EXTRA = Struct(">QQQ")
+# L1 table's offset and entries, lengths of id and name, date in seconds and nanoseconds, the machine's clock,
+# bytes of the machine's state, length of what follows before id and name.
+_FIXED = Struct(">QIHHIIQII")
+_EXTRA = Struct(">QQQ")  # bytes of the machine's state, bytes of the disk, instructions
 _NO_ICOUNT = (1 << 64) - 1
 _MOST = 65536
-_HEADER_FIELDS = 60  # nb_snapshots, snapshots_offset
+_COUNT_AND_OFFSET_AT = 60  # in the header
+_SECOND_NS = 1_000_000_000
 
 
 class Snapshot:
-    """`made_ns` since 1970, `vm_clock_ns` since the machine's start."""
+    __slots__ = (
+        "date_ns",
+        "disk_bytes",
+        "icount",
+        "identifier",
+        "l1_entries",
+        "l1_offset",
+        "name",
+        "unknown_extra",
+        "vm_clock_ns",
+        "vm_state_bytes",
+    )
 
-    __slots__ = ("disk_bytes", "id", "l1_entries", "l1_offset", "made_ns", "name", "vm_clock_ns")
+    def __init__(self, identifier: str, name: str, l1_offset: int, l1_entries: int) -> None:
+        self.identifier, self.name = identifier, name
+        self.l1_offset, self.l1_entries = l1_offset, l1_entries
+        self.date_ns = self.vm_clock_ns = self.vm_state_bytes = self.disk_bytes = 0
+        self.icount = _NO_ICOUNT
+        self.unknown_extra = b""
 
-    def __init__(self, id: str, name: str, made_ns: int, vm_clock_ns: int, disk_bytes: int) -> None:
-        self.id, self.name = id, name
-        self.made_ns, self.vm_clock_ns, self.disk_bytes = made_ns, vm_clock_ns, disk_bytes
-        self.l1_offset = self.l1_entries = 0
-
-    def describe(self) -> dict[str, Any]:
-        """QAPI SnapshotInfo."""
-        date_sec, date_nsec = divmod(self.made_ns, 10**9)
-        clock_sec, clock_nsec = divmod(self.vm_clock_ns, 10**9)
+    def info(self) -> dict[str, Any]:
+        """SnapshotInfo."""
+        date_s, date_ns = divmod(self.date_ns, _SECOND_NS)
+        clock_s, clock_ns = divmod(self.vm_clock_ns, _SECOND_NS)
+        counted = {} if self.icount == _NO_ICOUNT else {"icount": self.icount}
         return {
-            "id": self.id, "name": self.name, "vm-state-size": 0,
-            "date-sec": date_sec, "date-nsec": date_nsec,
-            "vm-clock-sec": clock_sec, "vm-clock-nsec": clock_nsec,
-        }  # fmt: skip
+            "id": self.identifier,
+            "name": self.name,
+            "vm-state-size": self.vm_state_bytes,
+            "date-sec": date_s,
+            "date-nsec": date_ns,
+            "vm-clock-sec": clock_s,
+            "vm-clock-nsec": clock_ns,
+            **counted,
+        }
 
     def encode(self) -> bytes:
-        date_sec, date_nsec = divmod(self.made_ns, 10**9)
-        id_bytes, name = self.id.encode(), self.name.encode()
-        fields = (
-            self.l1_offset, self.l1_entries, len(id_bytes), len(name), date_sec & 0xFFFFFFFF, date_nsec,
-            self.vm_clock_ns, 0, _EXTRA.size,
+        extra = _EXTRA.pack(self.vm_state_bytes, self.disk_bytes, self.icount) + self.unknown_extra
+        identifier, name = self.identifier.encode(), self.name.encode()
+        date_s, date_ns = divmod(self.date_ns, _SECOND_NS)
+        whole = _FIXED.pack(
+            self.l1_offset, self.l1_entries, len(identifier), len(name), date_s, date_ns, self.vm_clock_ns,
+            self.vm_state_bytes & 0xFFFFFFFF, len(extra),
         )  # fmt: skip
-        whole = _ENTRY.pack(*fields) + _EXTRA.pack(0, self.disk_bytes, _NO_ICOUNT) + id_bytes + name
+        whole += extra + identifier + name
         return whole + bytes(-len(whole) % 8)
 
 
-async def load(driver: Qcow2) -> None:
-    """Raises OSError."""
-    driver.snapshots.clear()
-    at = driver.header.snapshots_offset
+async def load(driver: Qcow2) -> list[Snapshot]:
+    """Those that the image has. Raises OSError."""
+    at, found = driver.header.snapshots_offset, []
     for _ in range(driver.header.snapshot_count):
-        fields = _ENTRY.unpack(await driver.file.read(at, _ENTRY.size))
-        l1_offset, l1_entries, id_length, name_length, date_sec, date_nsec, clock_ns, _, extra = fields
-        rest = await driver.file.read(at + _ENTRY.size, extra + id_length + name_length)
-        disk_bytes = int.from_bytes(rest[8:16], "big") if extra >= 16 else driver.header.size_bytes
-        words_of = rest[extra:].decode(errors="replace")
-        made_ns = date_sec * 10**9 + date_nsec
-        found = Snapshot(words_of[:id_length], words_of[id_length:], made_ns, clock_ns, disk_bytes)
-        found.l1_offset, found.l1_entries = l1_offset, l1_entries
-        driver.snapshots.append(found)
-        length = _ENTRY.size + len(rest)
-        at += length + -length % 8
-    driver.snapshot_table_bytes = at - driver.header.snapshots_offset
+        fields = _FIXED.unpack(await driver.file.read(at, _FIXED.size))
+        l1_offset, l1_entries, id_bytes, name_bytes, date_s, date_ns, clock_ns, state_bytes, extra_bytes = (
+            fields
+        )
+        rest = await driver.file.read(at + _FIXED.size, extra_bytes + id_bytes + name_bytes)
+        extra, names = rest[:extra_bytes], rest[extra_bytes:]
+        snapshot = Snapshot(names[:id_bytes].decode(), names[id_bytes:].decode(), l1_offset, l1_entries)
+        snapshot.date_ns, snapshot.vm_clock_ns = date_s * _SECOND_NS + date_ns, clock_ns
+        known = extra[: _EXTRA.size].ljust(_EXTRA.size, b"\0")
+        large_bytes, snapshot.disk_bytes, icount = _EXTRA.unpack(known)
+        snapshot.vm_state_bytes = large_bytes if extra_bytes >= 8 else state_bytes
+        if extra_bytes < 16:
+            snapshot.disk_bytes = driver.header.size_bytes
+        snapshot.icount = icount if extra_bytes >= _EXTRA.size else _NO_ICOUNT
+        snapshot.unknown_extra = extra[_EXTRA.size :]
+        found.append(snapshot)
+        at += _FIXED.size + len(rest)
+        at += -at % 8
+    return found
 
 
-async def create(driver: Qcow2, name: str, made_ns: int) -> Snapshot:
-    """Of the image as it is; nothing is under way on it. The clock of a machine without processors stands.
-    Raises OSError."""
+def _table_bytes(snapshots: list[Snapshot]) -> int:
+    return sum(len(snapshot.encode()) for snapshot in snapshots)
+
+
+async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Snapshot:
+    """Raises OSError."""
     if len(driver.snapshots) >= _MOST:
         raise OSError(EFBIG, strerror(EFBIG))
-    await driver.refcounts.load()
-    numbers = [int(each.id) for each in driver.snapshots if each.id.isdecimal()]
-    new = Snapshot(str(max(numbers, default=0) + 1), name, made_ns, 0, driver.header.size_bytes)
-    tables = driver.tables
-    await _share(driver)
-    new.l1_entries = len(tables.l1)
-    new.l1_offset = _allocate(driver, new.l1_entries * 8)
+    refcounts, tables = driver.refcounts, driver.tables
+    await refcounts.load()
     await driver.flush()
-    await driver.file.write(new.l1_offset, packed(tables.l1))
-    driver.snapshots.append(new)
-    await _write_table(driver)
-    return new
-
-
-async def _share(driver: Qcow2) -> None:
-    """All that the active image refers to has one more user. Raises OSError, and nothing has changed."""
-    tables, refcounts, bits = driver.tables, driver.refcounts, driver.header.cluster_bits
-    used: dict[int, int] = {}
-    entries = []
-    for number, entry in enumerate(tables.l1):
-        if not entry & OFFSET_MASK:
-            continue
-        first = number << tables.l2_shift
-        table = await tables.load(first)
-        assert table is not None
-        for index, held in enumerate(table):
-            for cluster in _clusters(driver, held):
-                used[cluster] = used.get(cluster, 0) + 1
-            if held & COPIED and kind_of(held) != PACKED:
-                entries.append((first + (index << bits), held & ~COPIED))
-        place = (entry & OFFSET_MASK) >> bits
-        used[place] = used.get(place, 0) + 1
-    most = (1 << driver.header.refcount_bits) - 1
-    counts = [(cluster, refcounts.get(cluster) + more) for cluster, more in used.items()]
-    if any(count > most for _, count in counts):
-        raise OSError(EINVAL, strerror(EINVAL))
-    for cluster, count in counts:
+    counts = await _counts_with_one_more(driver)
+    entries = len(tables.l1)
+    place = refcounts.allocate(_clusters(driver, entries * 8)) << driver.header.cluster_bits
+    await driver.file.write(place, packed(tables.l1))
+    numbers = [int(each.identifier) for each in driver.snapshots if each.identifier.isdigit()]
+    snapshot = Snapshot(str(max(numbers, default=0) + 1), name, place, entries)
+    snapshot.date_ns, snapshot.vm_clock_ns = date_ns, vm_clock_ns
+    snapshot.disk_bytes = driver.node.size_bytes
+    for cluster, count in counts.items():
         refcounts.set(cluster, count)
-    for offset, entry in entries:
-        tables.set(offset, entry)
+    await qcow2_check.repair_copied(driver)
+    await _write_list(driver, [*driver.snapshots, snapshot])
+    return snapshot
+
+
+async def _counts_with_one_more(driver: Qcow2) -> dict[int, int]:
+    """cluster -> its refcount when all that the active image refers to has one more user. Raises OSError if there
+    is no room for that."""
+    tables, counts = driver.tables, dict[int, int]()
     for number, entry in enumerate(tables.l1):
-        if entry & OFFSET_MASK:
-            tables.set_l1_copied(number, False)
+        table = await tables.load(number << tables.l2_shift)
+        if table is not None:
+            for cluster in (*_used_by(driver, table), (entry & OFFSET_MASK) >> driver.header.cluster_bits):
+                counts[cluster] = counts.get(cluster, driver.refcounts.get(cluster)) + 1
+    if any(count >> driver.header.refcount_bits for count in counts.values()):
+        raise OSError(EINVAL, strerror(EINVAL))
+    return counts
 
 
 async def delete(driver: Qcow2, snapshot: Snapshot) -> None:
     """Raises OSError."""
-    await driver.refcounts.load()
-    driver.snapshots.remove(snapshot)
-    await _write_table(driver)
-    header, refcounts = driver.header, driver.refcounts
-    bits = header.cluster_bits
-    l1 = words(await driver.file.read(snapshot.l1_offset, snapshot.l1_entries * 8))
-    for entry in l1:
+    bits, refcounts = driver.header.cluster_bits, driver.refcounts
+    await refcounts.load()
+    await _write_list(driver, [each for each in driver.snapshots if each is not snapshot])
+    for entry in words(await driver.file.read(snapshot.l1_offset, snapshot.l1_entries * 8)):
         place = entry & OFFSET_MASK
         if place:
-            for held in words(await driver.file.read(place, header.cluster_bytes)):
-                for cluster in _clusters(driver, held):
-                    refcounts.give_back(cluster)
-            refcounts.give_back(place >> bits)
-    refcounts.give_back(snapshot.l1_offset >> bits, -(-snapshot.l1_entries * 8 >> bits))
+            for cluster in _used_by(
+                driver, words(await driver.file.read(place, driver.header.cluster_bytes))
+            ):
+                refcounts.give_back(cluster, 1, discard=True)
+            refcounts.give_back(place >> bits, 1, discard=True)
+    refcounts.give_back(snapshot.l1_offset >> bits, _clusters(driver, snapshot.l1_entries * 8), discard=True)
     await driver.flush()
-    await _take_back(driver)
+    await qcow2_check.repair_copied(driver)
     await driver.flush()
 
 
-async def _take_back(driver: Qcow2) -> None:
-    """What belongs to the active image alone again may be written in place."""
-    tables, refcounts = driver.tables, driver.refcounts
+def _clusters(driver: Qcow2, length: int) -> int:
+    return -(-length // driver.header.cluster_bytes)
+
+
+def _used_by(driver: Qcow2, table: array[int]) -> list[int]:
+    """The clusters that the entries of an L2 table lead to; one more than once if several do."""
     bits = driver.header.cluster_bits
-    for number, entry in enumerate(tables.l1):
-        if not entry & OFFSET_MASK or refcounts.get((entry & OFFSET_MASK) >> bits) != 1:
-            continue
-        tables.set_l1_copied(number, True)
-        first = number << tables.l2_shift
-        table = await tables.load(first)
-        assert table is not None
-        for index, held in enumerate(table):
-            alone = kind_of(held) in (NORMAL, ZERO_ALLOCATED) and all(
-                refcounts.get(cluster) == 1 for cluster in _clusters(driver, held)
-            )
-            if alone and not held & COPIED:
-                tables.set(first + (index << bits), held | COPIED)
+    found: list[int] = []
+    for entry in table:
+        if kind_of(entry) == PACKED:
+            host, length = qcow2_compressed.place(driver.header, entry)
+            found += range(host >> bits, (host + length - 1 >> bits) + 1)
+        elif entry & OFFSET_MASK:
+            found.append((entry & OFFSET_MASK) >> bits)
+    return found
 
 
-def _clusters(driver: Qcow2, entry: int) -> Iterable[int]:
-    """Those that an L2 entry refers to."""
-    bits = driver.header.cluster_bits
-    kind = kind_of(entry)
-    if kind == PACKED:
-        host, length = qcow2_compressed.place(driver.header, entry)
-        return range(host >> bits, (host + length - 1 >> bits) + 1)
-    return ((entry & OFFSET_MASK) >> bits,) if kind in (NORMAL, ZERO_ALLOCATED) else ()
-
-
-def _allocate(driver: Qcow2, length: int) -> int:
-    bits = driver.header.cluster_bits
-    return driver.refcounts.allocate(max(-(-length >> bits), 1)) << bits
-
-
-async def _write_table(driver: Qcow2) -> None:
-    """The new table, then the header that names it; the old one is given back."""
-    header, bits = driver.header, driver.header.cluster_bits
-    old_offset, old_bytes = header.snapshots_offset, driver.snapshot_table_bytes
-    payload = b"".join(each.encode() for each in driver.snapshots)
-    offset = _allocate(driver, len(payload)) if payload else 0
+async def _write_list(driver: Qcow2, snapshots: list[Snapshot]) -> None:
+    """A new list at another place, once all that it leads to is in the file (qcow2_write_snapshots)."""
+    header, refcounts = driver.header, driver.refcounts
+    old_place, old_bytes = header.snapshots_offset, _table_bytes(driver.snapshots)
+    table = b"".join(snapshot.encode() for snapshot in snapshots)
+    place = refcounts.allocate(_clusters(driver, len(table))) << header.cluster_bits if table else 0
     await driver.flush()
-    if payload:
-        await driver.file.write(offset, payload)
-    await driver.file.write(_HEADER_FIELDS, pack(">IQ", len(driver.snapshots), offset))
-    header.snapshot_count, header.snapshots_offset = len(driver.snapshots), offset
-    driver.snapshot_table_bytes = len(payload)
+    if table:
+        await driver.file.write(place, table)
+        await driver.file.flush()
+    await driver.file.write(_COUNT_AND_OFFSET_AT, pack(">IQ", len(snapshots), place))
+    header.snapshot_count, header.snapshots_offset = len(snapshots), place
+    driver.snapshots = snapshots
     if old_bytes:
-        driver.refcounts.give_back(old_offset >> bits, -(-old_bytes >> bits))
-    await driver.flush()
+        refcounts.give_back(old_place >> header.cluster_bits, _clusters(driver, old_bytes), discard=True)
+        await driver.flush()

@@ -13,8 +13,7 @@ from simulator.jobs.actions.bitmaps import (
     BitmapMerge,
     BitmapRemove,
 )
-from simulator.jobs.actions.internal_snapshot import InternalSnapshot
-from simulator.jobs.actions.snapshot import BlockdevSnapshot, BlockdevSnapshotSync
+from simulator.jobs.actions.snapshot import BlockdevSnapshot, BlockdevSnapshotSync, InternalSnapshot
 
 # QAPI TransactionActionKind, those that every supported version has.
 ACTIONS: dict[str, type[Action]] = {

@@ -3,7 +3,6 @@ backup.py."""
 
 from __future__ import annotations
 
-from simulator.jobs.internal_snapshots import delete_snapshot
 from simulator.jobs.transaction import run_transaction
 
 TYPE_CHECKING = False
@@ -35,13 +34,8 @@ async def blockdev_snapshot_internal_sync(machine: Machine, arguments: dict[str,
     return {}
 
 
-async def delete_internal_snapshot(machine: Machine, arguments: dict[str, Any]) -> dict[str, Any]:
-    return await delete_snapshot(machine.jobs, arguments)
-
-
 COMMANDS = {
     "blockdev-snapshot": blockdev_snapshot,
-    "blockdev-snapshot-delete-internal-sync": delete_internal_snapshot,
     "blockdev-snapshot-internal-sync": blockdev_snapshot_internal_sync,
     "blockdev-snapshot-sync": blockdev_snapshot_sync,
     "transaction": transaction,

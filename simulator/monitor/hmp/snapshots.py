@@ -1,20 +1,15 @@
-"""HMP: snapshots of disks, in files of their own and inside images (block/monitor/block-hmp-cmds.c, 7.2)."""
+"""HMP: snapshots, of both kinds (block/monitor/block-hmp-cmds.c, 7.2)."""
 
 from __future__ import annotations
 
-from time import localtime, strftime
-
 from simulator.block.errors import QmpError
-from simulator.jobs.internal_snapshots import can_snapshot, holder
 from simulator.monitor.dispatch import handlers
-from simulator.monitor.commands.nodes import drives_of
 from simulator.monitor.hmp.image_info import size_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from simulator.block.drivers.qcow2_snapshots import Snapshot
     from simulator.block.node import Node
     from simulator.machine import Machine
 
@@ -24,7 +19,7 @@ if TYPE_CHECKING:
 async def snapshot_blkdev(machine: Machine, arguments: Arguments) -> str:
     if "snapshot-file" not in arguments:
         raise QmpError("Parameter 'snapshot-file' is missing")
-    given = {key: arguments[key] for key in ("device", "snapshot-file", "format") if key in arguments}
+    given = {name: value for name, value in arguments.items() if name != "reuse"}
     given["mode"] = "existing" if "reuse" in arguments else "absolute-paths"
     await handlers()["blockdev-snapshot-sync"](machine, given)
     return ""
@@ -40,64 +35,89 @@ async def snapshot_delete_blkdev_internal(machine: Machine, arguments: Arguments
     return ""
 
 
+def _disks(machine: Machine) -> list[tuple[str, Node]]:
+    """The nodes that hold snapshots: of drives by their names, then those of the monitor (bdrv_first)."""
+    found = [(name, backend.node) for name, backend in machine.graph.backends.items() if backend.node]
+    used = [node for _, node in found]
+    found += [("", node) for node in machine.graph.nodes.values() if node.monitor_owned and node not in used]
+    return [(name, node) for name, node in found if node.driver.holds_snapshots]
+
+
 async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
-    """Those that all disks have go by their names; the rest is told of each disk."""
-    disks = [(name, node) for name, node in _disks(machine) if not node.read_only]
-    able = [(name, _snapshots(node)) for name, node in disks if can_snapshot(node)]
-    if not able:
+    disks = _disks(machine)
+    if not disks:
         version = machine.version
         text = version.reword("no block device can store vmstate for snapshot")
         return f"{version.texts.hmp_drive_prefix}{text}\n"
-    if not any(snapshots for _, snapshots in able):
+    lists = [node.driver.snapshot_infos() for _, node in disks]
+    if not any(lists):
         return "There is no snapshot available.\n"
-    everywhere = [
-        each
-        for each in able[0][1]
-        if all(any(other.name == each.name for other in _snapshots(node)) for _, node in disks)
-    ]
+    in_columns = _in_new_columns if machine.version.texts.snapshots_in_wide_columns else _in_old_columns
+    names = [{info["name"] for info in infos} for infos in lists]
+    everywhere = [info for info in lists[0] if all(info["name"] in known for known in names)]
     text = "List of snapshots present on all disks:\n"
-    text += _table(machine, [("--", each) for each in everywhere]) if everywhere else "None\n"
-    names = {each.name for each in everywhere}
-    for name, snapshots in able:
-        left = [(each.id, each) for each in snapshots if each.name not in names]
-        if left:
-            text += f"\nList of partial (non-loadable) snapshots on '{name}':\n" + _table(machine, left)
+    if everywhere:
+        text += in_columns(None) + "".join(in_columns({**info, "id": "--"}) for info in everywhere)
+    else:
+        text += "None\n"
+    shown = [info["name"] for info in everywhere]
+    for (name, _), infos in zip(disks, lists, strict=True):
+        rest = [info for info in infos if info["name"] not in shown]
+        if rest:
+            text += f"\nList of partial (non-loadable) snapshots on '{name}':\n"
+            text += in_columns(None) + "".join(map(in_columns, rest))
     return text
 
 
-def _disks(machine: Machine) -> list[tuple[str, Node]]:
-    """(device or "", node) of all that drives and the monitor hold."""
-    found: dict[Node, str] = {}
-    for backend, _ in drives_of(machine):
-        if backend.node is not None:
-            found.setdefault(backend.node, backend.name)
-    for node in machine.graph.nodes.values():
-        if node.monitor_owned:
-            found.setdefault(node, "")
-    return [(name, node) for node, name in found.items()]
+def _in_old_columns(info: dict[str, Any] | None) -> str:
+    """bdrv_snapshot_dump, block/qapi.c, 7.2."""
+    if info is None:
+        columns = ("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT")
+    else:
+        clock = f"{info['vm-clock-sec'] // 3600:02}:{_clock(info)}"
+        columns = _columns(info, clock, str(info.get("icount", "")))
+    name, tag, size, date, clock, icount = columns
+    return f"{name:<10}{tag:<17}{size:>8}{date:>20}{clock:>13}{icount:>11}\n"
 
 
-def _snapshots(node: Node) -> list[Snapshot]:
-    driver = holder(node)
-    return driver.snapshots if driver is not None else []
+def _in_new_columns(info: dict[str, Any] | None) -> str:
+    """The same, 10.0."""
+    if info is None:
+        columns = ("ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT")
+    else:
+        clock = f"{info['vm-clock-sec'] // 3600:04}:{_clock(info)}"
+        columns = _columns(info, clock, str(info.get("icount", "--")))
+    name, tag, size, date, clock, icount = columns
+    return f"{name:<7} {tag:<16} {size:>8} {date:>19} {clock:>15} {icount:>10}\n"
 
 
-def _table(machine: Machine, rows: list[tuple[str, Snapshot]]) -> str:
-    """bdrv_snapshot_dump, block/qapi.c:664. What is taken in here has no processors' state."""
-    texts = machine.version.texts
-    lines = [texts.snapshot_head]
-    for shown_id, each in rows:
-        seconds, milliseconds = divmod(each.vm_clock_ns // 10**6, 1000)
-        clock = texts.snapshot_clock.format(seconds // 3600, seconds // 60 % 60, seconds % 60, milliseconds)
-        made = strftime("%Y-%m-%d %H:%M:%S", localtime(each.made_ns // 10**9))
-        fields = shown_id, each.name, size_text(0), made, clock, texts.snapshot_no_icount
-        lines.append(texts.snapshot_row.format(*fields))
-    return "".join(f"{line}\n" for line in lines)
+def _columns(info: dict[str, Any], clock: str, icount: str) -> tuple[str, str, str, str, str, str]:
+    size = size_text(info["vm-state-size"])
+    return info["id"], info["name"], size, _date(info["date-sec"]), clock, icount
+
+
+def _clock(info: dict[str, Any]) -> str:
+    seconds, nanoseconds = info["vm-clock-sec"], info["vm-clock-nsec"]
+    return f"{seconds // 60 % 60:02}:{seconds % 60:02}.{nanoseconds // 1_000_000:03}"
+
+
+def _date(seconds: int) -> str:
+    """In universal time, as there is no other here. Years are counted from March, so that the leap day is
+    their last."""
+    days, rest = divmod(seconds, 86400)
+    era, day = divmod(days + 719468, 146097)
+    year = (day - day // 1460 + day // 36524 - day // 146096) // 365
+    day_of_year = day - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153
+    day_of_month = day_of_year - (153 * month + 2) // 5 + 1
+    month += 3 if month < 10 else -9
+    year += era * 400 + (month <= 2)
+    return f"{year:04}-{month:02}-{day_of_month:02} {rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
 
 
 COMMANDS = {
-    "info snapshots": ("", info_snapshots),
     "snapshot_blkdev": ("reuse:-n,device:B,snapshot-file:s?,format:s?", snapshot_blkdev),
     "snapshot_blkdev_internal": ("device:B,name:s", snapshot_blkdev_internal),
     "snapshot_delete_blkdev_internal": ("device:B,name:s,id:s?", snapshot_delete_blkdev_internal),
+    "info snapshots": ("", info_snapshots),
 }

@@ -17,7 +17,8 @@ MIB = 1 << 20
 
 
 class Client:
-    """What comes of each command, in short: jobs' statuses with their ids, "return", or a refusal."""
+    """What comes of each command, in short: statuses of jobs with their id, "return", or a refusal's
+    words."""
 
     def __init__(self, version: str) -> None:
         self.machine = Machine(load(version), MemoryHost())
@@ -171,3 +172,14 @@ def test_commands_about_a_migration_that_is_not(version):
     assert client.run("migrate-incoming", {"uri": "tcp:a:1"}) == [old if version == "5.2" else new]
     asked = "Enable postcopy with migrate_set_capability before the start of migration"
     assert client.run("migrate-start-postcopy") == [asked]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_snapshots_where_no_disk_can_have_any(version):
+    old, new = (
+        "No available block device supports snapshots",
+        "no block device can store vmstate for snapshot",
+    )
+    prefix = "Error: " if version == "11.1" else ""
+    told = Client(version).hmp("info snapshots")
+    assert told == f"{prefix}{old if version == '5.2' else new}\r\n"
