@@ -133,8 +133,8 @@ async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Sn
 
 
 async def _counts_with_one_more(driver: Qcow2) -> dict[int, int]:
-    """cluster -> its refcount when all that the active image refers to has one more user. Raises OSError if there
-    is no room for that."""
+    """cluster -> its refcount when all that the active image refers to has one more user. Raises OSError if
+    there is no room for that."""
     tables, counts = driver.tables, dict[int, int]()
     for number, entry in enumerate(tables.l1):
         table = await tables.load(number << tables.l2_shift)

@@ -183,3 +183,17 @@ def test_snapshots_where_no_disk_can_have_any(version):
     prefix = "Error: " if version == "11.1" else ""
     told = Client(version).hmp("info snapshots")
     assert told == f"{prefix}{old if version == '5.2' else new}\r\n"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_base_of_a_commit_that_is_cancelled(version):
+    """It was made read-only as its overlay came."""
+    client = Client(version)
+    client.image("base")
+    client.image("over")
+    client.run("blockdev-snapshot", {"node": "base", "overlay": "over"})
+    client.run("block-commit", {"device": "over", "job-id": "j"})
+    client.run("job-cancel", {"id": "j"})
+    nodes = client.messages("query-named-block-nodes", {"flat": True})[0]["return"]
+    [is_read_only] = [node["ro"] for node in nodes if node["node-name"] == "base"]
+    assert is_read_only == (version in ("10.0", "11.1"))
