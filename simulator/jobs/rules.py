@@ -15,8 +15,8 @@ class JobRules:
 
     `verbs` is JobVerbTable, shaped as in status.py. `aborted_commit_restores_base`: a commit of the active
     image that comes to nothing leaves its base read-only, if it was. `amend_holds_node`: a job that amends an
-    image keeps its node from being closed. `backup_chooses_late`: what a backup copies is chosen when it first runs, and it
-    looks whether it was cancelled before it copies. `commit_newest_first`: a transaction commits and cleans
+    image keeps its node from being closed. `backup_chooses_late`: what a backup copies is chosen when it
+    first runs, and it looks whether it was cancelled before it copies. `commit_newest_first`: a transaction commits and cleans
     its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
     backup with sync=none as a success. `target_by_device`: drive-backup takes mode=drive, where `target` is
     the id of a drive.
