@@ -30,7 +30,8 @@ class MirrorOptions:
     __slots__ = (
         "auto_dismiss", "auto_finalize", "backing_mode", "base", "base_was_read_only", "buffer_bytes",
         "copy_mode", "filter_node_name", "granularity_bytes", "is_commit", "is_none_mode", "job_id",
-        "on_source_error", "on_target_error", "replaces", "source", "speed_bytes_per_s", "target", "unmap", "zeroes_target",
+        "on_source_error", "on_target_error", "replaces", "source", "speed_bytes_per_s", "target", "unmap",
+        "zeroes_target",
     )  # fmt: skip
 
     def __init__(self, source: Node, target: Node, arguments: dict[str, Any]) -> None:
