@@ -327,6 +327,7 @@ def _job_rules(version: Version) -> JobRules:
     """What the version says of jobs, as the jobs take it: they know no versions."""
     return JobRules(
         verbs=version.jobs.verbs,
+        aborted_commit_restores_base=version.jobs.aborted_commit_restores_base,
         amend_holds_node=version.jobs.amend_holds_node,
         backup_chooses_late=version.jobs.backup_chooses_late,
         commit_newest_first=not version.block.transaction_commits_in_order,

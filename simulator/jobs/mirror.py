@@ -247,9 +247,8 @@ class MirrorJob(BlockJob):
     def drained_busy(self) -> bool:
         if not self.busy or self.is_completed():
             return False
-        if not self.paused and not self.force_cancelled and not self.in_drain:
-            return True
-        return self.copying.in_flight > 0
+        rests = self.paused or self.force_cancelled or self.in_drain
+        return not rests or self.copying.in_flight > 0
 
     def on_cancel(self, force: bool) -> bool:
         """A target that is not the same yet is of no use to anybody."""
@@ -297,8 +296,7 @@ class MirrorJob(BlockJob):
         if chain.chain_contains(source, target):
             chain.unfreeze(filter_node, target)
         self.dirty.release()
-        held = (source, filter_node, target)
-        for node in held:
+        for node in (source, filter_node, target):
             node.references += 1
         await self.remove_backend(self.target)
         filter_node.drained_begin()
@@ -318,6 +316,9 @@ class MirrorJob(BlockJob):
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
         driver.copier = None
+        if aborts and self.options.base_was_read_only and self.jobs.rules.aborted_commit_restores_base:
+            with suppress(QmpError):
+                await set_read_only(graph, target, True)
         source.drained_end()
         filter_node.drained_end()
         self.in_drain = False

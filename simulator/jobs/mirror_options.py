@@ -28,9 +28,10 @@ class MirrorOptions:
     not known to be zero."""
 
     __slots__ = (
-        "auto_dismiss", "auto_finalize", "backing_mode", "base", "buffer_bytes", "copy_mode",
-        "filter_node_name", "granularity_bytes", "is_commit", "is_none_mode", "job_id", "on_source_error",
-        "on_target_error", "replaces", "source", "speed_bytes_per_s", "target", "unmap", "zeroes_target",
+        "auto_dismiss", "auto_finalize", "backing_mode", "base", "base_was_read_only", "buffer_bytes",
+        "copy_mode", "filter_node_name", "granularity_bytes", "is_commit", "is_none_mode", "job_id",
+        "on_source_error", "on_target_error", "replaces", "source", "speed_bytes_per_s", "target", "unmap",
+        "zeroes_target",
     )  # fmt: skip
 
     def __init__(self, source: Node, target: Node, arguments: dict[str, Any]) -> None:
@@ -53,6 +54,7 @@ class MirrorOptions:
         self.is_none_mode = False
         self.is_commit = False
         self.base: Node | None = None
+        self.base_was_read_only = False
 
 
 def check(graph: Graph, options: MirrorOptions, sync: str) -> None:

@@ -94,7 +94,7 @@ async def start_active_commit(jobs: Jobs, commit: CommitOptions) -> None:
     options.auto_finalize, options.auto_dismiss = commit.auto_finalize, commit.auto_dismiss
     options.filter_node_name = commit.filter_node_name
     options.base = base
-    was_read_only = base.read_only
+    was_read_only = options.base_was_read_only = base.read_only
     if was_read_only:
         await set_read_only(jobs.graph, base, False)
     try:

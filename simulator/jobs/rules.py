@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 class JobRules:
     """The defaults are 7.2's.
 
-    `verbs` is JobVerbTable, shaped as in status.py. `amend_holds_node`: a job that amends an image keeps its
-    node from being closed. `backup_chooses_late`: what a backup copies is chosen when it first runs, and it
-    looks whether it was cancelled before it copies. `commit_newest_first`: a transaction commits and cleans
-    its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
-    backup with sync=none as a success. `target_by_device`: drive-backup takes mode=drive, where `target` is
-    the id of a drive.
+    `verbs` is JobVerbTable, shaped as in status.py. `aborted_commit_restores_base`: a commit of the active
+    image that comes to nothing leaves its base read-only, if it was. `amend_holds_node`: a job that amends
+    an image keeps its node from being closed. `backup_chooses_late`: what a backup copies is chosen when it
+    first runs, and it looks whether it was cancelled before it copies. `commit_newest_first`: a transaction
+    commits and cleans its actions in reverse of the order given. `complete_ends_fleecing`:
+    block-job-complete ends a backup with sync=none as a success. `target_by_device`: drive-backup takes
+    mode=drive, where `target` is the id of a drive.
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
     never returns, because the job that is cancelled first waits for the end of the other, which has not
     been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `aborts_together`: when one
@@ -34,6 +35,7 @@ class JobRules:
     """
 
     __slots__ = (
+        "aborted_commit_restores_base",
         "aborts_together",
         "amend_holds_node",
         "backup_chooses_late",
@@ -55,6 +57,7 @@ class JobRules:
     def __init__(
         self,
         verbs: dict[str, tuple[str, ...]] = VERBS,
+        aborted_commit_restores_base: bool = False,
         amend_holds_node: bool = True,
         backup_chooses_late: bool = False,
         commit_newest_first: bool = False,
@@ -72,6 +75,7 @@ class JobRules:
         reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
+        self.aborted_commit_restores_base = aborted_commit_restores_base
         self.amend_holds_node = amend_holds_node
         self.backup_chooses_late = backup_chooses_late
         self.commit_newest_first = commit_newest_first

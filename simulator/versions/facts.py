@@ -90,6 +90,8 @@ class Texts(Group):
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
+    aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
+    read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
@@ -103,6 +105,7 @@ class Jobs(Group):
     """
 
     __slots__ = (
+        "aborted_commit_restores_base",
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
@@ -115,6 +118,7 @@ class Jobs(Group):
         "verbs",
     )
 
+    aborted_commit_restores_base: bool
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool

@@ -35,6 +35,7 @@ FACTS = (
     ("identity.minor", 0, "greeting of the binary"),
     ("identity.micro", 13, "greeting of the binary"),
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
+    ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
     ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),

@@ -44,6 +44,11 @@ REWORDED = (
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
     ("Can't find '{name}' in the backing chain", "Base '{name}' not found", "blockdev.c:2534"),
+    (
+        "no block device can store vmstate for snapshot",
+        "No available block device supports snapshots",
+        "observed without disks",
+    ),
     ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (

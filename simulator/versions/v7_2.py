@@ -45,6 +45,7 @@ FACTS = (
     ("jobs.paused_completes", True, "job.c:1015"),
     ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
     ("jobs.mirror_tells_sizes", True, "block/mirror.c:935"),
+    ("jobs.aborted_commit_restores_base", False, "block/mirror.c:1627: it is not told; observed"),
     ("jobs.amend_holds_node", True, "block/amend.c:134"),
     ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
     ("jobs.cancel_ends_waits", True, "block/backup.c:332, block/mirror.c:1207: bdrv_cancel_in_flight"),

@@ -57,14 +57,9 @@ if TYPE_CHECKING:
 
 # Options that blockdev-reopen may change (qcow2_mutable_opts, block/qcow2.c:6030).
 _MUTABLE = (
-    "lazy-refcounts",
-    "pass-discard-request",
-    "pass-discard-snapshot",
-    "pass-discard-other",
-    "overlap-check",
-    *qcow2_options.CACHE_SIZES,
-    "cache-clean-interval",
-)
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other", "overlap-check",
+    *qcow2_options.CACHE_SIZES, "cache-clean-interval",
+)  # fmt: skip
 
 
 class Qcow2(Driver):

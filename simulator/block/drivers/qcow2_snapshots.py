@@ -7,7 +7,7 @@ who calls has drained it.
 
 from __future__ import annotations
 
-from errno import EFBIG
+from errno import EFBIG, EINVAL
 from os import strerror
 from struct import Struct, pack
 
@@ -117,6 +117,7 @@ async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Sn
     refcounts, tables = driver.refcounts, driver.tables
     await refcounts.load()
     await driver.flush()
+    counts = await _counts_with_one_more(driver)
     entries = len(tables.l1)
     place = refcounts.allocate(_clusters(driver, entries * 8)) << driver.header.cluster_bits
     await driver.file.write(place, packed(tables.l1))
@@ -124,14 +125,25 @@ async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Sn
     snapshot = Snapshot(str(max(numbers, default=0) + 1), name, place, entries)
     snapshot.date_ns, snapshot.vm_clock_ns = date_ns, vm_clock_ns
     snapshot.disk_bytes = driver.node.size_bytes
+    for cluster, count in counts.items():
+        refcounts.set(cluster, count)
+    await qcow2_check.repair_copied(driver)
+    await _write_list(driver, [*driver.snapshots, snapshot])
+    return snapshot
+
+
+async def _counts_with_one_more(driver: Qcow2) -> dict[int, int]:
+    """cluster -> its refcount when all that the active image refers to has one more user. Raises OSError if
+    there is no room for that."""
+    tables, counts = driver.tables, dict[int, int]()
     for number, entry in enumerate(tables.l1):
         table = await tables.load(number << tables.l2_shift)
         if table is not None:
             for cluster in (*_used_by(driver, table), (entry & OFFSET_MASK) >> driver.header.cluster_bits):
-                refcounts.set(cluster, refcounts.get(cluster) + 1)
-    await qcow2_check.repair_copied(driver)
-    await _write_list(driver, [*driver.snapshots, snapshot])
-    return snapshot
+                counts[cluster] = counts.get(cluster, driver.refcounts.get(cluster)) + 1
+    if any(count >> driver.header.refcount_bits for count in counts.values()):
+        raise OSError(EINVAL, strerror(EINVAL))
+    return counts
 
 
 async def delete(driver: Qcow2, snapshot: Snapshot) -> None:

@@ -46,7 +46,9 @@ def _disks(machine: Machine) -> list[tuple[str, Node]]:
 async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
     disks = _disks(machine)
     if not disks:
-        raise QmpError("No block device supports snapshots")
+        version = machine.version
+        text = version.reword("no block device can store vmstate for snapshot")
+        return f"{version.texts.hmp_drive_prefix}{text}\n"
     lists = [node.driver.snapshot_infos() for _, node in disks]
     if not any(lists):
         return "There is no snapshot available.\n"

@@ -108,3 +108,15 @@ def test_what_real_qemu_img_made_is_read(image, path):
     again = image.bench.open(path)
     assert again.driver.snapshot_infos() == wanted
     again.close()
+
+
+def test_counts_of_one_bit_have_no_room_for_another_user(path):
+    bench = Bench(DiskHost())
+    bench.create(path, MIB, refcount_bits=1)
+    image = bench.open(path)
+    image.write(0, b"a" * 4096, 0)
+    with pytest.raises(OSError, match="Invalid argument"):
+        snapshot(image, "one")
+    image.close()
+    check(path)
+    assert "snapshots" not in json.loads(qemu_img("info", "--output=json", path).stdout)

@@ -172,3 +172,28 @@ def test_commands_about_a_migration_that_is_not(version):
     assert client.run("migrate-incoming", {"uri": "tcp:a:1"}) == [old if version == "5.2" else new]
     asked = "Enable postcopy with migrate_set_capability before the start of migration"
     assert client.run("migrate-start-postcopy") == [asked]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_snapshots_where_no_disk_can_have_any(version):
+    old, new = (
+        "No available block device supports snapshots",
+        "no block device can store vmstate for snapshot",
+    )
+    prefix = "Error: " if version == "11.1" else ""
+    told = Client(version).hmp("info snapshots")
+    assert told == f"{prefix}{old if version == '5.2' else new}\r\n"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_base_of_a_commit_that_is_cancelled(version):
+    """It was made read-only as its overlay came."""
+    client = Client(version)
+    client.image("base")
+    client.image("over")
+    client.run("blockdev-snapshot", {"node": "base", "overlay": "over"})
+    client.run("block-commit", {"device": "over", "job-id": "j"})
+    client.run("job-cancel", {"id": "j"})
+    nodes = client.messages("query-named-block-nodes", {"flat": True})[0]["return"]
+    [is_read_only] = [node["ro"] for node in nodes if node["node-name"] == "base"]
+    assert is_read_only == (version in ("10.0", "11.1"))
