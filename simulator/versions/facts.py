@@ -222,6 +222,7 @@ class Exports(Group):
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
+    tls_needs_inet: TLS is refused, of servers and of nodes, with addresses of another kind.
     multi_conn_unless_one_connection: no export announces it when the server was started with
     max-connections=1.
     """
@@ -233,6 +234,7 @@ class Exports(Group):
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
+        "tls_needs_inet",
         "tells_refused_thread",
         "writable_multi_conn",
     )
@@ -242,6 +244,7 @@ class Exports(Group):
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool
+    tls_needs_inet: bool
     tells_refused_thread: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool

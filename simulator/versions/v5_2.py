@@ -14,6 +14,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "Expected TLS credentials for a {endpoint} endpoint",
+        "Expecting TLS credentials with a {endpoint} endpoint",
+        "block/nbd.c:2123",
+    ),
+    (
         "Parameter '{name}' expects a value >= 1",
         "Parameter '{name}' expects value >= 1",
         "observed with vote-threshold",
@@ -121,4 +126,5 @@ FACTS = (
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
     ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
     ("block.quorum_tells_zeroes", False, "block/quorum.c has no such function; observed"),
+    ("exports.tls_needs_inet", True, "block/nbd.c:2219, observed with nbd-server-start"),
 )

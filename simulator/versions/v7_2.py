@@ -113,4 +113,5 @@ FACTS = (
     ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
     ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
     ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
+    ("exports.tls_needs_inet", False, "nbd/server.c, block/nbd.c: not looked at since 7.0"),
 )

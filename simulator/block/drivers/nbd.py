@@ -78,6 +78,8 @@ class Nbd(Driver):
     def _tls_maker(self, options: dict[str, Any]) -> Callable[[], TlsSession]:
         """Raises QmpError."""
         context = find_context(self.node.graph.objects, options["tls-creds"], CLIENT)
+        if self.node.graph.rules.tls_needs_inet and self._address["type"] != "inet":
+            raise QmpError("TLS only supported over IP sockets")
         # A server on the network has the name that it is reached by; one on a unix socket has none.
         hostname = str(options.get("tls-hostname", self._address.get("host", "")))
         return lambda: context.session(hostname, None)

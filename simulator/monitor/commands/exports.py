@@ -43,6 +43,8 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
         machine.host.check_listen(address)
     try:
         new_tls = _tls_maker(machine, arguments) if "tls-creds" in arguments else None
+        if new_tls is not None and machine.graph.rules.tls_needs_inet and address["type"] != "inet":
+            raise QmpError("TLS is only supported with IPv4/IPv6")
     except QmpError:
         if listener is not None:
             listener.close()
