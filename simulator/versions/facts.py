@@ -234,8 +234,8 @@ class Exports(Group):
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "server_stop_newest_first",
-        "tls_needs_inet",
         "tells_refused_thread",
+        "tls_needs_inet",
         "writable_multi_conn",
     )
 
