@@ -327,12 +327,16 @@ def _job_rules(version: Version) -> JobRules:
     """What the version says of jobs, as the jobs take it: they know no versions."""
     return JobRules(
         verbs=version.jobs.verbs,
+        amend_holds_node=version.jobs.amend_holds_node,
+        backup_chooses_late=version.jobs.backup_chooses_late,
         commit_newest_first=not version.block.transaction_commits_in_order,
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
+        mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
+        paused_completes=version.jobs.paused_completes,
         cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,

@@ -184,6 +184,9 @@ class Driver:
     async def delete_snapshot(self, identifier: str) -> None:
         raise NotImplementedError
 
+    async def make_empty(self) -> None:
+        """Give up all that this layer holds itself, if it can. Raises OSError."""
+
     # -- x-blockdev-change. Raises QmpError.
     async def add_child(self, child: Node) -> None:
         raise QmpError(f"The node {self.node.device_or_node_name} does not support adding a child")

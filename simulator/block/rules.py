@@ -69,12 +69,14 @@ class BlockRules:
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
+    `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `tls_needs_inet`: with any other address TLS is refused.
+    `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
@@ -100,11 +102,13 @@ class BlockRules:
         "json_pushed",
         "max_length_bytes",
         "members",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
         "quorum_tells_zeroes",
+        "replaced_is_missing",
         "stored_bitmaps_need_write",
         "tls_needs_inet",
         "too_long_is_empty",
@@ -115,6 +119,7 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
+        self.mirror_passes_needs_on: bool = given.pop("mirror_passes_needs_on", True)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
         self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
@@ -136,6 +141,9 @@ class BlockRules:
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
+        self.replaced_is_missing: str = given.pop(
+            "replaced_is_missing", "Failed to find node with node-name='{name}'"
+        )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -149,6 +157,7 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,
+        mirror_passes_needs_on=block.mirror_passes_needs_on,
         moved_edge_is_newest=block.moved_edge_is_newest,
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,
         new_children_are_asked_nothing=block.new_children_are_asked_nothing,
@@ -169,6 +178,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        replaced_is_missing=block.replaced_is_missing,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,
         max_length_bytes=block.max_length_bytes,

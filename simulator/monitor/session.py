@@ -119,7 +119,7 @@ class Session:
     async def _go_round(self, turns: int) -> None:
         """The monitor goes once round QEMU's main loop before it replies: what a command has set going runs
         first, and a short job can be over by then. The round ends with the timers that are due
-        (main_loop_wait, util/main-loop.c:572), and the next one begins with what was put off to it."""
+        (main_loop_wait, util/main-loop.c:617, 7.2), and the next one begins with what was put off to it."""
         if not turns or self._machine.gone:
             # A machine that has quit has nothing left to run.
             return

@@ -90,25 +90,38 @@ class Texts(Group):
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
+    amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
+    paused_completes: a job may be told to complete while it is paused.
+    backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
+    cancelled before it copies.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
     cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "amend_holds_node",
+        "backup_chooses_late",
         "cancel_ends_waits",
         "failed_group_aborts_together",
+        "mirror_tells_sizes",
         "pause_wakes",
+        "paused_completes",
         "refused_image_keeps_drained",
         "shows_actively_synced",
         "verbs",
     )
 
+    amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
+    backup_chooses_late: bool
+    mirror_tells_sizes: bool
     pause_wakes: bool
+    paused_completes: bool
     refused_image_keeps_drained: bool
     cancel_ends_waits: bool
     shows_actively_synced: bool
@@ -140,6 +153,8 @@ class Block(Group):
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
     quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
+    mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
+    replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -168,11 +183,13 @@ class Block(Group):
         "formats_left_out",
         "jobs_have_backend",
         "max_length_bytes",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
         "quorum_tells_zeroes",
+        "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
@@ -184,8 +201,10 @@ class Block(Group):
     backup_filter: str
     backup_step_bytes: int
     quorum_tells_zeroes: bool
+    replaced_is_missing: str
     resize_names_blocker: bool
     max_length_bytes: int
+    mirror_passes_needs_on: bool
     too_long_is_empty: bool
     moved_edge_is_newest: bool
     negative_size_is_out_of_range: bool

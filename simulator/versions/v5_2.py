@@ -48,6 +48,7 @@ REWORDED = (
     ("New overlay node-name {what}", "New overlay node name {what}", "blockdev.c:1517,1523"),
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
+    ("Can't find '{name}' in the backing chain", "Base '{name}' not found", "blockdev.c:2534"),
     ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
@@ -81,6 +82,10 @@ FACTS = (
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
+    ("jobs.paused_completes", False, "observed: paused and ready"),
+    ("jobs.backup_chooses_late", True, "block/backup.c:193,240"),
+    ("jobs.mirror_tells_sizes", False, "observed with a larger and a smaller target"),
+    ("jobs.amend_holds_node", False, "block/amend.c:87: no bdrv_ref; observed"),
     (
         "jobs.refused_image_keeps_drained",
         True,
@@ -96,6 +101,8 @@ FACTS = (
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
+    ("block.replaced_is_missing", "Node name '{name}' not found", "block.c:6715"),
+    ("block.mirror_passes_needs_on", False, "block/mirror.c:1517"),
     ("exports.hole_is_unallocated", True, "nbd/server.c:2018"),
     ("exports.list_needs_structured", True, "nbd/server.c:979"),
     ("exports.writable_multi_conn", False, "nbd/server.c:1588"),
