@@ -172,6 +172,9 @@ class Driver:
         await self.file.node.truncate(size_bytes, exact, preallocation)
         self.node.size_bytes = size_bytes
 
+    async def make_empty(self) -> None:
+        """Give up all that this layer holds itself, if it can. Raises OSError."""
+
     # -- snapshots inside the image, of a driver with `holds_snapshots`. Raise OSError.
     def snapshot_infos(self) -> list[dict[str, Any]]:
         """SnapshotInfo of each, oldest first."""
@@ -183,9 +186,6 @@ class Driver:
 
     async def delete_snapshot(self, identifier: str) -> None:
         raise NotImplementedError
-
-    async def make_empty(self) -> None:
-        """Give up all that this layer holds itself, if it can. Raises OSError."""
 
     # -- x-blockdev-change. Raises QmpError.
     async def add_child(self, child: Node) -> None:

@@ -232,7 +232,10 @@ class Block(Group):
 
 
 class Exports(Group):
-    """hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
+    """answers_bad_magic: a request without the magic number is answered before the connection ends.
+    nbd_texts: what the NBD server says in words of the version; keys as in simulator/wire/nbd/messages.py.
+
+    hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
@@ -247,17 +250,21 @@ class Exports(Group):
     """
 
     __slots__ = (
+        "answers_bad_magic",
         "deleted_by_the_reply",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
         "multi_conn_unless_one_connection",
+        "nbd_texts",
         "server_stop_newest_first",
         "tells_refused_thread",
         "tls_needs_inet",
         "writable_multi_conn",
     )
 
+    answers_bad_magic: bool
+    nbd_texts: dict[str, str]
     deleted_by_the_reply: bool
     handshake_limit_s: int
     hole_is_unallocated: bool

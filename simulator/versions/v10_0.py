@@ -49,6 +49,14 @@ FACTS = (
     ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
     ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),
     ("block.resize_names_blocker", True, "block.c:7190, observed"),
+    (
+        "exports.nbd_texts",
+        {
+            "too-long": "len ({length}) is larger than max len ({limit})",
+            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x25609513)",
+        },
+        "nbd/server.c:1548,2574, observed",
+    ),
     ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),

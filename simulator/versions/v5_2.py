@@ -103,6 +103,7 @@ FACTS = (
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
     ("block.replaced_is_missing", "Node name '{name}' not found", "block.c:6715"),
     ("block.mirror_passes_needs_on", False, "block/mirror.c:1517"),
+    ("exports.answers_bad_magic", False, "nbd/server.c:2166: whatever is wrong with it is EIO, observed"),
     ("exports.hole_is_unallocated", True, "nbd/server.c:2018"),
     ("exports.list_needs_structured", True, "nbd/server.c:979"),
     ("exports.writable_multi_conn", False, "nbd/server.c:1588"),

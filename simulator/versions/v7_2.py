@@ -22,6 +22,8 @@ VERBS = {
     "dismiss": ("concluded",),
 }
 
+_WORDS_OF_THE_WIRE: dict[str, str] = {}
+
 FACTS = (
     ("identity.major", 7, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
@@ -75,6 +77,8 @@ FACTS = (
     ("block.moved_edge_is_newest", True, "block.c:1429: every attached child is put at the list's head"),
     ("block.probing_drains", 2, "block/block-backend.c:470,904: blk_unref, blk_remove_bs; observed"),
     ("block.resize_names_blocker", False, "blockdev.c:2447, observed"),
+    ("exports.answers_bad_magic", True, "nbd/server.c:2352, observed"),
+    ("exports.nbd_texts", _WORDS_OF_THE_WIRE, "simulator/wire/nbd/messages.py has those of 7.2"),
     ("exports.deleted_by_the_reply", True, "block/export/export.c:351, observed"),
     ("exports.hole_is_unallocated", False, "nbd/server.c:2193"),
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),

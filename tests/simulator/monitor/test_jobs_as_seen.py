@@ -1,5 +1,5 @@
-"""What a monitor is told of jobs, and when: values and orders that QEMU 5.2, 7.2, 10.0 and 11.1 gave in the same
-dialogues."""
+"""What a monitor is told of jobs, and when: values and orders that QEMU 5.2, 7.2, 10.0 and 11.1 gave in the
+same dialogues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MIB = 1 << 20
 
 
 class Client:
-    """What comes of each command, in short: statuses of jobs with their id, "return", or a refusal's words."""
+    """What comes of each command, in short: statuses of jobs with their id, "return", or a refusal's
+    words."""
 
     def __init__(self, version: str) -> None:
         self.machine = Machine(load(version), MemoryHost())
