@@ -75,8 +75,8 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
-    `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
+    `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """

@@ -156,9 +156,9 @@ class Block(Group):
     new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
+    quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
-    quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -204,8 +204,8 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
-    replaced_is_missing: str
     quorum_tells_zeroes: bool
+    replaced_is_missing: str
     resize_names_blocker: bool
     max_length_bytes: int
     mirror_passes_needs_on: bool

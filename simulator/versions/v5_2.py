@@ -14,6 +14,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "Expected TLS credentials for a {endpoint} endpoint",
+        "Expecting TLS credentials with a {endpoint} endpoint",
+        "block/nbd.c:2123",
+    ),
+    (
         "Parameter '{name}' expects a value >= 1",
         "Parameter '{name}' expects value >= 1",
         "observed with vote-threshold",

@@ -358,15 +358,9 @@ class Qcow2(Driver):
         return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
 
     # -- snapshots inside the image
-    def snapshot_infos(self) -> list[dict[str, Any]]:
-        return [snapshot.info() for snapshot in self.snapshots]
-
-    async def create_snapshot(self, name: str, date_ns: int, vm_clock_ns: int) -> str:
-        return (await qcow2_snapshots.create(self, name, date_ns, vm_clock_ns)).identifier
-
-    async def delete_snapshot(self, identifier: str) -> None:
-        snapshot = next(each for each in self.snapshots if each.identifier == identifier)
-        await qcow2_snapshots.delete(self, snapshot)
+    snapshot_infos = qcow2_snapshots.infos
+    create_snapshot = qcow2_snapshots.create
+    delete_snapshot = qcow2_snapshots.delete
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         await qcow2_resize.resize(self, size_bytes, preallocation)

@@ -110,8 +110,12 @@ def _table_bytes(snapshots: list[Snapshot]) -> int:
     return sum(len(snapshot.encode()) for snapshot in snapshots)
 
 
-async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Snapshot:
-    """Raises OSError."""
+def infos(driver: Qcow2) -> list[dict[str, Any]]:
+    return [snapshot.info() for snapshot in driver.snapshots]
+
+
+async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> str:
+    """Returns the new one's id. Raises OSError."""
     if len(driver.snapshots) >= _MOST:
         raise OSError(EFBIG, strerror(EFBIG))
     refcounts, tables = driver.refcounts, driver.tables
@@ -129,7 +133,7 @@ async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Sn
         refcounts.set(cluster, count)
     await qcow2_check.repair_copied(driver)
     await _write_list(driver, [*driver.snapshots, snapshot])
-    return snapshot
+    return snapshot.identifier
 
 
 async def _counts_with_one_more(driver: Qcow2) -> dict[int, int]:
@@ -146,8 +150,9 @@ async def _counts_with_one_more(driver: Qcow2) -> dict[int, int]:
     return counts
 
 
-async def delete(driver: Qcow2, snapshot: Snapshot) -> None:
+async def delete(driver: Qcow2, identifier: str) -> None:
     """Raises OSError."""
+    snapshot = next(each for each in driver.snapshots if each.identifier == identifier)
     bits, refcounts = driver.header.cluster_bits, driver.refcounts
     await refcounts.load()
     await _write_list(driver, [each for each in driver.snapshots if each is not snapshot])

@@ -104,6 +104,25 @@ def test_character_devices_come_and_go(version):
     assert client.run("chardev-remove", {"id": "c"}) == "Chardev 'c' not found"
 
 
+def test_a_file_is_made_and_emptied():
+    client = Client("7.2")
+    client.machine.host.write_all("/log", b"old")  # type: ignore[attr-defined]
+
+    def add(identifier, **data):
+        return client.run("chardev-add", {"id": identifier, "backend": {"type": "file", "data": data}})
+
+    failed = "Failed to add chardev 'c': Could not open '/nope/log': No such file or directory"
+    assert add("c", out="/nope/log") == failed
+    assert add("c", out="/log", append=True) == {}
+    assert client.machine.host.read_all("/log") == b"old"  # type: ignore[attr-defined]
+    assert add("d", out="/log") == {}
+    assert client.machine.host.read_all("/log") == b""  # type: ignore[attr-defined]
+    assert client.run("chardev-change", {"id": "d", "backend": {"type": "null", "data": {}}}) == {}
+    client.machine.chardevs["d"].in_use = True
+    words = client.run("chardev-change", {"id": "d", "backend": {"type": "null", "data": {}}})
+    assert words == "Chardev user does not support chardev hotswap"
+
+
 @pytest.mark.parametrize(
     ("version", "first", "second"),
     [
