@@ -73,6 +73,7 @@ class BlockRules:
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
@@ -102,6 +103,7 @@ class BlockRules:
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "refused_stream_keeps_backend",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
     )
@@ -110,6 +112,7 @@ class BlockRules:
         self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
@@ -142,6 +145,7 @@ def rules_of(version: Version) -> BlockRules:
         backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
+        refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
         moved_edge_is_newest=block.moved_edge_is_newest,
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,

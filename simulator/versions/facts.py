@@ -140,6 +140,7 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
+    refused_stream_keeps_backend: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -169,6 +170,7 @@ class Block(Group):
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "refused_stream_keeps_backend",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
@@ -204,6 +206,7 @@ class Block(Group):
     transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
+    refused_stream_keeps_backend: bool
     formats_left_out: tuple[str, ...]
 
 
