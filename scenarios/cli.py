@@ -40,6 +40,9 @@ COMMANDS = {
     "diff-sessions": Command(
         "scenarios.conformance.diff_sessions", "main", "play sessions that nobody wrote on two backends"
     ),
+    "fuzz-streams": Command(
+        "scenarios.streams.command", "main", "give a monitor or an NBD server what no client would say"
+    ),
     "diff": Command("scenarios.conformance.diff", "main", "run a spec on two backends, tell where they part"),
     "schema": Command("scenarios.language.schema", "main", "print the JSON Schema of scenario files"),
 }

@@ -21,11 +21,13 @@ _LIMITS = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 
 def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> dict[str, Any]:
     """BlockDeviceInfo. Unless `flat`, `image` holds the images below it too."""
+    backing_file = {"backing_file": node.backing.filename} if node.backing is not None else {}
     info: dict[str, Any] = {
         "file": node.filename,
         "node-name": node.node_name,
         "ro": node.read_only,
         "drv": node.driver.format_name,
+        **backing_file,
         "encrypted": False,
         "cache": dict(node.cache),
         "detect_zeroes": node.detect_zeroes,
@@ -34,8 +36,6 @@ def device_info(node: Node, flat: bool = False, skip_implicit: bool = False) -> 
     }
     info.update(dict.fromkeys(_LIMITS, 0))
     info.update(_of_some_versions(node, node.graph.rules.members))
-    if node.backing is not None:
-        info["backing_file"] = node.backing.filename
     if node.bitmaps:
         info["dirty-bitmaps"] = [
             bitmap.info(node.graph.rules.members.bitmap_status) for bitmap in node.bitmaps

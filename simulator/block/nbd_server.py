@@ -133,6 +133,7 @@ class NbdConnection:
         "_tls",
         "_unread",
         "_waiting",
+        "aborts",
         "closed",
         "export",
         "in_flight",
@@ -156,6 +157,7 @@ class NbdConnection:
         self.in_flight = 0
         self.closed = False
         self.reason = ""  # what QEMU would write to its log
+        self.aborts = False  # this is where QEMU's whole process dies
         self.on_output: Callable[[], None] | None = None
 
     # -- bytes
@@ -268,7 +270,7 @@ class NbdConnection:
             elif isinstance(event, ExportOpened):
                 self._opened(event.export.export)
             elif isinstance(event, ConnectionEnded):
-                self.reason = event.reason
+                self.reason, self.aborts = event.reason, event.aborts
                 self._end()
         self.resume()
 

@@ -69,11 +69,14 @@ class BlockRules:
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
+    `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
+    `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
+    `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
@@ -99,11 +102,14 @@ class BlockRules:
         "json_pushed",
         "max_length_bytes",
         "members",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "quorum_tells_zeroes",
         "refused_stream_keeps_backend",
+        "replaced_is_missing",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
     )
@@ -114,12 +120,14 @@ class BlockRules:
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
+        self.mirror_passes_needs_on: bool = given.pop("mirror_passes_needs_on", True)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
         self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
         self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
+        self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
@@ -133,6 +141,9 @@ class BlockRules:
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
+        self.replaced_is_missing: str = given.pop(
+            "replaced_is_missing", "Failed to find node with node-name='{name}'"
+        )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -147,12 +158,14 @@ def rules_of(version: Version) -> BlockRules:
         forgets_bounded_copies=block.forgets_bounded_copies,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
+        mirror_passes_needs_on=block.mirror_passes_needs_on,
         moved_edge_is_newest=block.moved_edge_is_newest,
         negative_size_is_out_of_range=block.negative_size_is_out_of_range,
         new_children_are_asked_nothing=block.new_children_are_asked_nothing,
         formats_left_out=block.formats_left_out,
         too_long_is_empty=block.too_long_is_empty,
         jobs_have_backend=block.jobs_have_backend,
+        quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         changes_made_drained=block.changes_made_drained,
@@ -165,6 +178,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        replaced_is_missing=block.replaced_is_missing,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,
         max_length_bytes=block.max_length_bytes,

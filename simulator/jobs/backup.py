@@ -76,6 +76,8 @@ class BackupJob(BlockJob):
 
     def _choose_clusters(self) -> None:
         to_copy = self.copying.copy_bitmap
+        if self.jobs.rules.backup_chooses_late:
+            to_copy.set(0, self.copying.size_bytes)
         if self.options.sync == "bitmap":
             assert self.options.bitmap is not None
             to_copy.clear()
@@ -99,6 +101,8 @@ class BackupJob(BlockJob):
     async def _copy(self) -> None:
         """backup_loop: until all is copied, or an error is to be reported. A pause ends a call, and so may
         an error."""
+        if self.jobs.rules.backup_chooses_late and self.force_cancelled:
+            return
         whole = self.copying.size_bytes + -self.copying.size_bytes % self.copying.cluster_bytes
         while True:
             options = self.options
@@ -277,6 +281,8 @@ async def _make_job(
         await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)
     copying.set_options(compress=options.compress)
     copying.progress = job.progress
+    if jobs.rules.backup_chooses_late:
+        copying.copy_bitmap.clear()
     await jobs.graph.changing()
     job.add_node("target", target, 0, permissions.ALL)
     return job

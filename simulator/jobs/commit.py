@@ -158,6 +158,7 @@ async def _prepare_chain(job: CommitJob) -> None:
     last = chain.find_overlay(top, base)
     assert last is not None
     job.last = last
+    await graph.changing()
     shared = _SHARED
     for node in chain.layers(top, base):
         if node is last.backing:
@@ -171,7 +172,9 @@ async def _prepare_chain(job: CommitJob) -> None:
     if base.size_bytes < top.size_bytes:
         writes |= permissions.RESIZE
     reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+    await graph.changing()
     job.base_backend = job.add_backend(base, writes, reads, moves=False)
+    await graph.changing()
     job.top_backend = job.add_backend(top, 0, permissions.ALL, moves=False)
 
 

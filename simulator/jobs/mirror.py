@@ -87,8 +87,7 @@ class MirrorJob(BlockJob):
             raise failure
 
     async def _drain_source(self) -> None:
-        """Until the end of the job nothing is written to the source. A coroutine leaves it to the main loop
-        to drain (bdrv_co_yield_to_drain, block/io.c:313, 7.2)."""
+        """Until the job's end. A coroutine leaves it to the main loop (bdrv_co_yield_to_drain)."""
         self.in_drain = True
         await self.jobs.scheduler.loop_turn
         source = self.source_edge.node
@@ -125,6 +124,8 @@ class MirrorJob(BlockJob):
         assert target is not None
         if self.options.base is not target:
             if source.size_bytes != target.size_bytes:
+                if not self.jobs.rules.mirror_tells_sizes:
+                    raise OSError(EINVAL, strerror(EINVAL))
                 raise QmpError("Source and target image have different sizes")
         elif source.size_bytes > target.size_bytes:
             try:
@@ -290,12 +291,8 @@ class MirrorJob(BlockJob):
         if self._prepared:
             return 0
         self._prepared = True
-        graph, filter_node, source, target = (
-            self.jobs.graph,
-            self.filter,
-            self.source_edge.node,
-            self.target.node,
-        )
+        graph, filter_node = self.jobs.graph, self.filter
+        source, target = self.source_edge.node, self.target.node
         assert target is not None
         if chain.chain_contains(source, target):
             chain.unfreeze(filter_node, target)
@@ -317,6 +314,7 @@ class MirrorJob(BlockJob):
             self._replaced.references -= 1
             await graph.release(self._replaced)
         await self.remove_all_nodes()
+        await graph.changing()
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
         driver.copier = None
@@ -360,6 +358,7 @@ class MirrorJob(BlockJob):
                         "can no longer be guaranteed that doing so would not lead to an abrupt change of "
                         "visible data"
                     )
+                await graph.changing()
                 await graph.replace(replaced, target)
         except QmpError as error:
             graph.warnings.append(error.console_text)

@@ -12,7 +12,6 @@ from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
-from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +59,11 @@ class Session:
         """False while enough requests wait (QMP_REQ_QUEUE_LEN_MAX, monitor/qmp.c:48, 7.2)."""
         return len(self.queue) < _LONGEST_QUEUE
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a message that has begun and not ended."""
+        return self._stream.held_bytes
+
     def stall(self, is_stalled: bool) -> None:
         """The client does not take what it is sent, or does so again."""
         self.stalled = is_stalled
@@ -79,7 +83,7 @@ class Session:
         return payload
 
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
-        data = ordered(members) if members else None
+        data = members or None
         if self._pretty:
             self._send(encode_line(qmp.event(name, now_ns, data), pretty=True))
         else:
@@ -119,7 +123,7 @@ class Session:
     async def _go_round(self, turns: int) -> None:
         """The monitor goes once round QEMU's main loop before it replies: what a command has set going runs
         first, and a short job can be over by then. The round ends with the timers that are due
-        (main_loop_wait, util/main-loop.c:572), and the next one begins with what was put off to it."""
+        (main_loop_wait, util/main-loop.c:617, 7.2), and the next one begins with what was put off to it."""
         if not turns or self._machine.gone:
             # A machine that has quit has nothing left to run.
             return
@@ -149,22 +153,26 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return encode_line(qmp.returned(ordered(result), request.id), self._pretty, self._six_places)
+        return self._line(qmp.returned(result, request.id))
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)
-        return encode_line(qmp.error(error_class, words, request_id), self._pretty, self._six_places)
+        return self._line(qmp.error(error_class, words, request_id))
+
+    def _line(self, reply: dict[str, Any]) -> bytes:
+        return encode_line(reply, self._pretty, self._six_places)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
-        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2)."""
-        if self.ready:
-            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2). Its arguments
+        are looked at before its handler says that it comes too late."""
         if request.command != "qmp_capabilities":
             raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
         try:
             arguments = self._machine.schema.check("qmp_capabilities", request.arguments)
         except ArgumentError as error:
             raise QmpError(error.desc, error.error_class) from None
+        if self.ready:
+            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
         self.oob = "oob" in arguments.get("enable", [])
         self.ready = True
         return {}

@@ -76,37 +76,52 @@ class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
     blockstats_in_columns: HMP info blockstats prints a table.
+    snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix")
+    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    snapshots_in_wide_columns: bool
 
 
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
+    amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
+    paused_completes: a job may be told to complete while it is paused.
+    backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
+    cancelled before it copies.
     refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
     cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
     __slots__ = (
+        "amend_holds_node",
+        "backup_chooses_late",
         "cancel_ends_waits",
         "failed_group_aborts_together",
+        "mirror_tells_sizes",
         "pause_wakes",
+        "paused_completes",
         "refused_image_keeps_drained",
         "shows_actively_synced",
         "verbs",
     )
 
+    amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
+    backup_chooses_late: bool
+    mirror_tells_sizes: bool
     pause_wakes: bool
+    paused_completes: bool
     refused_image_keeps_drained: bool
     cancel_ends_waits: bool
     shows_actively_synced: bool
@@ -137,6 +152,9 @@ class Block(Group):
     new_children_are_asked_nothing: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
+    mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
+    replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
+    quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -166,11 +184,14 @@ class Block(Group):
         "formats_left_out",
         "jobs_have_backend",
         "max_length_bytes",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "quorum_tells_zeroes",
         "refused_stream_keeps_backend",
+        "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
@@ -181,8 +202,11 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
+    replaced_is_missing: str
+    quorum_tells_zeroes: bool
     resize_names_blocker: bool
     max_length_bytes: int
+    mirror_passes_needs_on: bool
     too_long_is_empty: bool
     moved_edge_is_newest: bool
     negative_size_is_out_of_range: bool
@@ -211,7 +235,10 @@ class Block(Group):
 
 
 class Exports(Group):
-    """hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
+    """answers_bad_magic: a request without the magic number is answered before the connection ends.
+    nbd_texts: what the NBD server says in words of the version; keys as in simulator/wire/nbd/messages.py.
+
+    hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
@@ -225,16 +252,20 @@ class Exports(Group):
     """
 
     __slots__ = (
+        "answers_bad_magic",
         "deleted_by_the_reply",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
         "multi_conn_unless_one_connection",
+        "nbd_texts",
         "server_stop_newest_first",
         "tells_refused_thread",
         "writable_multi_conn",
     )
 
+    answers_bad_magic: bool
+    nbd_texts: dict[str, str]
     deleted_by_the_reply: bool
     handshake_limit_s: int
     hole_is_unallocated: bool

@@ -49,6 +49,14 @@ FACTS = (
     ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
     ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),
     ("block.resize_names_blocker", True, "block.c:7190, observed"),
+    (
+        "exports.nbd_texts",
+        {
+            "too-long": "len ({length}) is larger than max len ({limit})",
+            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x25609513)",
+        },
+        "nbd/server.c:1548,2574, observed",
+    ),
     ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),
@@ -56,4 +64,5 @@ FACTS = (
     ("queries.shows_zone_append", True, "introspection of the binary"),
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -13,6 +13,11 @@ RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
 REWORDED = (
+    (
+        "Parameter '{name}' expects a value >= 1",
+        "Parameter '{name}' expects value >= 1",
+        "observed with vote-threshold",
+    ),
     ("Duplicate device ID '{id}'", "Duplicate ID '{id}' for device", "util/qemu-option.c: qemu_opts_create"),
     (
         "Chardev with id '{id}' already exists",
@@ -38,6 +43,7 @@ REWORDED = (
     ("New overlay node-name {what}", "New overlay node name {what}", "blockdev.c:1517,1523"),
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
+    ("Can't find '{name}' in the backing chain", "Base '{name}' not found", "blockdev.c:2534"),
     ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
@@ -71,6 +77,10 @@ FACTS = (
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
+    ("jobs.paused_completes", False, "observed: paused and ready"),
+    ("jobs.backup_chooses_late", True, "block/backup.c:193,240"),
+    ("jobs.mirror_tells_sizes", False, "observed with a larger and a smaller target"),
+    ("jobs.amend_holds_node", False, "block/amend.c:87: no bdrv_ref; observed"),
     (
         "jobs.refused_image_keeps_drained",
         True,
@@ -86,6 +96,9 @@ FACTS = (
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
+    ("block.replaced_is_missing", "Node name '{name}' not found", "block.c:6715"),
+    ("block.mirror_passes_needs_on", False, "block/mirror.c:1517"),
+    ("exports.answers_bad_magic", False, "nbd/server.c:2166: whatever is wrong with it is EIO, observed"),
     ("exports.hole_is_unallocated", True, "nbd/server.c:2018"),
     ("exports.list_needs_structured", True, "nbd/server.c:979"),
     ("exports.writable_multi_conn", False, "nbd/server.c:1588"),
@@ -115,4 +128,5 @@ FACTS = (
     ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
     ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
+    ("block.quorum_tells_zeroes", False, "block/quorum.c has no such function; observed"),
 )

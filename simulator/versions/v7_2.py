@@ -22,6 +22,8 @@ VERBS = {
     "dismiss": ("concluded",),
 }
 
+_WORDS_OF_THE_WIRE: dict[str, str] = {}
+
 FACTS = (
     ("identity.major", 7, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
@@ -40,6 +42,10 @@ FACTS = (
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
+    ("jobs.paused_completes", True, "job.c:1015"),
+    ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
+    ("jobs.mirror_tells_sizes", True, "block/mirror.c:935"),
+    ("jobs.amend_holds_node", True, "block/amend.c:134"),
     ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
     ("jobs.cancel_ends_waits", True, "block/backup.c:332, block/mirror.c:1207: bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
@@ -67,6 +73,8 @@ FACTS = (
     ("block.copy_bitmap_on_filter", False, "block/block-copy.c:433"),
     ("block.creating_yields", False, "block/qcow2.c:3497: bdrv_open_blockdev_ref, observed"),
     ("block.filter_always_reads", False, "block/copy-before-write.c:343"),
+    ("block.replaced_is_missing", "Failed to find node with node-name='{name}'", "block.c:7580"),
+    ("block.mirror_passes_needs_on", True, "block/mirror.c:1560"),
     ("block.stored_bitmaps_need_write", False, "block/dirty-bitmap.c:514, observed"),
     ("block.transaction_checks_groups_first", False, "blockdev.c:1258"),
     ("block.daemon_closes_nodes", True, "storage-daemon/qemu-storage-daemon.c:411"),
@@ -74,6 +82,8 @@ FACTS = (
     ("block.moved_edge_is_newest", True, "block.c:1429: every attached child is put at the list's head"),
     ("block.probing_drains", 2, "block/block-backend.c:470,904: blk_unref, blk_remove_bs; observed"),
     ("block.resize_names_blocker", False, "blockdev.c:2447, observed"),
+    ("exports.answers_bad_magic", True, "nbd/server.c:2352, observed"),
+    ("exports.nbd_texts", _WORDS_OF_THE_WIRE, "simulator/wire/nbd/messages.py has those of 7.2"),
     ("exports.deleted_by_the_reply", True, "block/export/export.c:351, observed"),
     ("exports.hole_is_unallocated", False, "nbd/server.c:2193"),
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),
@@ -116,4 +126,6 @@ FACTS = (
     ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
     ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
     ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
+    ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
+    ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
 )

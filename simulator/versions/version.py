@@ -84,7 +84,7 @@ class Version:
     def greeting_version(self) -> dict[str, Any]:
         """The reply of query-version; also the `version` of the greeting."""
         identity = self.identity
-        triple = {"micro": identity.micro, "minor": identity.minor, "major": identity.major}
+        triple = {"major": identity.major, "minor": identity.minor, "micro": identity.micro}
         return {"qemu": triple, "package": identity.package}
 
     def schema(self, binary: str) -> Schema:

@@ -127,6 +127,11 @@ class Grouping:
         return not self._count
 
     @property
+    def size_bytes(self) -> int:
+        """Of all tokens of the message so far."""
+        return self._size
+
+    @property
     def is_balanced(self) -> bool:
         """Whether the message ends here: with its last bracket, or with one too many."""
         braces, brackets = self._braces, self._brackets
@@ -211,6 +216,11 @@ class JsonLexer:
     @property
     def idle(self) -> bool:
         return self._state == START and self._grouping.idle
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the message that is open: its tokens, and what has come of the next one."""
+        return len(self._token) + self._grouping.size_bytes
 
     def feed(self, data: bytes, messages: list[object]) -> None:
         """Append what `data` completes to `messages`: values, or ParseError."""

@@ -44,8 +44,10 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def ordered(value: Any) -> Any:
-    """A reply or an event's data with all members of all objects in that order."""
-    if type(value) is dict:
+    """JSON with all members of all objects as QEMU prints them. Raises RecursionError where it is nested too
+    deeply."""
+    kind = type(value)
+    if kind is dict:
         names = tuple(value)
         order = _known_orders.get(names)
         if order is None:
@@ -53,6 +55,6 @@ def ordered(value: Any) -> Any:
             if len(_known_orders) < _KNOWN_MAX:
                 _known_orders[names] = order
         return {name: ordered(value[name]) for name in order}
-    if type(value) is list:
+    if kind is list or kind is tuple:
         return [ordered(each) for each in value]
     return value

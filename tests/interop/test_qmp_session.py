@@ -21,6 +21,10 @@ CONVERSATIONS = {
     "a command before capabilities": [STATUS, CAPABLE, STATUS],
     "an unknown command before capabilities": ['{"execute":"nope"}', CAPABLE],
     "capabilities twice": [CAPABLE, CAPABLE],
+    "capabilities twice, with a wrong type": [
+        CAPABLE,
+        '{"execute":"qmp_capabilities","arguments":{"enable":5}}',
+    ],
     "capabilities with nothing to enable": ['{"execute":"qmp_capabilities","arguments":{}}', STATUS],
     "an empty list to enable": ['{"execute":"qmp_capabilities","arguments":{"enable":[]}}', STATUS],
     "an unknown capability": [

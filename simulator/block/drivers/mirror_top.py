@@ -43,6 +43,8 @@ class MirrorTop(BackingFilter):
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         if self.stopped:
             return 0, permissions.ALL
+        if not self.node.graph.rules.mirror_passes_needs_on:
+            return perm & permissions.WRITE, permissions.ALL
         needed, shared = super().child_permissions(name, role, perm, shared)
         if self.is_commit:
             # Nothing between the top and the base can be read consistently while the base is written to, and

@@ -47,7 +47,8 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
         if listener is not None:
             listener.close()
         raise
-    limit_s = arguments.get("handshake-max-seconds", machine.version.exports.handshake_limit_s)
+    facts = machine.version.exports
+    limit_s = arguments.get("handshake-max-seconds", facts.handshake_limit_s)
     machine.nbd_server = NbdServer(
         machine.exports,
         machine.scheduler,
@@ -55,7 +56,9 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
         most,
         ServerPolicy(
             handshake_limit_ns=limit_s * 1_000_000_000,
-            list_needs_structured=machine.version.exports.list_needs_structured,
+            texts=facts.nbd_texts,
+            list_needs_structured=facts.list_needs_structured,
+            answers_bad_magic=facts.answers_bad_magic,
         ),
         on_closed=lambda: machine.on_listen(None),
         new_tls=new_tls,

@@ -41,7 +41,7 @@ async def cont(machine: Machine, arguments: Arguments) -> Any:
 
 async def query_status(machine: Machine, arguments: Arguments) -> Any:
     singlestep = {"singlestep": False} if machine.version.queries.status_singlestep else {}
-    return {"status": machine.run_state, **singlestep, "running": machine.run_state == "running"}
+    return {"running": machine.run_state == "running", **singlestep, "status": machine.run_state}
 
 
 async def query_version(machine: Machine, arguments: Arguments) -> Any:

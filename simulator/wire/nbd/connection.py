@@ -68,6 +68,16 @@ class Connection:
             self._events = []
         return events
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a message that is not complete: less than `needed_bytes`."""
+        return len(self._held)
+
+    @property
+    def needed_bytes(self) -> int:
+        """How many the next step takes."""
+        return self._need
+
     def receive_eof(self) -> list[Any]:
         """The peer sends no more: ConnectionEnded, with a reason if it stopped in the middle of something."""
         if self.state == CLOSED:

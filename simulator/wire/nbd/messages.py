@@ -21,6 +21,7 @@ class ServerPolicy:
     """
 
     __slots__ = (
+        "answers_bad_magic",
         "handshake_limit_ns",
         "list_needs_structured",
         "max_extents",
@@ -41,7 +42,9 @@ class ServerPolicy:
         handshake_limit_ns: int | None = None,
         texts: dict[str, str] | None = None,
         list_needs_structured: bool = False,
+        answers_bad_magic: bool = True,
     ) -> None:
+        self.answers_bad_magic = answers_bad_magic
         self.list_needs_structured = list_needs_structured
         self.max_option_bytes = max_option_bytes
         self.max_payload_bytes = max_payload_bytes

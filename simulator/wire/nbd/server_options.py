@@ -10,11 +10,14 @@ from simulator.wire.nbd import constants as nbd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Generator
+    from typing import Any, TypeVar
 
     from simulator.wire.nbd.messages import ExportInfo
-    from simulator.wire.nbd.server import ServerConnection
+    from simulator.wire.nbd.server_handshake import Handshake
+
+    Read = TypeVar("Read")
+    Reading = Generator[int, bytes | None, Read]
 
 OPTION_NAMES = {
     nbd.OPT_EXPORT_NAME: "export name",
@@ -44,103 +47,105 @@ class OptionRefusedError(Exception):
         self.text = text.encode("utf-8", "surrogateescape")
 
 
-class _Option:
-    """The payload of an option, read from front to back."""
+class Option:
+    """An option whose payload is read from front to back, as it comes. `answer` yields how many bytes it
+    wants next and is sent them; it returns the export that the client is now in, or None, and raises
+    OptionRefusedError. `left`: bytes that nobody has read.
+    """
 
-    __slots__ = ("code", "payload", "position", "server")
+    __slots__ = ("answer", "code", "left", "refused", "server")
 
-    def __init__(self, server: ServerConnection, code: int, payload: bytes) -> None:
+    def __init__(self, server: Handshake, code: int, length: int) -> None:
         self.server = server
         self.code = code
-        self.payload = payload
-        self.position = 0
+        self.left = length
+        self.refused: OptionRefusedError | None = None
+        self.answer = _answer(self)
 
     def refuse(self, key: str, error: int = nbd.REP_ERR_INVALID, **values: Any) -> OptionRefusedError:
         name = OPTION_NAMES.get(self.code, "<unknown>")
         return OptionRefusedError(error, self.server.text(key, option=name, **values))
 
-    def read(self, length: int) -> bytes:
-        start = self.position
-        self.position = end = start + length
-        if end > len(self.payload):
+    def read(self, length: int) -> Reading[bytes]:
+        if length > self.left:
             raise self.refuse("inconsistent-lengths")
-        return self.payload[start:end]
+        self.left -= length
+        return ((yield length) or b"") if length else b""
 
-    def read_text(self, length: int) -> bytes:
-        text = self.read(length)
+    def read_text(self, length: int) -> Reading[bytes]:
+        text = yield from self.read(length)
         if b"\0" in text:
             raise self.refuse("embedded-nul")
         return text
 
-    def read_u16(self) -> int:
-        number: int = _U16.unpack(self.read(2))[0]
+    def read_u16(self) -> Reading[int]:
+        number: int = _U16.unpack((yield from self.read(2)))[0]
         return number
 
-    def read_u32(self) -> int:
-        number: int = _U32.unpack(self.read(4))[0]
+    def read_u32(self) -> Reading[int]:
+        number: int = _U32.unpack((yield from self.read(4)))[0]
         return number
 
-    def read_name(self) -> bytes:
-        length = self.read_u32()
+    def read_name(self) -> Reading[bytes]:
+        length = yield from self.read_u32()
         if length > self.server.policy.max_string_bytes:
             raise self.refuse("name-length", length=length)
-        return self.read_text(length)
+        return (yield from self.read_text(length))
 
     def no_such_export(self, name: bytes) -> OptionRefusedError:
         shown = name if len(name) < _SHOWN_NAME_BYTES else name[:_SHOWN_NAME_BYTES] + b"..."
         return self.refuse("no-export", nbd.REP_ERR_UNKNOWN, name=shown.decode("utf-8", "surrogateescape"))
 
 
-def answer_option(server: ServerConnection, code: int, payload: bytes) -> tuple[int, ExportInfo | None]:
-    """Answer an option; (bytes of the payload that QEMU read, export that the client is now in).
-
-    Raises OptionRefusedError.
-    """
-    option = _Option(server, code, payload)
+def _answer(option: Option) -> Reading[ExportInfo | None]:
+    server, code = option.server, option.code
     if code in _WITHOUT_PAYLOAD:
-        if payload:
+        if option.left:
             raise option.refuse("option-length")
         _WITHOUT_PAYLOAD[code](server, option)
-        return 0, None
+        return None
     if code == nbd.OPT_GO or code == nbd.OPT_INFO:
-        return len(payload), _inform(server, option)
+        return (yield from _inform(server, option))
     if code == nbd.OPT_SET_META_CONTEXT or code == nbd.OPT_LIST_META_CONTEXT:
-        return _choose_contexts(server, option), None
+        yield from _choose_contexts(server, option)
+        return None
     raise option.refuse("unsupported-option", nbd.REP_ERR_UNSUP, code=code)
 
 
-def _list(server: ServerConnection, _option: _Option) -> None:
+def _list(server: Handshake, _option: Option) -> None:
     for export in server.list_exports():
         name = export.name.encode("utf-8", "surrogateescape")
         server.option_reply(nbd.REP_SERVER, _U32.pack(len(name)) + name + (export.description or "").encode())
     server.option_reply(nbd.REP_ACK)
 
 
-def _start_tls(server: ServerConnection, option: _Option) -> None:
+def _start_tls(server: Handshake, option: Option) -> None:
     if server.tls:
         raise option.refuse("tls-twice")
     raise option.refuse("no-tls", nbd.REP_ERR_POLICY)
 
 
-def _structured(server: ServerConnection, option: _Option) -> None:
+def _structured(server: Handshake, option: Option) -> None:
     if server.structured:
         raise option.refuse("structured-twice")
     server.structured = True
     server.option_reply(nbd.REP_ACK)
 
 
-_WITHOUT_PAYLOAD: dict[int, Callable[[ServerConnection, _Option], None]] = {
+_WITHOUT_PAYLOAD: dict[int, Callable[[Handshake, Option], None]] = {
     nbd.OPT_LIST: _list,
     nbd.OPT_STARTTLS: _start_tls,
     nbd.OPT_STRUCTURED_REPLY: _structured,
 }
 
 
-def _inform(server: ServerConnection, option: _Option) -> ExportInfo | None:
+def _inform(server: Handshake, option: Option) -> Reading[ExportInfo | None]:
     """INFO and GO."""
-    name = option.read_name()
-    wanted = {option.read_u16() for _ in range(option.read_u16())}
-    if option.position != len(option.payload):
+    name = yield from option.read_name()
+    wanted = set()
+    for _ in range((yield from option.read_u16())):
+        wanted.add((yield from option.read_u16()))
+    if option.left:
         raise option.refuse("option-length")
     export = server.find_export(name)
     if export is None:
@@ -167,7 +172,7 @@ def _inform(server: ServerConnection, option: _Option) -> ExportInfo | None:
     return export if option.code == nbd.OPT_GO else None
 
 
-def _choose_contexts(server: ServerConnection, option: _Option) -> int:
+def _choose_contexts(server: Handshake, option: Option) -> Reading[None]:
     """LIST_META_CONTEXT and SET_META_CONTEXT. QEMU does not look at what follows the last query: it
     takes that for the next option.
     """
@@ -176,16 +181,16 @@ def _choose_contexts(server: ServerConnection, option: _Option) -> int:
         raise option.refuse("not-structured")
     if not listing:
         server.remember_contexts(None, {})
-    name = option.read_name()
+    name = yield from option.read_name()
     export = server.find_export(name)
     if export is None:
         raise option.no_such_export(name)
-    query_count = option.read_u32()
+    query_count = yield from option.read_u32()
     chosen: set[str] = set()
     if listing and not query_count:
         chosen.update(export.contexts)
     for _ in range(query_count):
-        chosen.update(_matching(export, _read_query(option), listing))
+        chosen.update(_matching(export, (yield from _read_query(option)), listing))
     contexts = {}
     for context, context_id in export.context_ids().items():
         if context in chosen:
@@ -195,15 +200,14 @@ def _choose_contexts(server: ServerConnection, option: _Option) -> int:
     server.option_reply(nbd.REP_ACK)
     if not listing:
         server.remember_contexts(export, contexts)
-    return option.position
 
 
-def _read_query(option: _Option) -> str:
-    length = option.read_u32()
+def _read_query(option: Option) -> Reading[str]:
+    length = yield from option.read_u32()
     if length > option.server.policy.max_string_bytes:
-        option.read(length)
+        yield from option.read(length)
         return ""
-    return option.read_text(length).decode("utf-8", "surrogateescape")
+    return (yield from option.read_text(length)).decode("utf-8", "surrogateescape")
 
 
 _NAMESPACES = ("base:", "qemu:", "qemu:dirty-bitmap:")

@@ -19,9 +19,11 @@ from simulator.wire.nbd.messages import (
     Ready,
     Reply,
     Request,
+    ServerPolicy,
     StartTls,
 )
-from simulator.wire.nbd.server import OPTION_MAGIC, ServerConnection
+from simulator.wire.nbd.server import ServerConnection
+from simulator.wire.nbd.server_handshake import OPTION_MAGIC
 
 SIZE = 10_000
 FLAGS = (
@@ -345,6 +347,7 @@ GO = FIXED + option(7, struct.pack(">L", 4) + b"disk\0\0")
 SERVER_CONVERSATIONS = [
     struct.pack(">L", 4), FIXED + b"x" * 8, FIXED + option(2), FIXED + option(3) + option(1, b"zork"), FIXED + option(1, b"disk"), GO,
     GO + request(nbd.CMD_DISC), GO + request(nbd.CMD_READ, 1), GO + request(nbd.CMD_WRITE, 3) + b"abc",
+    FIXED + option(8, bytes(4097)), FIXED + option(7, b"\xff" * 5),
 ]  # fmt: skip
 STARTTLS = FIXED + option(3) + option(5)
 
@@ -425,3 +428,36 @@ def test_requests_need_transmission():
     with pytest.raises(AssertionError, match="greeting"):
         client.request(nbd.CMD_READ, 0, 1)
     assert new_server().state != OPTION_MAGIC
+
+
+def test_contexts_are_answered_before_the_rest_of_their_option_comes():
+    """QEMU reads no further than the last query; what is left is the next option, and its end (nbd/server.c:1195,
+    7.2). Observed on 5.2.0, 7.2.22, 10.0.13 and 11.1.3."""
+    server = new_server()
+    query = struct.pack(">L", 4) + b"disk" + struct.pack(">L", 0)
+    server.receive_data(FIXED + b"IHAVEOPT" + struct.pack(">LL", nbd.OPT_LIST_META_CONTEXT, 100) + query)
+    assert b"".join(server.take_output()).endswith(
+        struct.pack(">LLL", nbd.OPT_LIST_META_CONTEXT, nbd.REP_ACK, 0)
+    )
+    (ended,) = server.receive_data(option(nbd.OPT_LIST))
+    assert ended.aborts
+
+
+def test_a_refusal_waits_for_all_of_its_option():
+    server = new_server()
+    server.take_output()
+    server.receive_data(FIXED + b"IHAVEOPT" + struct.pack(">LL", nbd.OPT_STRUCTURED_REPLY, 5) + b"1234")
+    assert server.take_output() == []
+    server.receive_data(b"5")
+    assert b"unexpected length" in b"".join(server.take_output())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_request_without_its_magic_number(answers):
+    """5.2 goes without a word, later versions answer first."""
+    server = ServerConnection(EXPORTS.get, EXPORTS.values, ServerPolicy(answers_bad_magic=answers))
+    server.receive_data(GO)
+    server.take_output()
+    (ended,) = server.receive_data(request(nbd.CMD_READ, 1, magic=5))
+    assert type(ended) is ConnectionEnded
+    assert bool(server.take_output()) is answers
