@@ -75,6 +75,7 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
+    `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
@@ -108,6 +109,7 @@ class BlockRules:
         "new_children_are_asked_nothing",
         "probing_drains",
         "quorum_tells_zeroes",
+        "refused_stream_keeps_backend",
         "replaced_is_missing",
         "stored_bitmaps_need_write",
         "tls_over_ip_only",
@@ -118,6 +120,7 @@ class BlockRules:
         self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.mirror_passes_needs_on: bool = given.pop("mirror_passes_needs_on", True)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
@@ -156,6 +159,7 @@ def rules_of(version: Version) -> BlockRules:
         backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
+        refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
         mirror_passes_needs_on=block.mirror_passes_needs_on,
         moved_edge_is_newest=block.moved_edge_is_newest,

@@ -237,7 +237,11 @@ async def _make_job(
     except QmpError:
         # QEMU forgets the job's backend there, which goes on standing on the node (block/stream.c:418 of
         # 10.0.13).
-        jobs.graph.orphans += job.backends
+        if jobs.graph.rules.refused_stream_keeps_backend:
+            jobs.graph.orphans += job.backends
+        else:
+            for backend in job.backends:
+                await backend.remove()
         job.backends.clear()
         await job.fail_early()
         raise

@@ -162,6 +162,7 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
+    refused_stream_keeps_backend: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -193,6 +194,7 @@ class Block(Group):
         "new_children_are_asked_nothing",
         "probing_drains",
         "quorum_tells_zeroes",
+        "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -232,6 +234,7 @@ class Block(Group):
     transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
+    refused_stream_keeps_backend: bool
     formats_left_out: tuple[str, ...]
 
 

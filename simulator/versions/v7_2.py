@@ -59,6 +59,11 @@ FACTS = (
         True,
         "util/hbitmap.c:334 says false of a dirty run that ends inside the range, observed",
     ),
+    (
+        "block.refused_stream_keeps_backend",
+        True,
+        "block/stream.c:373, job_early_fail: no .clean, which has the blk_unref (111)",
+    ),
     ("block.changes_drain_all", False, "observed with a job on another node", "session drains/*"),
     ("block.contexts_drain_all", False, "block.c:7346: nothing where it is the same"),
     ("block.changes_made_drained", False, "blockjob.c:468"),
