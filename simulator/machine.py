@@ -72,6 +72,8 @@ class Machine:
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
         self.objects = self.graph.objects
+        self.chardevs: dict[str, Any] = {}
+        self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
         self.run_state = "running"
         self.name = ""
@@ -230,6 +232,14 @@ class Machine:
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         return self.scheduler.spawn(coroutine, name)
 
+    def in_main_loop(self, act: Callable[[], None]) -> None:
+        """What a command leaves to the main loop, which comes to it before the reply where the dispatcher
+        goes through it first."""
+        if self.turns_before_reply:
+            act()
+        else:
+            self.spawn(_call(act), "a request to the main loop")
+
     def run_for(self, duration_ns: int) -> None:
         """Let virtual time pass, with all that happens in it."""
         self.scheduler.advance_to(self.scheduler.now_ns + duration_ns)
@@ -249,6 +259,9 @@ class Machine:
         self.run_state = "shutdown"
         if self.version.block.ending_jobs_outlive_exports:
             await self._close_exports()
+        if self.version.block.ending_stops_first and not self.storage_daemon:
+            async with self.graph.drained_all():
+                pass
         async with self.graph.drained_all():
             await self.jobs.cancel_all()
         await self._close_exports()
@@ -288,14 +301,20 @@ def _job_rules(version: Version) -> JobRules:
     """What the version says of jobs, as the jobs take it: they know no versions."""
     return JobRules(
         verbs=version.jobs.verbs,
+        amend_holds_node=version.jobs.amend_holds_node,
+        backup_chooses_late=version.jobs.backup_chooses_late,
         commit_newest_first=not version.block.transaction_commits_in_order,
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
+        mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
+        paused_completes=version.jobs.paused_completes,
+        cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
         aborts_together=version.jobs.failed_group_aborts_together,
+        refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,
     )
 
 
@@ -303,6 +322,10 @@ def _property_names(recorded: dict[str, Any] | None) -> list[str] | None:
     if recorded is None or "return" not in recorded:
         return None
     return [entry["name"] for entry in recorded["return"]]
+
+
+async def _call(act: Callable[[], None]) -> None:
+    act()
 
 
 def _nobody_waits() -> None:

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "__main__",
     "serve",
+    "image_tool",
     "machine",
     "monitor",
     "versions",
     "jobs",
-    "image_tool",
     "block",
     "qapi",
     "wire",

@@ -12,7 +12,7 @@ from scenarios.language.steps import Qmp, Scenario
 from scenarios.language.walk import walk
 
 # Commands of the block layer, and those that only ask: what they change is seen in what is asked always.
-_OF_DISKS = re.compile(r"(x-)?(block|job-|nbd-server-|transaction$|query-)")
+_OF_DISKS = re.compile(r"(x-)?(debug-)?(block|job-|nbd-server-|transaction$|query-)")
 Query = tuple[str, dict[str, Any] | None]  # command, arguments
 AskQmp = Callable[[str, dict[str, Any] | None], Awaitable[Any]]
 
@@ -40,6 +40,7 @@ _NEVER = frozenset(
         "query-commands",
         "query-command-line-options",
         "query-cpu-definitions",
+        "query-events",
         "query-machines",
     )
 )

@@ -54,9 +54,10 @@ def can_share(scenario: Scenario) -> bool:
 
 
 def _needs_more(step: Step) -> bool:
-    """Another monitor, counters that begin at nought, or a file system that was mounted before it started."""
+    """Another monitor, counters that begin at nought, processors that have never run, or a file system that
+    was mounted before it started."""
     if step.qmp is not None:
-        return step.qmp.execute == COUNTERS
+        return step.qmp.execute in (COUNTERS, "cont")
     if step.hmp is not None:
         return step.hmp.line.split()[:2] == ["info", "blockstats"]
     if step.fleece is not None:

@@ -23,9 +23,9 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
-from scenarios.backends.sim_monitor import SimMonitor
+from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
-from scenarios.backends.sim_tools import run_tool
+from scenarios.backends.sim_tools import create_image, run_tool
 from scenarios.backends.storage import FEATURE, StorageServer
 from scenarios.language.steps import Disk, Fault, Scenario
 from scenarios.language.walk import walk
@@ -71,16 +71,9 @@ class SimSession(Session):
         for room, size in rooms_of(self._scenario).items():
             self.host.mount(f"{_DIRECTORY}/{room}", size)
         for name, disk in self._scenario.disks.items():
-            self._create_image(name, disk)
+            create_image(self.host, self.image_path(name), disk)
         self._known_files = set(self.host.files())
         await self._start()
-
-    def _create_image(self, name: str, disk: Disk) -> None:
-        options = ["-o", f"cluster_size={disk.cluster}"] if disk.cluster is not None else []
-        argv = ["create", "-q", "-f", disk.format, *options, self.image_path(name), str(disk.size)]
-        status, _, stderr = image_tool.run(self.host, argv)
-        if status:
-            raise SetupError(f"qemu-img {' '.join(argv)}: {stderr.strip()}")
 
     def image_path(self, disk: str) -> str:
         return f"{_DIRECTORY}/{disk}.{self._scenario.disks[disk].format}"
@@ -94,6 +87,7 @@ class SimSession(Session):
             self._version, self._process, seed=self._seed, scheduler=cast(Scheduler, self._domain)
         )
         machine.run_state = "prelaunch"
+        furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():
             await self._add_disk(machine, name, disk)
@@ -176,7 +170,7 @@ class SimSession(Session):
         try:
             return InProcessTransport(self, self.machine.connect_nbd())
         except ConnectionRefusedError:
-            raise NbdFailed("ECONNREFUSED", "no NBD server is listening") from None
+            raise NbdFailed("ENOENT", "no NBD server listens, and none leaves its socket behind") from None
 
     async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
         transport = await self._connect()

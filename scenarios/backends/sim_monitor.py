@@ -11,14 +11,24 @@ from scenarios.backends.interface import DeadlinePassed
 from scenarios.backends.sim_clients import EXCHANGE_NS
 from simulator.engine.task import Future
 from simulator.machine import Machine
+from simulator.monitor import board, monitor_objects
 from simulator.monitor.session import Session as Monitor
 
 if TYPE_CHECKING:
     from scenarios.backends.sim import SimSession
 
 _LOOK_AGAIN_NS = 200_000
+# As the real backends start a machine: one for the runner, one for the watcher.
+_MONITORS = 2
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+
+def furnish(machine: Machine) -> None:
+    """What an option makes of itself in a machine that has a command line: monitors, then a board."""
+    for _ in range(_MONITORS):
+        monitor_objects.announce(machine, "control")
+    board.furnish(machine)
 
 
 class SimMonitor:

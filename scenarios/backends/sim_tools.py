@@ -13,16 +13,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scenarios.backends.interface import DeadlinePassed
+from scenarios.backends.interface import DeadlinePassed, SetupError
 from scenarios.backends.tools import find_tool
+from scenarios.language.steps import Disk
 from simulator import image_tool
 
 if TYPE_CHECKING:
     from scenarios.backends.sim import SimSession
+    from simulator.block.memory_host import MemoryHost
 
 # Virtual time that passes while the program runs on the host, a poll at a time.
 _POLL_NS = 1_000_000
 _CHUNK_BYTES = 1 << 18
+
+
+def create_image(host: MemoryHost, path: str, disk: Disk) -> None:
+    """An image of the disk's size and format that reads as zeroes, as images.create_image makes it on a real
+    host. Raises SetupError."""
+    if disk.format == "raw":
+        file = host.open(path, create=True)
+        file.truncate(disk.size)
+        file.close()
+        return
+    options = ["-o", f"cluster_size={disk.cluster}"] if disk.cluster is not None else []
+    argv = ["create", "-q", "-f", disk.format, *options, path, str(disk.size)]
+    status, _, stderr = image_tool.run(host, argv)
+    if status:
+        raise SetupError(f"qemu-img {' '.join(argv)}: {stderr.strip()}")
 
 
 async def run_tool(session: SimSession, argv: list[str], timeout_ns: int) -> tuple[int, bytes, str]:

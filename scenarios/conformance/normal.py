@@ -10,7 +10,7 @@ from typing import Any
 # snapshot was made the clock's.
 _HOST = frozenset(("actual-size", "thread-id", "date-sec", "date-nsec"))
 _HOST_IN_WORDS = re.compile(
-    r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)|(?<=thread_id=)[0-9]+"
+    r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)|(?<=thread_id=)[0-9]+|(?<=_time_ns=)[0-9]+"
     r"|20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 )
 _MADE_UP = re.compile(r"#block[0-9]+")

@@ -243,8 +243,9 @@ class Checker:
             self.gone = where
 
     def _qmp(self, place: Place, qmp: steps.Qmp) -> None:
-        if qmp.error is not None and qmp.returns is not UNSET:
-            self.problems.add(place, "expected one of returns and error, got both")
+        answers = {"returns": qmp.returns is not UNSET, "includes": bool(qmp.includes)}
+        for name in (name for name, given in answers.items() if given and qmp.error is not None):
+            self.problems.add(place, f"expected one of {name} and error, got both")
 
     def _hmp(self, place: Place, hmp: steps.Hmp) -> None:
         if hmp.silent and hmp.prints is not None:

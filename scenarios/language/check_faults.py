@@ -21,6 +21,7 @@ LONGEST_STOP_NS = 20_000_000_000
 OVER_NBD = ("EIO", "EINVAL", "ENOMEM", "ENOSPC", "EPERM")
 _MILLISECOND_NS = 1_000_000
 _LONGEST_DELAY_NS = 10_000_000_000
+_SECOND_NS = 1_000_000_000  # of which there is a whole number in a node's reconnect-delay
 _UNCOUNTED = ("discard", "flush")
 # Members of requests that fail.
 _COUNTED = {
@@ -55,6 +56,12 @@ def _disk(problems: Problems, place: Place, fault: steps.Fault) -> None:
     """A fault of a disk's storage: one effect, and nothing that does not go with it."""
     add = problems.add
     storage(problems, place, fault)
+    reconnect = fault.reconnect
+    if reconnect is not None and not fault.lost:
+        add((*place, "reconnect"), "only a server that is lost can come back (lost: true)")
+    elif reconnect is not None and (reconnect % _SECOND_NS or not 0 < reconnect <= LONGEST_STOP_NS):
+        longest = f"{LONGEST_STOP_NS // _SECOND_NS}s"
+        add((*place, "reconnect"), f"expected whole seconds, from 1s to {longest}, got {reconnect} ns")
     if fault.over is None:
         return
     if fault.counts and fault.error not in OVER_NBD:

@@ -12,7 +12,7 @@ from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.tree import is_quoted, line_of, strange_tag
 
 SIZE_FIELDS = frozenset(("at", "length", "size", "cluster", "target_cluster", "chunk", "rate", "room"))
-DURATION_FIELDS = frozenset(("hesitate", "ns", "stop", "within", "sleep", "delay"))
+DURATION_FIELDS = frozenset(("hesitate", "ns", "stop", "within", "sleep", "delay", "reconnect"))
 BYTE_FIELDS = frozenset(("pattern",))
 
 # Members that a program fills in and a file may not.

@@ -48,7 +48,7 @@ class Fault(StorageFault, kw_only=True, frozen=True):
     server, which is at fault; left out, failing requests and the rate are the machine's own doing. Every read
     and write takes `delay` longer; `rate` bytes a second move, over NBD each way and after the first two
     seconds' worth at once; `pause`: nothing is answered until it is mended; `lost`: the server is gone,
-    connection and all.
+    connection and all, and requests fail at once, or wait for it: no longer than `reconnect`, if given.
 
     `wait`: until a request is suspended under that name. `resume`: the same, and then it goes on.
     `stop`: the machine's process is stopped for that long and then goes on (SIGSTOP, SIGCONT).
@@ -64,6 +64,7 @@ class Fault(StorageFault, kw_only=True, frozen=True):
     delay: int | None = None
     pause: bool = False
     lost: bool = False
+    reconnect: int | None = None
     mend: bool = False
 
     @property

@@ -215,12 +215,15 @@ class ExpectedError(Part, kw_only=True, frozen=True):
 
 
 class Qmp(Part, kw_only=True, frozen=True):
-    """One QMP command. Neither `returns` nor `error`: it must succeed. `returns`: each member given must be
-    equal (lists item by item, objects by the members given). Strings may hold ${...} names."""
+    """One QMP command. Without `error` it must succeed. `returns`: each member given must be equal (lists
+    item by item, objects by the members given). `includes`: what returns is a list, and for each of these it
+    has one that is equal in that sense, wherever it stands and whatever else there is; so with lists in it,
+    too. Strings may hold ${...} names."""
 
     execute: str
     arguments: dict[str, Any] = {}
     returns: Any = msgspec.UNSET
+    includes: list[Any] = []
     error: ExpectedError | None = None
 
 

@@ -104,17 +104,8 @@ def _objects(asked: Monitor, known: set[str]) -> dict[str, Any]:
     questions = (("device", "device-list-properties"), ("object", "qom-list-properties"))
     for key, command in questions:
         if command in known:
-            objects[key] = {
-                name: _sorted_properties(_answer(asked, command, {"typename": name})) for name in names
-            }
+            objects[key] = {name: _answer(asked, command, {"typename": name}) for name in names}
     return objects
-
-
-def _sorted_properties(reply: dict[str, Any]) -> dict[str, Any]:
-    """Properties come out of a hash table whose order means nothing."""
-    if "return" in reply:
-        return {"return": sorted(reply["return"], key=lambda entry: str(entry["name"]))}
-    return reply
 
 
 def _argument_types(

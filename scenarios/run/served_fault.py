@@ -12,6 +12,7 @@ from scenarios.run.execution import Execution, Where
 
 # A client looks for a server that it has lost after longer and longer pauses (up to 16 s, since QEMU 6.0).
 _FOUND_AGAIN_NS = 60_000_000_000
+_SECOND_NS = 1_000_000_000
 _LOOK_AGAIN_NS = 50_000_000
 
 
@@ -19,7 +20,14 @@ async def put_in(x: Execution, where: Where, disk: str, fault: Fault, on_storage
     """`on_storage`: all options of the disk's format node, standing on node DISK-fault."""
     server = await x.session.serve_storage(disk, fault)
     name = f"{disk}-fault"
-    options = {"driver": "nbd", "node-name": name, "server": server.address, "discard": "unmap"}
+    options: dict[str, Any] = {
+        "driver": "nbd",
+        "node-name": name,
+        "server": server.address,
+        "discard": "unmap",
+    }
+    if fault.reconnect is not None:
+        options["reconnect-delay"] = fault.reconnect // _SECOND_NS
     await x.qmp(where, "blockdev-add", options)
     x.faults[disk] = fault
     x.storage[disk] = server

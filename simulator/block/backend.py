@@ -131,9 +131,9 @@ class BlockBackend(Parent):
             for _ in range(2):
                 async with self.graph.drained(self.root.node):
                     pass
-            await self.graph.changing()
             edge, self.root = self.root, None
-            await self.graph.detach(edge)
+            async with await self.graph.while_changing():
+                await self.graph.detach(edge)
 
     def set_permissions(self, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""

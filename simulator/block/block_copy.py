@@ -6,6 +6,7 @@ backup job copies the rest. Both work on one `BlockCopyState`, so each cluster i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from errno import ECANCELED, ETIMEDOUT
 from os import strerror
 
@@ -58,8 +59,8 @@ class BlockCopyState:
     copied.
 
     `source` and `target` are edges of the user's, who has the permissions. `bitmap` limits the copy to its
-    dirty areas. `skip_unallocated` leaves out what the source's own layer does not hold (sync=top). Raises
-    QmpError if a cluster size is an impossible one.
+    dirty areas. `skip_unallocated` leaves out what the source's own layer does not hold (sync=top), and with
+    `discards_source` it does not hold the copied any more. QmpError: a cluster size that cannot be.
     """
 
     def __init__(
@@ -70,8 +71,7 @@ class BlockCopyState:
         owner: Node | None = None,
         min_cluster_bytes: int = 0,
     ) -> None:
-        """`owner`: whose bitmap says what is to be copied; the source's if left out. `min_cluster_bytes`: a
-        power of two, or 0."""
+        """`owner`: whose bitmap says what to copy, if not the source's. `min_cluster_bytes`: 0 is none."""
         self.source, self.target = source, target
         graph = source.node.graph
         self._scheduler = graph.scheduler
@@ -88,7 +88,7 @@ class BlockCopyState:
         # the source.
         self.is_fleecing = chain_contains(target.node, source.node)
         self.in_flight_bytes = 0
-        self.skip_unallocated = False
+        self.skip_unallocated = self.discards_source = False
         self.progress: Progress | None = None
         self._write_flags = SERIALISING if self.is_fleecing else 0
         self._buffer_bytes = target.node.graph.rules.copy_bytes
@@ -346,6 +346,9 @@ class BlockCopyState:
             call.error_is_read = error_is_read
         self._free_memory(item.length)
         self._end_chunk(chunk, put_back=failure is not None)
+        if failure is None and self.discards_source:
+            with suppress(OSError):
+                await self.source.discard(offset, length)
         return failure is None
 
     # -- leaving out
@@ -355,8 +358,7 @@ class BlockCopyState:
         self._tell_remaining()
 
     async def reset_unallocated(self, offset: int) -> tuple[bool, int]:
-        """(whether the cluster at `offset` is allocated in the source's own layer, bytes of which that is
-        true); what is not is left out of the copy. Raises OSError."""
+        """(whether it is allocated in the source's own layer, so many bytes); what is not is left out."""
         allocated, length = await self._cluster_allocated(offset)
         if not allocated:
             self.reset(offset, length)

@@ -153,3 +153,11 @@ def unfreeze(top: Node, bottom: Node) -> None:
     for _, edge in _links(top, bottom):
         assert edge.frozen, f"the link to {edge.node!r} was not frozen"
         edge.frozen = False
+
+
+def supports_compressed_writes(node: Node) -> bool:
+    """bdrv_supports_compressed_writes: a filter that hands them on does if what it shows does."""
+    filtered = node.filtered
+    return node.driver.supports_compressed_writes and (
+        filtered is None or supports_compressed_writes(filtered)
+    )

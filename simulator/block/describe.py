@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from simulator.block import filenames, permissions
-from simulator.block.chain import skip_implicit_filters
+from simulator.block.chain import cluster_bytes, skip_implicit_filters
 from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
@@ -74,13 +74,13 @@ def image_info(node: Node) -> dict[str, Any]:
     actual = node.driver.actual_size_bytes()
     if actual is not None:
         info["actual-size"] = actual
-    informed = node
-    while informed.driver.cluster_bytes is None and informed.filtered is not None:
-        informed = informed.filtered
-    if informed.driver.cluster_bytes is not None:
-        if informed.driver.cluster_bytes:
-            info["cluster-size"] = informed.driver.cluster_bytes
-        info["dirty-flag"] = informed.driver.image_info().get("dirty-flag", False)
+    unit = cluster_bytes(node)
+    if unit is not None:
+        if unit:
+            info["cluster-size"] = unit
+        info["dirty-flag"] = False
+        if node.filtered is not None:
+            info["dirty-flag"] = image_info(node.filtered).get("dirty-flag", False)
     info.update(node.driver.image_info())
     members = node.graph.rules.members
     if members.limits:
@@ -106,7 +106,7 @@ def _limits(node: Node) -> dict[str, Any]:
         lowest = storage.node
         discard_bytes = max(discard_bytes, _discard_alignment(lowest))
     limits = {
-        "request-alignment": 1,
+        "request-alignment": node.driver.request_alignment,
         "max-iov": 1024,
         "min-mem-alignment": _memory_alignment(node),
         "opt-mem-alignment": 4096,
@@ -115,7 +115,7 @@ def _limits(node: Node) -> dict[str, Any]:
         limits["discard-alignment"] = discard_bytes
     if node.driver.format_name == "qcow2":
         limits["write-zeroes-alignment"] = discard_bytes
-    return limits
+    return limits | node.driver.limits()
 
 
 def _memory_alignment(node: Node) -> int:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from simulator.block import drive_statistics, opening, permissions
 from simulator.block.backend import BlockBackend
-from simulator.block.drivers import driver_class, is_known
 from simulator.block.errors import QmpError
+from simulator.block.option_texts import PROTOCOLS, converted, flat
 from simulator.qapi import qemu_opts
-from simulator.qapi.errors import ArgumentError
-from simulator.qapi.integers import NumberError, to_size
-from simulator.wire.json_stream import ParseError, encode, parse_text
+from simulator.wire.json_stream import ParseError, parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from simulator.block.graph import Graph
@@ -62,7 +59,6 @@ _CACHE_MODES = {
 }
 _ON_ERROR = ("ignore", "enospc", "stop", "report")
 _TRUE = ("on", "yes", "true", "y")
-_PROTOCOLS = ("file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "blklogwrites", "blkverify")
 _PROBED_RAW = (
     "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
     "         Automatically detecting the format is dangerous for raw images, "
@@ -263,7 +259,7 @@ def tree_options(
         if key not in own:
             _store(tree, key, value)
     if not own:
-        return _converted(schema, tree)
+        return converted(graph, schema, tree)
     if "format" in given:
         tree["driver"] = given["format"]
     _add_file(graph, tree, given)
@@ -273,7 +269,7 @@ def tree_options(
         tree["detect-zeroes"] = given["detect-zeroes"]
     if tree.get("discard") in ("on", "off"):
         tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
-    return _converted(schema, tree)
+    return converted(graph, schema, tree)
 
 
 def _json_options(filename: str, pushes: bool) -> dict[str, str]:
@@ -285,16 +281,7 @@ def _json_options(filename: str, pushes: bool) -> dict[str, str]:
         raise QmpError(f"Could not parse the JSON options: {error}") from None
     if not isinstance(options, dict):
         raise QmpError("Invalid JSON object given")
-    return dict(_flat(options, ""))
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict | list):
-        prefix = f"{name}." if name else ""
-        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _flat(member, f"{prefix}{key}")
-    else:
-        yield name, value if isinstance(value, str) else encode(value)
+    return dict(flat(options))
 
 
 def _store(tree: dict[str, Any], key: str, value: str) -> None:
@@ -308,7 +295,7 @@ def _store(tree: dict[str, Any], key: str, value: str) -> None:
 
 def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None:
     filename = given.get("file", "")
-    if tree.get("driver") in _PROTOCOLS:
+    if tree.get("driver") in PROTOCOLS:
         if filename:
             tree.setdefault("filename", filename)
         return
@@ -328,56 +315,3 @@ def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None
                 graph.warnings.append(_PROBED_RAW.format(path))
     if "aio" in given:
         protocol.setdefault("aio", given["aio"])
-
-
-def _converted(schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
-    """The strings as what they mean. A drive's options are not checked by QAPI, so what is wrong is told
-    in the block layer's words."""
-    _read_sizes(tree)
-    command = schema.command("blockdev-add")
-    assert command is not None, "introspection without blockdev-add"
-    try:
-        return schema.convert_keyval(command["arg-type"], tree)
-    except ArgumentError as error:
-        raise QmpError(_in_block_layers_words(tree, error.desc)) from None
-
-
-def _read_sizes(tree: dict[str, Any]) -> None:
-    """Sizes with suffixes become numbers, in this node's options and those of nodes within them."""
-    for value in tree.values():
-        if isinstance(value, dict):
-            _read_sizes(value)
-    driver = tree.get("driver")
-    sized = driver_class(driver).size_options if isinstance(driver, str) and is_known(driver) else ()
-    for name in sized:
-        if isinstance(tree.get(name), str):
-            tree[name] = str(_size(name, tree[name]))
-
-
-def _size(name: str, text: str) -> int:
-    try:
-        return to_size(text)
-    except NumberError as error:
-        if error.out_of_range:
-            raise QmpError(f"Value '{text}' is out of range for parameter '{name}'") from None
-        raise opening.no_size(name) from None
-
-
-def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:
-    parts = problem.split("'")
-    if len(parts) < 3:
-        return problem
-    *path, name = parts[1].split(".")
-    owner = tree
-    for step in path:
-        owner = owner.get(step, {})
-    driver = owner.get("driver", "")
-    if problem.endswith("is unexpected") and driver in _PROTOCOLS:
-        return f"Block protocol '{driver}' doesn't support the option '{name}'"
-    if problem.endswith("is unexpected"):
-        return f"Block format '{driver}' does not support the option '{name}'"
-    if name == "driver" and "does not accept value" in problem:
-        return f"Unknown driver '{parts[3]}'"
-    if name == "file" and problem.endswith("is missing"):
-        return f'A block device must be specified for "{name}"'
-    return problem

@@ -6,6 +6,7 @@ from errno import ENOTSUP
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.errors import QmpError
 from simulator.block.filenames import needs_options
 
 TYPE_CHECKING = False
@@ -45,6 +46,12 @@ class Driver:
     hears_events = False
     # A filter that hands a flush on as it is (bdrv_co_flush), whether anybody may write or not.
     hands_flush_on = False
+    # The option that lists any number of children, which the driver opens itself.
+    children_option = ""
+    # Whether the node of a filter becomes as long as what it filters when that changes.
+    follows_child_length = True
+    # Requests are multiples of this (BlockLimits.request_alignment), in bytes.
+    request_alignment: int = 1
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     supports_compressed_writes = False
@@ -86,6 +93,13 @@ class Driver:
     def file(self) -> Edge:
         return self.node.children["file"]
 
+    async def tell_storage(self, event: str) -> None:
+        """BLKDBG_EVENT on the primary child, if there is one."""
+        for edge in self.node.children.values():
+            if edge.role & permissions.PRIMARY:
+                await edge.event(event)
+                return
+
     # -- permissions
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         """(needed, shared) on a child, from what the parents need and share."""
@@ -118,11 +132,18 @@ class Driver:
     async def flush_to_disk(self) -> None:
         """After `flush`, if anything was written since the last time (bdrv_co_flush_to_disk)."""
 
+    async def hand_flush_on(self) -> None:
+        """Of a driver with `hands_flush_on`."""
+        await self.file.flush()
+
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         return length, STATUS_RAW | STATUS_OFFSET_VALID, self.file, offset
 
     async def event(self, name: str) -> None:
         """Something that blkdebug's rules may name has come about on this node."""
+
+    def cancel_in_flight(self) -> None:
+        """Requests that wait for something which may never come are to fail now (bdrv_cancel_in_flight)."""
 
     # -- drains: told after the users of the node, if it follows them (bdrv_co_drain_begin,
     # bdrv_co_drain_end). Calls nest.
@@ -148,7 +169,21 @@ class Driver:
         await self.file.node.truncate(size_bytes, exact, preallocation)
         self.node.size_bytes = size_bytes
 
+    async def make_empty(self) -> None:
+        """Give up all that this layer holds itself, if it can. Raises OSError."""
+
+    # -- x-blockdev-change. Raises QmpError.
+    async def add_child(self, child: Node) -> None:
+        raise QmpError(f"The node {self.node.device_or_node_name} does not support adding a child")
+
+    async def remove_child(self, edge: Edge) -> None:
+        raise QmpError(f"The node {self.node.device_or_node_name} does not support removing a child")
+
     # -- what others may ask
+    def limits(self) -> dict[str, int]:
+        """Members of BlockLimitsInfo that the driver sets itself, but for the alignment of requests."""
+        return {}
+
     def strong_values(self) -> dict[str, Any]:
         """Those of `strong_options` that were given, as they belong into a name of the node."""
         return {name: self.node.options[name] for name in self.strong_options if name in self.node.options}

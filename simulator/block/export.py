@@ -118,7 +118,7 @@ class Exports:
         threads: Mapping[str, IoThread] | None = None,
     ) -> NbdExport:
         """block-export-add with its arguments, checked against the schema. Raises QmpError and leaves
-        nothing."""
+        nothing (but see `BlockRules.export_tells_refused_thread`)."""
         export_id = arguments["id"]
         if not well_formed_id(export_id):
             raise QmpError("Invalid block export id")
@@ -130,7 +130,7 @@ class Exports:
         writable = arguments.get("writable", False)
         if node.read_only and writable:
             raise QmpError("Cannot export read-only node as writable")
-        self._move(arguments, node, threads or {})
+        refused = self._move(arguments, node, threads or {})
         perm = permissions.CONSISTENT_READ | (permissions.WRITE if writable else 0)
         backend = ExportBackend(self._graph, "", perm, permissions.ALL)
         backend.export = None
@@ -147,21 +147,25 @@ class Exports:
         export.writethrough = arguments.get("writethrough", False)
         self.by_age.insert(0, export)
         self.served.append(export)
+        if refused is not None and self._graph.rules.export_tells_refused_thread:
+            raise refused
         return export
 
     @staticmethod
-    def _move(arguments: dict[str, Any], node: Node, threads: Mapping[str, IoThread]) -> None:
-        """To the thread that is wanted. If the node cannot go there it stays, unless it must. Raises
+    def _move(arguments: dict[str, Any], node: Node, threads: Mapping[str, IoThread]) -> QmpError | None:
+        """To the thread that is wanted. If the node cannot go there it stays, unless it must: why. Raises
         QmpError."""
         if "iothread" not in arguments:
-            return
+            return None
         if arguments["iothread"] not in threads:
             raise QmpError(f'iothread "{arguments["iothread"]}" not found')
         try:
             iothreads.move(node, threads[arguments["iothread"]])
-        except QmpError:
+        except QmpError as error:
             if arguments.get("fixed-iothread"):
                 raise
+            return error
+        return None
 
     def _create(
         self, arguments: dict[str, Any], backend: ExportBackend, node: Node, server: NbdServer | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from posixpath import dirname, isabs, join
 
-from simulator.wire.qdict import in_order
+from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +58,13 @@ def full_options(node: Node) -> dict[str, Any]:
     driver = node.driver
     options = {name: node.options[name] for name in _ALWAYS_STRONG if name in node.options}
     options |= driver.strong_values()
+    texts: dict[str, str] = getattr(node.explicit_options, "texts", {})
+    options.update({name: text for name, text in texts.items() if name in options})
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
+    if driver.children_option:
+        options[driver.children_option] = [full_options(edge.node) for edge in node.children.values()]
+        return options
     for name, edge in node.children.items():
         if name != "backing" or overridden:
             options[name] = full_options(edge.node)
@@ -71,10 +76,4 @@ def full_options(node: Node) -> dict[str, Any]:
 def _json(value: Any) -> str:
     from json import dumps
 
-    return dumps(_ordered(value))
-
-
-def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _ordered(value[name]) for name in in_order(value)}
-    return value
+    return dumps(ordered(value))

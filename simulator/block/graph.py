@@ -11,6 +11,7 @@ from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
 from simulator.engine.task import NO_TURN, WaitQueue
+from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Graph:
         self.orphans: list[BlockBackend] = []  # that nobody uses any more, and nobody has let go
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
-        self.objects: dict[str, Any] = {}  # of object-add, by id
+        self.objects = ChildTable()  # of object-add, by id
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []
@@ -131,9 +132,9 @@ class Graph:
             self.warnings.append(f"closing node '{node.node_name}': {why}")
         node.drained_end()
         del self.nodes[node.node_name]
-        for edge in list(node.children.values()):
-            await self.changing()
-            await self.detach(edge, refresh=False)
+        async with await self.while_changing():
+            for edge in list(node.children.values()):
+                await self.detach(edge, refresh=False)
         node.was_closed()
 
     # -- edges
@@ -313,8 +314,9 @@ class Graph:
             for parent_edge in node.parents[::-1]:
                 if not parent_edge.parent.stay_at_node:
                     self.move(parent_edge, below)
-            self._unlink(edge)
-            del node.children[edge.name]
+            if self.rules.dropped_filter_lets_go:
+                self._unlink(edge)
+                del node.children[edge.name]
             permissions.refresh([below, node])
         node.references -= 1
         await self.release(node)
@@ -339,9 +341,10 @@ class Graph:
             async with self.drained_all():
                 pass
 
-    async def changing_for_a_job(self) -> Drained:
-        """``async with await graph.changing_for_a_job()``: around the making of a job on nodes."""
-        if self.rules.jobs_made_drained:
+    async def while_changing(self) -> Drained:
+        """``async with await graph.while_changing()``: around more than that, where some versions stay
+        drained until all is done, as they close what nobody uses any more."""
+        if self.rules.changes_made_drained:
             return self.drained_all()
         await self.changing()
         return self.drained()

@@ -10,6 +10,7 @@ from simulator.block.contents import Contents
 from simulator.block.errors import QmpError
 from simulator.block.extents import ExtentMap
 from simulator.block.host import Host, HostFile, HostStream, cannot_connect, os_error
+from simulator.block.memory_specials import NullDevice, OpenDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 4096
 _DATA, _UNWRITTEN = 1, 2
+_NULL_DEVICE = "/dev/null"
 
 
 def _is_own_or_number(name: str) -> bool:
@@ -123,11 +125,13 @@ class MemoryHost(Host):
         return self._inodes[full]
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
+        if path == _NULL_DEVICE:
+            return NullDevice(path, not read_only)
         full = self._resolve(path)
         if full in self._directories:
             if create or not read_only:
                 raise os_error(EISDIR, path)
-            return _OpenDirectory(path)
+            return OpenDirectory(path)
         if full not in self._inodes:
             if not create:
                 raise os_error(ENOENT, path)
@@ -385,15 +389,3 @@ class MemoryFile(HostFile):
             self._inode.blocks.clear(first, last)
             if freed and self._inode.linked:
                 self._inode.volume.allocated_bytes -= freed
-
-
-class _OpenDirectory(HostFile):
-    """A directory opened for reading: it can be opened, and nothing else."""
-
-    is_regular = False
-    writable = False
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def close(self) -> None: ...

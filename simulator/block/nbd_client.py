@@ -210,5 +210,13 @@ class NbdClient:
     def _delay_is_over(self) -> None:
         self._delay_timer = None
         if self.state == CONNECTING_WAIT:
+            self.stop_waiting()
+
+    def stop_waiting(self) -> None:
+        """nbd_cancel_in_flight: requests that wait for the server fail, and so do all until it is there."""
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
+        if self.state == CONNECTING_WAIT:
             self.state = CONNECTING_NOWAIT
-            self._connector.cancel_wait()
+        self._connector.cancel_wait()

@@ -13,7 +13,7 @@ from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
-from simulator.block.permissions import WRITE, WRITE_UNCHANGED
+from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
@@ -142,8 +142,7 @@ class Node:
         """The node whose content a filter shows (bdrv_filter_bs)."""
         if not self.driver.is_filter:
             return None
-        edge = self.children.get("file") or self.children.get("backing") or self.children.get("image")
-        return edge.node if edge is not None else None
+        return next((edge.node for edge in self.children.values() if edge.role & FILTERED), None)
 
     @property
     def below(self) -> Node | None:
@@ -233,9 +232,8 @@ class Node:
     async def write(self, offset: int, payload: bytes, flags: int = 0) -> None:
         length = len(payload)
         if self.detect_zeroes != "off" and length and payload == bytes(length):
-            await self.write_zeroes(
-                offset, length, flags | (MAY_UNMAP if self.detect_zeroes == "unmap" else 0)
-            )
+            unmap = MAY_UNMAP if self.detect_zeroes == "unmap" else 0
+            await self.write_zeroes(offset, length, flags | unmap)
             return
         if flags & WRITE_COMPRESSED and not self.driver.supports_compressed_writes:
             raise OSError(ENOTSUP, strerror(ENOTSUP))
@@ -276,8 +274,7 @@ class Node:
             self._end(request)
 
     async def discard(self, offset: int, length: int) -> None:
-        """A hint. A node opened without discard=unmap drops it before anything else sees it
-        (bdrv_co_pdiscard)."""
+        """A hint, which nothing else sees on a node opened without discard=unmap (bdrv_co_pdiscard)."""
         if not self.discard_unmap or not length:
             return
         request = self._begin(offset, length, True)
@@ -298,11 +295,13 @@ class Node:
             if self.read_only:
                 return
             if self.driver.hands_flush_on:
-                await self.driver.file.flush()
+                await self.driver.hand_flush_on()
                 return
             writes_ended = self.writes_ended
+            await self.driver.tell_storage("flush_to_os")
             await self.driver.flush()
             if self._writes_flushed != writes_ended and not self.cache["no-flush"]:
+                await self.driver.tell_storage("flush_to_disk")
                 await self.driver.flush_to_disk()
             for edge in list(self.children.values()):
                 if edge.perm & (WRITE | WRITE_UNCHANGED):
@@ -329,7 +328,8 @@ class Node:
 
     def child_resized(self, edge: Edge) -> None:
         """A filter is as long as what it filters."""
-        if self.driver.is_filter and self.filtered is edge.node and self.size_bytes != edge.node.size_bytes:
+        follows = self.driver.is_filter and self.driver.follows_child_length
+        if follows and self.filtered is edge.node and self.size_bytes != edge.node.size_bytes:
             self.size_bytes = edge.node.size_bytes
             for parent in list(self.parents):
                 parent.parent.child_resized(parent)
@@ -351,9 +351,7 @@ class Node:
         if request.serialising:
             self.serialising_in_flight -= 1
         self.request_done.wake_all()
-        self.in_flight -= 1
-        if not self.in_flight:
-            self.graph.progress()
+        self._leave()
 
     def _leave(self) -> None:
         self.in_flight -= 1
@@ -389,8 +387,7 @@ class Node:
         if not length:
             return
         self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
-        if self.bitmaps:
-            self._mark_dirty(offset, length)
+        self._mark_dirty(offset, length)
 
     def _mark_dirty(self, offset: int, length: int) -> None:
         for bitmap in self.bitmaps:

@@ -6,6 +6,7 @@ Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in blo
 from __future__ import annotations
 
 from simulator.block import permissions
+from simulator.block.backend import BlockBackend
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
@@ -40,6 +41,8 @@ async def open_tree(
     graph: Graph, options: dict[str, Any], read_only: bool = False, probes: bool = True
 ) -> Node:
     """Open the node that `options` describe with all its children; see Graph.open."""
+    if options["driver"] in graph.rules.formats_left_out:
+        raise QmpError(f"Unknown driver '{options['driver']}'")
     node = Node(graph, "", driver_class(options["driver"]))
     _apply_common(node, options, read_only)
     node.explicit_options = options
@@ -53,6 +56,7 @@ async def open_tree(
         if file is not None:
             await _stop_probing(graph, node, file if probes else None)
             await graph.release(file)
+        await graph.changing()
         raise
     graph.nodes[name] = node
     # A node under construction is somebody's, or a failing child would take it away.
@@ -76,6 +80,8 @@ async def open_tree(
     except (QmpError, OSError) as error:
         if opened:
             await node.driver.close()
+        else:
+            await graph.changing()
         await _undo(graph, node)
         if not opened:
             await _stop_probing(graph, node, file if probes else None)
@@ -86,8 +92,10 @@ async def open_tree(
     return node
 
 
-def no_size(option: str) -> QmpError:
+def no_size(graph: Graph, option: str, text: str) -> QmpError:
     """An option's value is no size (parse_option_size, util/qemu-option.c:145)."""
+    if graph.rules.negative_size_is_out_of_range and text.lstrip().startswith("-"):
+        return QmpError(f"Value '{text}' is out of range for parameter '{option}'")
     refusal = QmpError(f"Parameter '{option}' expects a non-negative number below 2^64")
     refusal.hint = _SUFFIXES
     return refusal
@@ -109,8 +117,9 @@ async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
 async def _open_driver(node: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     for name in driver.size_options:
-        if (options.get(name) or 0) < 0:
-            raise no_size(name)
+        size = options.get(name) or 0
+        if size < 0:
+            raise no_size(node.graph, name, str(size))
     await driver.open(options)
     if node.options.get("cache") == {}:
         # Of any other object QEMU takes the members.
@@ -118,6 +127,9 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
         words = "protocol '{}' doesn't" if driver.is_protocol else "format '{}' does not"
         raise QmpError(f"Block {words.format(driver.format_name)} support the option 'cache'")
     if node.size_bytes > node.graph.rules.max_length_bytes:
+        if node.graph.rules.too_long_is_empty:
+            node.size_bytes = 0
+            return
         await driver.close()
         raise QmpError("Could not refresh total sector count: File too large")
 
@@ -151,8 +163,9 @@ def _check_common(node: Node, options: dict[str, Any]) -> None:
 
 async def _undo(graph: Graph, node: Node) -> None:
     graph.nodes.pop(node.node_name, None)
-    for edge in list(node.children.values()):
-        await graph.detach(edge, refresh=False)
+    async with await graph.while_changing():
+        for edge in list(node.children.values()):
+            await graph.detach(edge, refresh=False)
 
 
 async def _open_child(graph: Graph, node: Node, name: str, role: int, required: bool) -> None:
@@ -164,11 +177,36 @@ async def _open_child(graph: Graph, node: Node, name: str, role: int, required: 
     await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
 
 
+async def open_child(node: Node, name: str, role: int, given: str | dict[str, Any]) -> None:
+    """A child that the node's driver knows of only by its own options. Raises QmpError."""
+    graph = node.graph
+    await _attach(graph, node, name, role, await _find_or_open(graph, node, role, given))
+
+
 async def _find_file(graph: Graph, node: Node) -> Node | None:
     for name, role, _ in node.driver.children:
         if name == "file" and node.options.get(name) is not None:
-            return await _find_or_open(graph, node, role, node.options[name])
+            file = await _find_or_open(graph, node, role, node.options[name])
+            if file.children and not file.parents:
+                await _try_a_user(graph, file)
+            return file
     return None
+
+
+async def _try_a_user(graph: Graph, file: Node) -> None:
+    """With its first user a filter takes what it needs of those below it. QEMU's own is there before the new
+    node has a name. Raises QmpError."""
+    user = BlockBackend(graph, "", 0, permissions.ALL)
+    try:
+        user.insert(file)
+    except QmpError:
+        await graph.release(file)
+        raise
+    edge, user.root = user.root, None
+    assert edge is not None
+    file.references += 1
+    await graph.detach(edge)
+    file.references -= 1
 
 
 async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[str, Any]) -> Node:

@@ -58,7 +58,6 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
 
     Raises QmpError, and nothing has changed then.
     """
-    await graph.changing()
     queue: list[_Entry] = []
     tops = []
     for options in options_list:
@@ -156,6 +155,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
             _apply(entry)
         permissions.refresh([*(entry.node for entry in queue), *let_go])
     except QmpError:
+        await graph.changing()
         for entry in queue:
             for name, value in entry.before.items():
                 setattr(entry.node, name, value)
@@ -168,6 +168,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
         raise
     for entry in reversed(queue):
         entry.node.driver.reopen_commit()
+    await graph.changing()
     for entry in reversed(queue):
         await entry.node.driver.reopen_finished()
     for node in let_go:
@@ -223,34 +224,34 @@ def _check_resets(node: Node, options: dict[str, Any]) -> None:
 
 
 def _check_unchanged(node: Node, options: dict[str, Any]) -> None:
+    """What nobody has taken must be as it was, each member of an object by itself."""
     driver = node.driver
-    fixed = [name for name in _own_options(node, options) if name not in driver.changeable_options]
-    old = {**node.options, "driver": driver.format_name, "node-name": node.node_name}
-    new = {name: options[name] for name in ("driver", "node-name", *fixed) if name in options}
-    for name, child in node.children.items():
-        if child.node.inherits_from is not node and isinstance(options.get(name), dict):
-            # It is no child that could be given options through this node.
-            new |= _flat(name, options[name])
+    left = {name: value for name, value in options.items() if not _is_taken(node, name, value)}
+    mine = {name: value for name, value in node.options.items() if name not in node.children}
+    old = {**_flat("", mine), "driver": driver.format_name, "node-name": node.node_name}
+    new = _flat("", left)
     for name in in_order(new):
-        if new[name] != old.get(name):
+        child = node.children.get(name)
+        if child is not None and new[name] == child.node.node_name:
+            continue
+        if new[name] != old.get(name, _ABSENT):
             raise QmpError(f"Cannot change the option '{name}'")
-    for name, _, _ in driver.children:
-        given = options.get(name)
-        edge = node.children.get(name)
-        if (
-            name not in ("file", "backing")
-            and isinstance(given, str)
-            and edge
-            and edge.node.node_name != given
-        ):
-            raise QmpError(f"Cannot change the option '{name}'")
+
+
+def _is_taken(node: Node, name: str, value: Any) -> bool:
+    """Whether an option means something when a node is reopened, by the node, its driver or its child."""
+    if isinstance(value, dict) and name in node.children:
+        return node.children[name].node.inherits_from is node
+    if name in ("file", "backing"):
+        return not isinstance(value, dict)
+    return (name in COMMON and name not in ("driver", "node-name")) or name in node.driver.changeable_options
 
 
 def _flat(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
     """Members of objects as options of their own: "file.driver"."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
-        key = f"{prefix}.{name}"
+        key = f"{prefix}.{name}" if prefix else name
         flat |= _flat(key, value) if isinstance(value, dict) else {key: value}
     return flat
 
@@ -264,6 +265,9 @@ def _replace_child(
         return
     node = entry.node
     edge = node.children.get(name)
+    if edge is None and name == "file":
+        # What a filter shows is its file, whatever name the option has (bs->file).
+        edge = node.children.get("image")
     old = edge.node if edge is not None else None
     new = None
     if given is not None:

@@ -55,15 +55,27 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
     `creating_yields`: making a qcow2 image gives way before it begins.
+    `dropped_filter_lets_go`: a filter that is dropped has no child any more, even while somebody holds it.
+    `devices_open_as_files`: driver `file` takes devices, too.
     `filter_always_reads`: copy-before-write reads its source for any user.
+    `formats_left_out`: drivers that the introspection tells of and the binary does not have.
     `forgets_bounded_copies`: a request for a point in time that begins in what has been copied and goes
     beyond its end is answered from the source.
-    `jobs_made_drained`: a job is made with all nodes drained, and not just after they were.
+    `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
+    they were.
+    `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
+    need not, and the export is there.
+    `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
     `json_pushed`: JSON in file names is parsed token by token (simulator/wire/json_push.py).
     `hole_is_unallocated`: an NBD client is told of a hole where nothing is allocated, not where no data is.
     `max_length_bytes`: no disk is longer.
+    `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
+    `negative_size_is_out_of_range`: rather than no size.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
+    `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
+    `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
+    `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
 
@@ -71,21 +83,31 @@ class BlockRules:
         "backup_filter",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "copy_bytes",
         "creating_yields",
+        "devices_open_as_files",
+        "dropped_filter_lets_go",
+        "export_tells_refused_thread",
         "filter_always_reads",
         "forgets_bounded_copies",
+        "formats_left_out",
         "hole_is_unallocated",
-        "jobs_made_drained",
+        "jobs_have_backend",
         "json_pushed",
         "max_length_bytes",
         "members",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
+        "negative_size_is_out_of_range",
+        "new_children_are_asked_nothing",
         "probing_drains",
+        "replaced_is_missing",
         "stored_bitmaps_need_write",
+        "too_long_is_empty",
     )
 
     def __init__(self, **given: Any) -> None:
@@ -93,17 +115,29 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
+        self.mirror_passes_needs_on: bool = given.pop("mirror_passes_needs_on", True)
         self.moved_edge_is_newest: bool = given.pop("moved_edge_is_newest", True)
+        self.negative_size_is_out_of_range: bool = given.pop("negative_size_is_out_of_range", False)
+        self.new_children_are_asked_nothing: bool = given.pop("new_children_are_asked_nothing", False)
+        self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
+        self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
+        self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
-        self.jobs_made_drained: bool = given.pop("jobs_made_drained", False)
+        self.changes_made_drained: bool = given.pop("changes_made_drained", False)
         self.conflict_names_both: bool = given.pop("conflict_names_both", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
+        self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
+        self.dropped_filter_lets_go: bool = given.pop("dropped_filter_lets_go", True)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
+        self.export_tells_refused_thread: bool = given.pop("export_tells_refused_thread", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
+        self.replaced_is_missing: str = given.pop(
+            "replaced_is_missing", "Failed to find node with node-name='{name}'"
+        )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -117,16 +151,26 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         probing_drains=block.probing_drains,
+        mirror_passes_needs_on=block.mirror_passes_needs_on,
         moved_edge_is_newest=block.moved_edge_is_newest,
+        negative_size_is_out_of_range=block.negative_size_is_out_of_range,
+        new_children_are_asked_nothing=block.new_children_are_asked_nothing,
+        formats_left_out=block.formats_left_out,
+        too_long_is_empty=block.too_long_is_empty,
+        jobs_have_backend=block.jobs_have_backend,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
-        jobs_made_drained=block.jobs_made_drained,
+        changes_made_drained=block.changes_made_drained,
         conflict_names_both=block.conflict_names_both,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
+        devices_open_as_files=block.devices_open_as_files,
+        dropped_filter_lets_go=block.dropped_filter_lets_go,
         filter_always_reads=block.filter_always_reads,
+        export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        replaced_is_missing=block.replaced_is_missing,
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,
         max_length_bytes=block.max_length_bytes,

@@ -55,6 +55,9 @@ class Domain:
     def next_round(self) -> None:
         self._shared.next_round()
 
+    def fire_due(self) -> None:
+        self._shared.fire_due()
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         task = Task(coroutine, name, self)  # type: ignore[arg-type]
         self.make_ready(task)

@@ -180,9 +180,20 @@ class Scheduler:
             self.run_ready()
         return future.result()
 
+    def fire_due(self) -> None:
+        """Once what is due by now, but nothing that is set meanwhile."""
+        due = []
+        while self._timers and self._timers[0][0] <= self.now_ns:
+            due.append(heappop(self._timers)[2])
+        for timer in due:
+            self._fire(timer)
+
     def _fire_next(self) -> None:
         when_ns, _, timer = heappop(self._timers)
         self.now_ns = max(self.now_ns, when_ns)
+        self._fire(timer)
+
+    def _fire(self, timer: Timer) -> None:
         callback = timer.callback
         if callback is not None:
             timer.callback = None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Subcommand -> (module, function)
 _COMMANDS = {
-    "bitmap": ("change", "bitmap"),
+    "bitmap": ("bitmaps", "bitmap"),
     "check": ("report", "check"),
     "compare": ("transfer", "compare"),
     "convert": ("transfer", "convert"),

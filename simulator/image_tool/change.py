@@ -1,11 +1,9 @@
-"""qemu-img resize, rebase -u and bitmap: changes to an image's own description (qemu-img.c, 7.2)."""
+"""qemu-img resize and rebase -u: changes to an image's own description (qemu-img.c, 7.2)."""
 
 from __future__ import annotations
 
 from os import strerror
 
-from simulator.block.bitmap import DirtyBitmap, default_granularity, find_bitmap
-from simulator.block.drivers import qcow2_bitmaps
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.errors import QmpError
 from simulator.image_tool.bench import ToolError
@@ -13,7 +11,6 @@ from simulator.image_tool.options import UsageError, parse, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from simulator.block.node import Node
     from simulator.image_tool.bench import Bench
 
 _BAD_SIZE = (
@@ -83,61 +80,3 @@ async def rebase(bench: Bench, argv: list[str]) -> int:
         raise ToolError(f"Could not change the backing file to '{target}': {reason}") from None
     await bench.close(backend)
     return 0
-
-
-_BITMAP_ACTIONS = ("add", "remove", "clear", "enable", "disable")
-
-
-async def bitmap(bench: Bench, argv: list[str]) -> int:
-    """--add, --remove, --clear, --enable, --disable; --merge is not simulated."""
-    arguments = parse(argv, "b:f:F:g:hU", "add remove clear enable disable merge: object:")
-    if len(arguments.rest) != 2:
-        raise UsageError("Expecting filename and bitmap name")
-    path, name = arguments.rest
-    if arguments.has("merge"):
-        raise ToolError("bitmap --merge is not simulated")
-    # The order in which they were given is the order in which they happen.
-    actions = [flag for flag in arguments.flags if flag in _BITMAP_ACTIONS]
-    if not actions:
-        raise UsageError("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge")
-    if arguments.has("g") and not arguments.has("add"):
-        raise UsageError("granularity only supported with --add")
-    granularity = size_of(arguments.get("g") or "0") or 0
-    backend = await bench.open(path, arguments.get("f"), writable=True, backing=False)
-    node = bench.node_of(backend)
-    if "add" in actions and "disable" in actions:
-        actions = ["add", "disable", *(a for a in actions if a not in ("add", "disable"))]
-    for action in actions:
-        try:
-            await _change_bitmap(node, name, action, granularity)
-        except QmpError as error:
-            raise ToolError(f"Operation {action} on bitmap {name} failed: {error.desc}") from None
-    await bench.close(backend)
-    return 0
-
-
-async def _change_bitmap(node: Node, name: str, action: str, granularity: int) -> None:
-    driver = node.driver
-    if action == "add":
-        granularity = granularity or default_granularity(node)
-        if not isinstance(driver, Qcow2):
-            raise QmpError(
-                f"Can't store persistent bitmaps to {node.device_or_node_name}: Operation not supported"
-            )
-        qcow2_bitmaps.check_can_store(driver, name, granularity)
-        DirtyBitmap(node, name, granularity).persistent = True
-        return
-    found = find_bitmap(node, name)
-    if found is None:
-        raise QmpError(f"Dirty bitmap '{name}' not found")
-    if action == "remove":
-        found.check(inconsistent=False)
-        if isinstance(driver, Qcow2):
-            await qcow2_bitmaps.remove(driver, name)
-        found.release()
-        return
-    found.check(readonly=action == "clear")
-    if action == "clear":
-        found.clear()
-    else:
-        found.enabled = action == "enable"

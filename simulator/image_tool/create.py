@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from posixpath import dirname, isabs, join
 
-from simulator.block import permissions
-from simulator.block.backend import BlockBackend
 from simulator.block.created import formatting
 from simulator.block.drivers import file as file_driver
 from simulator.block.drivers import qcow2_create
@@ -110,15 +108,15 @@ async def write_image(bench: Bench, path: str, image_format: str, options: dict[
         return
     await file_driver.create(graph, {"filename": path, "size": 0})
     node = await graph.open({"driver": "file", "filename": path})
-    backend = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
-    backend.insert(node)
+    node.references += 1
     try:
         await qcow2_create.create(graph, node, _for_blockdev_create(options, size))
     except QmpError:
-        await backend.remove()
         graph.host.unlink(path)
         raise
-    await backend.remove()
+    finally:
+        node.references -= 1
+        await graph.release(node)
 
 
 def _for_blockdev_create(options: dict[str, str], size: int) -> dict[str, Any]:

@@ -16,11 +16,12 @@ class UsageError(Exception):
 
 
 class Arguments:
-    """Parsed arguments: `flags` by name, with the last value of those that take one; all values of -o; the
-    rest."""
+    """Parsed arguments: `flags` by name, with the last value of those that take one; `given`, the long ones
+    with their values as they came; all values of -o; the rest."""
 
     def __init__(self) -> None:
         self.flags: dict[str, str] = {}
+        self.given: list[tuple[str, str]] = []
         self.lists: list[str] = []
         self.rest: list[str] = []
 
@@ -49,6 +50,7 @@ def parse(argv: Sequence[str], short: str, long: str = "") -> Arguments:
             if takes_value[name] and not equals:
                 value = _next(words, f"option '--{name}' requires an argument")
             found.flags[name] = value
+            found.given.append((name, value))
         elif word.startswith("-") and len(word) > 1:
             _parse_short(found, word[1:], words, short)
         else:

@@ -8,6 +8,7 @@ from simulator.block.driver import STATUS_ALLOCATED, STATUS_ZERO
 from simulator.block.errors import QmpError
 from simulator.block.status import status_above
 from simulator.image_tool.bench import ToolError, described
+from simulator.image_tool.bitmaps import check_bitmaps, copy_bitmaps
 from simulator.image_tool.create import QCOW2_OPTIONS, RAW_OPTIONS, write_image
 from simulator.image_tool.options import UsageError, image_options, parse
 
@@ -22,15 +23,20 @@ _CHUNK_BYTES = 2 << 20  # IO_BUF_SIZE
 
 async def convert(bench: Bench, argv: list[str]) -> int:
     """From one image into a new raw or qcow2 one."""
-    arguments = parse(argv, "hf:O:o:pqUnt:T:m:W", "object:")
+    arguments = parse(argv, "hf:O:o:pqUnt:T:m:W", "object: bitmaps skip-broken-bitmaps")
     if len(arguments.rest) != 2:
         raise UsageError("Must specify image file name")
+    with_bitmaps, skip_broken = arguments.has("bitmaps"), arguments.has("skip-broken-bitmaps")
+    if skip_broken and not with_bitmaps:
+        raise ToolError("Use of --skip-broken-bitmaps requires --bitmaps")
     source_path, target_path = arguments.rest
     target_format = arguments.get("O") or "raw"
     if target_format not in ("raw", "qcow2"):
         raise ToolError(f"Unknown file format '{target_format}'")
     source = await bench.open(source_path, arguments.get("f"), force_share=arguments.has("U"))
     size = bench.node_of(source).size_bytes
+    if with_bitmaps:
+        check_bitmaps(bench.node_of(source), skip_broken)
     if not arguments.has("n"):
         known = QCOW2_OPTIONS if target_format == "qcow2" else RAW_OPTIONS
         options = {**image_options(arguments.lists, known, target_path), "size": str(size)}
@@ -41,6 +47,8 @@ async def convert(bench: Bench, argv: list[str]) -> int:
                 f"{target_path}: error while converting {target_format}: {described(error)}"
             ) from None
     target = await bench.open(target_path, target_format, writable=True)
+    if with_bitmaps and not bench.node_of(target).driver.can_store_bitmaps:
+        raise ToolError(f"Format driver '{target_format}' does not support bitmaps")
     if bench.node_of(target).size_bytes < size:
         raise ToolError("output file is smaller than input file")
     try:
@@ -48,6 +56,8 @@ async def convert(bench: Bench, argv: list[str]) -> int:
         await target.flush()
     except OSError as error:
         raise ToolError(f"error while converting: {strerror(error.errno or 0)}") from None
+    if with_bitmaps:
+        copy_bitmaps(bench, bench.node_of(source), bench.node_of(target))
     await bench.close(target)
     await bench.close(source)
     return 0

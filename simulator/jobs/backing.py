@@ -36,6 +36,7 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None) -> None
             "files"
         )
     inherits = backing is not None and inherits_from(backing, overlay)
+    await graph.changing()
     async with graph.drained(overlay):
         if edge is not None:
             # What it needed itself of nodes below it, it goes on needing until it is looked at again.
@@ -120,6 +121,7 @@ async def append_filter(
     graph.nodes[name] = node
     node.references += 1
     try:
+        await graph.changing()
         role = permissions.FILTERED | permissions.PRIMARY
         graph.attach(node, "backing", role, below, 0, permissions.ALL)
         await graph.replace(below, node)
@@ -140,6 +142,7 @@ async def drop_intermediate(graph: Graph, top: Node, base: Node, backing_file: s
     top.references += 1
     try:
         async with graph.drained(*permissions.topological([top])):
+            await graph.changing()
             try:
                 await graph.replace(top, base, skips=False)
             except QmpError as error:

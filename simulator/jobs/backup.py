@@ -10,7 +10,7 @@ from __future__ import annotations
 from errno import ECANCELED
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import chain, permissions
 from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
@@ -57,6 +57,11 @@ class BackupJob(BlockJob):
         self._call_over: Future | None = None
         self._ended = False
 
+    def on_cancel(self, force: bool) -> bool:
+        if self.jobs.rules.cancel_ends_waits:
+            self.target.driver.cancel_in_flight()
+        return True
+
     # -- the work
     async def run(self) -> None:
         self._choose_clusters()
@@ -71,6 +76,8 @@ class BackupJob(BlockJob):
 
     def _choose_clusters(self) -> None:
         to_copy = self.copying.copy_bitmap
+        if self.jobs.rules.backup_chooses_late:
+            to_copy.set(0, self.copying.size_bytes)
         if self.options.sync == "bitmap":
             assert self.options.bitmap is not None
             to_copy.clear()
@@ -94,6 +101,8 @@ class BackupJob(BlockJob):
     async def _copy(self) -> None:
         """backup_loop: until all is copied, or an error is to be reported. A pause ends a call, and so may
         an error."""
+        if self.jobs.rules.backup_chooses_late and self.force_cancelled:
+            return
         whole = self.copying.size_bytes + -self.copying.size_bytes % self.copying.cluster_bytes
         while True:
             options = self.options
@@ -223,7 +232,7 @@ async def create_backup(
 def _check(jobs: Jobs, source: Node, target: Node, options: BackupOptions) -> None:
     if source is target:
         raise QmpError("Source and target cannot be the same")
-    if options.compress and not target.driver.supports_compressed_writes:
+    if options.compress and not chain.supports_compressed_writes(target):
         raise QmpError(f"Compression is not supported for this drive {target.drive_name()}")
     jobs.graph.check_operation(source, "backup-source")
     jobs.graph.check_operation(target, "backup-target")
@@ -245,6 +254,8 @@ def _filter_options(source: Node, target: Node, options: BackupOptions) -> dict[
         chosen["node-name"] = options.filter_node_name
     if options.on_cbw_error is not None:
         chosen["on-cbw-error"] = options.on_cbw_error
+    if options.discard_source:
+        chosen["discard-source"] = True
     if options.min_cluster_bytes:
         chosen["min-cluster-size"] = options.min_cluster_bytes
     return chosen
@@ -264,12 +275,14 @@ async def _make_job(
         return BackupJob(jobs, job_id, group, options, source, target, cbw)
 
     job_id = options.job_id if options.job_id is not None else cbw.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make, txn)
         assert isinstance(job, BackupJob)
         await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)
     copying.set_options(compress=options.compress)
     copying.progress = job.progress
+    if jobs.rules.backup_chooses_late:
+        copying.copy_bitmap.clear()
     await jobs.graph.changing()
     job.add_node("target", target, 0, permissions.ALL)
     return job

@@ -22,7 +22,8 @@ class BackupOptions:
     limit."""
 
     __slots__ = (
-        "auto_dismiss", "auto_finalize", "bitmap", "bitmap_mode", "compress", "filter_node_name", "job_id",
+        "auto_dismiss", "auto_finalize", "bitmap", "bitmap_mode", "compress", "discard_source",
+        "filter_node_name", "job_id",
         "max_chunk_bytes", "max_workers", "min_cluster_bytes", "on_cbw_error", "on_source_error",
         "on_target_error", "speed_bytes_per_s", "sync",
     )  # fmt: skip
@@ -37,6 +38,7 @@ class BackupOptions:
         self.auto_finalize: bool = arguments.get("auto-finalize", True)
         self.auto_dismiss: bool = arguments.get("auto-dismiss", True)
         self.compress: bool = arguments.get("compress", False)
+        self.discard_source: bool = arguments.get("discard-source", False)
         self.filter_node_name: str | None = arguments.get("filter-node-name")
         perf: dict[str, Any] = arguments.get("x-perf", {})
         self.max_workers: int = perf.get("max-workers", 64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from errno import ENOSPC
 
+from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.rate_limit import RateLimit
@@ -41,7 +42,7 @@ class BlockJob(Job):
     """`edges` newest first. A drained section around any of its nodes pauses it. Speed in bytes a second, 0
     unlimited. `backends` are those it makes its requests through, oldest first."""
 
-    __slots__ = ("_blockers", "backends", "edges", "io_status", "limit", "speed_bytes_per_s")
+    __slots__ = ("_blockers", "backends", "edges", "io_status", "limit", "own_backend", "speed_bytes_per_s")
 
     stay_at_node = True
     is_block_job = True
@@ -52,6 +53,7 @@ class BlockJob(Job):
         super().__init__(jobs, job_id, txn, auto_finalize, auto_dismiss)
         self.edges: list[Edge] = []
         self.backends: list[BlockBackend] = []
+        self.own_backend: BlockBackend | None = None  # BlockJob.blk, of versions that have one
         self.limit = RateLimit()
         self.io_status = "ok"
         self.speed_bytes_per_s = 0
@@ -61,16 +63,23 @@ class BlockJob(Job):
     async def stand_on(self, node: Node, perm: int, shared: int, speed_bytes_per_s: int) -> None:
         """The second half of block_job_create. Raises QmpError, and then the job is gone."""
         try:
+            if self.jobs.graph.rules.jobs_have_backend:
+                self.own_backend = _JobBackend(self.jobs.graph, "", perm, shared)
+                self.own_backend.insert(node)
+                perm, shared = 0, permissions.ALL
             self.add_node("main node", node, perm, shared, frozenset(("dataplane",)))
             self.set_speed(speed_bytes_per_s)
         except QmpError:
             await self.fail_early()
             raise
 
-    def add_backend(self, node: Node, perm: int, shared: int) -> BlockBackend:
+    def add_backend(self, node: Node, perm: int, shared: int, moves: bool = True) -> BlockBackend:
         """A way for the job's own requests, which do not wait while the node is drained: the job would never
-        come to rest. Raises QmpError on a permission conflict."""
+        come to rest. `moves`: it follows its node to another thread. Raises QmpError on a permission
+        conflict."""
         backend = _JobBackend(self.jobs.graph, "", perm, shared)
+        backend.iothread = node.iothread
+        backend.allows_iothread_change = moves
         backend.insert(node)
         self.backends.append(backend)
         return backend
@@ -102,6 +111,9 @@ class BlockJob(Job):
 
     async def free(self) -> None:
         await self.remove_all_nodes()
+        if self.own_backend is not None:
+            backend, self.own_backend = self.own_backend, None
+            await backend.remove()
 
     # -- as a parent
     def node_edges(self) -> list[Edge]:
@@ -183,6 +195,10 @@ class BlockJob(Job):
 
     def announce_pending(self) -> None:
         self.jobs.emit("BLOCK_JOB_PENDING", {"type": self.job_type, "id": self.id})
+
+    def change(self, arguments: dict[str, Any]) -> None:
+        """block-job-change. Raises QmpError."""
+        raise QmpError("Job type does not support change")
 
     def block_job_info(self) -> dict[str, Any]:
         """QAPI BlockJobInfo. `paused` is true in any drained section too (blockjob.c:379)."""

@@ -134,7 +134,7 @@ async def start_commit(jobs: Jobs, options: CommitOptions) -> None:
         return CommitJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else options.active.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make)
         assert isinstance(job, CommitJob)
         await job.stand_on(options.active, 0, permissions.ALL, options.speed_bytes_per_s)
@@ -158,6 +158,7 @@ async def _prepare_chain(job: CommitJob) -> None:
     last = chain.find_overlay(top, base)
     assert last is not None
     job.last = last
+    await graph.changing()
     shared = _SHARED
     for node in chain.layers(top, base):
         if node is last.backing:
@@ -171,8 +172,10 @@ async def _prepare_chain(job: CommitJob) -> None:
     if base.size_bytes < top.size_bytes:
         writes |= permissions.RESIZE
     reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
-    job.base_backend = job.add_backend(base, writes, reads)
-    job.top_backend = job.add_backend(top, 0, permissions.ALL)
+    await graph.changing()
+    job.base_backend = job.add_backend(base, writes, reads, moves=False)
+    await graph.changing()
+    job.top_backend = job.add_backend(top, 0, permissions.ALL, moves=False)
 
 
 async def _undo(job: CommitJob) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from simulator.block import permissions
-from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
@@ -36,18 +34,13 @@ async def _create_qcow2(graph: Graph, options: dict[str, Any]) -> None:
     if graph.rules.creating_yields:
         await graph.scheduler.host_turn
     file = await _open_reference(graph, options["file"])
-    backend = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
-    await graph.changing()
-    try:
-        backend.insert(file)
-    except QmpError:
-        await graph.release(file)
-        raise
+    file.references += 1
     try:
         own = {key: value for key, value in options.items() if key not in ("driver", "file")}
         await qcow2_create.create(graph, file, own)
     finally:
-        await backend.remove()
+        file.references -= 1
+        await graph.release(file)
 
 
 async def _open_reference(graph: Graph, given: str | dict[str, Any]) -> Node:

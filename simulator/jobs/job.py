@@ -256,7 +256,8 @@ class Job(Parent):
     # -- cancelling and completing by command
     def user_complete(self) -> None:
         self.check_verb("complete")
-        if self.cancelled or not self.can_complete:
+        is_held = self.pause_count and not self.jobs.rules.paused_completes
+        if self.cancelled or is_held or not self.can_complete:
             raise QmpError(f"The active block job '{self.id}' cannot be completed")
         self.complete()
 

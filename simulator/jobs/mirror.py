@@ -87,8 +87,9 @@ class MirrorJob(BlockJob):
             raise failure
 
     async def _drain_source(self) -> None:
-        """Until the end of the job nothing is written to the source."""
+        """Until the job's end. A coroutine leaves it to the main loop (bdrv_co_yield_to_drain)."""
         self.in_drain = True
+        await self.jobs.scheduler.loop_turn
         source = self.source_edge.node
         source.drained_begin()
         await self.jobs.graph.wait_drained([source])
@@ -123,6 +124,8 @@ class MirrorJob(BlockJob):
         assert target is not None
         if self.options.base is not target:
             if source.size_bytes != target.size_bytes:
+                if not self.jobs.rules.mirror_tells_sizes:
+                    raise OSError(EINVAL, strerror(EINVAL))
                 raise QmpError("Source and target image have different sizes")
         elif source.size_bytes > target.size_bytes:
             try:
@@ -202,7 +205,7 @@ class MirrorJob(BlockJob):
                     await self.sleep(RETRY_NS)
                     return False
                 self.become_ready()
-                copying.actively_synced = self.options.copy_mode != "background"
+            copying.actively_synced = self.options.copy_mode != "background"
             should_complete = self._should_complete or self.cancelled
             dirty_bytes = self.dirty.count_bytes
         if not dirty_bytes and should_complete:
@@ -250,7 +253,11 @@ class MirrorJob(BlockJob):
 
     def on_cancel(self, force: bool) -> bool:
         """A target that is not the same yet is of no use to anybody."""
-        return force or not self.is_ready()
+        force = force or not self.is_ready()
+        if force and not self.options.is_commit and self.jobs.rules.cancel_ends_waits:
+            assert self.target.node is not None
+            self.target.node.driver.cancel_in_flight()
+        return force
 
     @property
     def can_complete(self) -> bool:
@@ -284,12 +291,8 @@ class MirrorJob(BlockJob):
         if self._prepared:
             return 0
         self._prepared = True
-        graph, filter_node, source, target = (
-            self.jobs.graph,
-            self.filter,
-            self.source_edge.node,
-            self.target.node,
-        )
+        graph, filter_node = self.jobs.graph, self.filter
+        source, target = self.source_edge.node, self.target.node
         assert target is not None
         if chain.chain_contains(source, target):
             chain.unfreeze(filter_node, target)
@@ -311,6 +314,7 @@ class MirrorJob(BlockJob):
             self._replaced.references -= 1
             await graph.release(self._replaced)
         await self.remove_all_nodes()
+        await graph.changing()
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
         driver.copier = None
@@ -354,11 +358,24 @@ class MirrorJob(BlockJob):
                         "can no longer be guaranteed that doing so would not lead to an abrupt change of "
                         "visible data"
                     )
+                await graph.changing()
                 await graph.replace(replaced, target)
         except QmpError as error:
             graph.warnings.append(error.console_text)
             return EPERM
         return 0
+
+    def change(self, arguments: dict[str, Any]) -> None:
+        """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
+        if self.job_type != "mirror":
+            super().change(arguments)
+        mode = arguments["copy-mode"]
+        if mode == self.options.copy_mode:
+            return
+        if mode != "write-blocking":
+            raise QmpError(f"Change to copy mode '{mode}' is not implemented")
+        self.options.copy_mode = mode
+        self.dirty.enabled = False  # what is not repeated is noted one by one from here on
 
     def block_job_info(self) -> dict[str, Any]:
         """Of the type mirror only, so not of a commit."""

@@ -297,37 +297,45 @@ class MirrorCopying:
         self._ops.remove(op)
         op.waiters.wake_all()
 
-    async def repeat_write(self, offset: int, length: int, payload: bytes | None, flags: int) -> None:
+    def note_write(self, offset: int, length: int) -> None:
+        """It has not been repeated; where the source's own bitmap records no writes, it is noted here."""
+        self.actively_synced = False
+        if not self.dirty.enabled:
+            self.dirty.set(offset, length)
+
+    async def repeat_write(self, kind: str, offset: int, length: int, payload: bytes, flags: int) -> None:
         """do_sync_target_write: without the parts of granules that are dirty anyway."""
         unit = self.granularity
         if offset % unit and self.dirty.get(offset):
             head = -offset % unit
             if length <= head:
                 return
-            payload = payload[head:] if payload is not None else None
+            payload = payload[head:]
             offset, length = offset + head, length - head
         end = offset + length
         if end % unit and self.dirty.get(end - 1):
             if length <= end % unit:
                 return
             length -= end % unit
-            payload = payload[:length] if payload is not None else None
+            payload = payload[:length]
             end = offset + length
         first, last = offset + -offset % unit, end - end % unit
         if first < last:
             self.dirty.reset(first, last - first)
-        await self._write_actively(offset, length, payload, flags)
+        await self._write_actively(kind, offset, length, payload, flags)
 
-    async def _write_actively(self, offset: int, length: int, payload: bytes | None, flags: int) -> None:
+    async def _write_actively(self, kind: str, offset: int, length: int, payload: bytes, flags: int) -> None:
         progress = self.job.progress
         progress.total += length
         self.active_bytes += length
         failure: OSError | None = None
         try:
-            if payload is None:
+            if kind == "write":
+                await self.job.target.write(offset, payload, flags)
+            elif kind == "zero":
                 await self.job.target.write_zeroes(offset, length, flags)
             else:
-                await self.job.target.write(offset, payload, flags)
+                await self.job.target.discard(offset, length)
         except OSError as error:
             failure = error
         self.active_bytes -= length

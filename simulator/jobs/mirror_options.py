@@ -82,7 +82,7 @@ def _replaceable(graph: Graph, source: Node, name: str) -> Node:
     """check_to_replace_node."""
     node = graph.nodes.get(name)
     if node is None:
-        raise QmpError(f"Failed to find node with node-name='{name}'")
+        raise QmpError(graph.rules.replaced_is_missing.format(name=name))
     graph.check_operation(node, "replace")
     if not can_replace(source, node):
         raise QmpError(

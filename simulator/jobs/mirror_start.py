@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from simulator.block import chain, permissions
+from simulator.block import chain, iothreads, permissions
 from simulator.block.bitmap import DirtyBitmap, default_granularity
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
@@ -38,7 +38,9 @@ async def blockdev_mirror(jobs: Jobs, arguments: dict[str, Any]) -> None:
 
 
 async def _check_and_start(jobs: Jobs, options: MirrorOptions, sync: str) -> None:
+    iothreads.move(options.target, options.source.iothread)
     check(jobs.graph, options, sync)
+    await jobs.graph.changing_context()
     await _start(jobs, MirrorJob, options)
 
 
@@ -121,12 +123,12 @@ async def _start(jobs: Jobs, kind: type[MirrorJob], options: MirrorOptions) -> N
     try:
         job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
         shared = permissions.CONSISTENT_READ | _SHARED
-        async with await jobs.graph.changing_for_a_job():
+        async with await jobs.graph.while_changing():
             made = jobs.add(job_id, make)
             assert isinstance(made, MirrorJob)
             await made.stand_on(filter_node, permissions.CONSISTENT_READ, shared, options.speed_bytes_per_s)
         job = made
-        _prepare(job)
+        await _prepare(job)
     except QmpError:
         await _undo(filter_node, job)
         raise
@@ -144,7 +146,7 @@ async def _append_mirror_top(jobs: Jobs, options: MirrorOptions) -> Node:
     return filter_node
 
 
-def _prepare(job: MirrorJob) -> None:
+async def _prepare(job: MirrorJob) -> None:
     """All that the job needs besides its filter. Raises QmpError; what was done is undone by `_undo`."""
     options, filter_node = job.options, job.filter
     source, target = options.source, options.target
@@ -155,6 +157,7 @@ def _prepare(job: MirrorJob) -> None:
         shared |= permissions.CONSISTENT_READ | permissions.WRITE
     elif chain.chain_contains(source, chain.skip_filters(target)):
         raise QmpError("Cannot mirror to a filter on top of a node in the source's backing chain")
+    await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
     granularity = options.granularity_bytes or default_granularity(target)
     job.dirty = DirtyBitmap(source, None, granularity)
@@ -163,6 +166,7 @@ def _prepare(job: MirrorJob) -> None:
     driver = filter_node.driver
     assert isinstance(driver, MirrorTop)
     driver.copier = job.copying
+    await job.jobs.graph.changing()
     job.add_node("source", source, 0, _SHARED | permissions.CONSISTENT_READ)
     job.add_node("target", target, 0, permissions.ALL)
     if options.is_commit:

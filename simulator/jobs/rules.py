@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 class JobRules:
     """The defaults are 7.2's.
 
-    `verbs` is JobVerbTable, shaped as in status.py. `commit_newest_first`: a transaction commits and
-    cleans its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
+    `verbs` is JobVerbTable, shaped as in status.py. `amend_holds_node`: a job that amends an image keeps its
+    node from being closed. `backup_chooses_late`: what a backup copies is chosen when it first runs, and it
+    looks whether it was cancelled before it copies. `commit_newest_first`: a transaction commits and cleans
+    its actions in reverse of the order given. `complete_ends_fleecing`: block-job-complete ends a
     backup with sync=none as a success. `target_by_device`: drive-backup takes mode=drive, where `target` is
     the id of a drive.
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
@@ -23,16 +25,27 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
-    `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
+    `mirror_tells_sizes`: a mirror to a target of another size says what is wrong with it.
+    `paused_completes`: a job may be told to complete while it is paused.
+    `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
+    drained. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both
+    sides. `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not
+    wait for a server that is lost.
     """
 
     __slots__ = (
         "aborts_together",
+        "amend_holds_node",
+        "backup_chooses_late",
+        "cancel_ends_waits",
         "checks_groups_first",
         "commit_newest_first",
         "complete_ends_fleecing",
         "group_rollback_hangs",
+        "mirror_tells_sizes",
         "pause_wakes",
+        "paused_completes",
+        "refused_image_keeps_drained",
         "reword",
         "shows_actively_synced",
         "target_by_device",
@@ -42,23 +55,35 @@ class JobRules:
     def __init__(
         self,
         verbs: dict[str, tuple[str, ...]] = VERBS,
+        amend_holds_node: bool = True,
+        backup_chooses_late: bool = False,
         commit_newest_first: bool = False,
         complete_ends_fleecing: bool = False,
         target_by_device: bool = False,
         group_rollback_hangs: bool = True,
         aborts_together: bool = False,
+        mirror_tells_sizes: bool = True,
         pause_wakes: bool = True,
+        paused_completes: bool = True,
         checks_groups_first: bool = False,
         shows_actively_synced: bool = False,
+        refused_image_keeps_drained: bool = False,
+        cancel_ends_waits: bool = True,
         reword: Callable[[str], str] = str,
     ) -> None:
         self.verbs = verbs
+        self.amend_holds_node = amend_holds_node
+        self.backup_chooses_late = backup_chooses_late
         self.commit_newest_first = commit_newest_first
         self.complete_ends_fleecing = complete_ends_fleecing
         self.target_by_device = target_by_device
         self.group_rollback_hangs = group_rollback_hangs
         self.aborts_together = aborts_together
+        self.mirror_tells_sizes = mirror_tells_sizes
         self.pause_wakes = pause_wakes
+        self.paused_completes = paused_completes
         self.checks_groups_first = checks_groups_first
         self.reword = reword
+        self.cancel_ends_waits = cancel_ends_waits
         self.shows_actively_synced = shows_actively_synced
+        self.refused_image_keeps_drained = refused_image_keeps_drained

@@ -221,13 +221,15 @@ async def _make_job(
         return StreamJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
-    async with await jobs.graph.changing_for_a_job():
+    async with await jobs.graph.while_changing():
         job = jobs.add(job_id, make)
         assert isinstance(job, StreamJob)
         await job.stand_on(filter_node, 0, permissions.ALL, options.speed_bytes_per_s)
     top = options.top
+    await jobs.graph.changing()
     try:
         job.add_backend(filter_node, permissions.CONSISTENT_READ, _READS | permissions.WRITE)
+        await jobs.graph.changing()
         job.add_node("active node", top, 0, _READS | permissions.WRITE)
         # They are read once, so they must not change, and go away afterwards.
         for node in chain.layers(top.below, above_base.below):

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _FAMILIES = (
     "backup",
     "bitmaps",
+    "board",
     "chains",
+    "chardevs",
     "create",
     "descriptors",
     "devices",
@@ -34,6 +36,7 @@ _FAMILIES = (
     "limits",
     "machine",
     "media",
+    "migration",
     "mirror",
     "nodes",
     "objects",

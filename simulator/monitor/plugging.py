@@ -6,6 +6,8 @@ that are no disks only the name, the id and the bus are kept.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.graph import well_formed_id
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.guest import GuestDevice
+    from simulator.block.iothreads import IoThread
     from simulator.machine import Machine
 
 TRUE, FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
@@ -61,9 +64,12 @@ class Slots:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.board = "pc"
+        self.memory_id = ""  # the object that is the board's memory
         self._others: dict[str, Plugged] = {}  # no disks
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
         self._bus: dict[str, str] = {}  # the name of each device's
+        self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
+        self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
         self._in_slot: dict[str, int] = {}  # PCI devices on the board's own bus
 
     # -- coming
@@ -72,8 +78,9 @@ class Slots:
         Raises QmpError."""
         machine = self._machine
         identifier = given.get("id")
-        if isinstance(identifier, str) and not well_formed_id(identifier):
-            raise QmpError("Parameter 'id' expects an identifier")
+        ids = machine.version.qmp.device_ids
+        if not is_hot or ids in ("registered", "well-formed"):
+            self.check_id_as_option(identifier)
         if "driver" not in given:
             raise QmpError("Parameter 'driver' is missing")
         driver = str(given["driver"])
@@ -82,6 +89,8 @@ class Slots:
             raise QmpError(f"'{driver}' is not a valid device model name")
         kind = machine.devices.bus_of(driver) if is_disk else self._kind_of(driver)
         bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
+        if ids == "checked" and isinstance(identifier, str) and not well_formed_id(identifier):
+            raise QmpError(f"Invalid qdev ID '{identifier}'")
         self._check_id(identifier)
         _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
         self._check_iothread(given)
@@ -94,15 +103,18 @@ class Slots:
             disk = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw"))
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
-                # An adapter without a thread of its own works in the main loop.
-                iothreads.move(disk.backend.node, None, disk.backend)
+                # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
+                iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
             for name, value in counted.items():
                 if value is not None:
                     setattr(disk.backend.accounting, name.replace("-", "_"), value)
         else:
             path = machine.devices.path_of(device_id)
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
+            if "iothread" in given and device_id and driver.startswith(_SCSI_ADAPTERS):
+                self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
         self._bus[path] = bus
+        self.settings[path] = given
         if slot is not None:
             self._in_slot[path] = slot
 
@@ -136,6 +148,13 @@ class Slots:
     def _kind_of(self, driver: str) -> str:
         """The kind of bus that a device which is no disk needs, as far as it is looked at: "PCI" or ""."""
         return "PCI" if self._machine.is_pci_device(driver) else ""
+
+    def check_id_as_option(self, identifier: Any) -> None:
+        """What is said of an id in option text (qemu_opts_create). Raises QmpError."""
+        if isinstance(identifier, str) and not well_formed_id(identifier):
+            raise QmpError("Parameter 'id' expects an identifier")
+        if self._machine.version.qmp.device_ids == "registered":
+            self._check_id(identifier)
 
     def _check_id(self, identifier: Any) -> None:
         path = f"/machine/peripheral/{identifier}"
@@ -242,15 +261,26 @@ class Slots:
         found = [self._find(path) for path in paths]
         return [each for each in found if each is not None]
 
+    def _leave_thread(self, disk: GuestDevice) -> None:
+        """The node of a disk in its adapter's thread goes back to the main loop, unless others keep it there
+        (virtio_scsi_hotunplug, hw/scsi/virtio-scsi.c:985, 7.2)."""
+        node = disk.backend.node
+        if self._bus.get(disk.path) in self._threads and node is not None:
+            with suppress(QmpError):
+                iothreads.move(node, None, disk.backend)
+
     async def _remove(self, device: Plugged) -> None:
         machine = self._machine
         if machine.gone:
             return
         if device.disk is not None:
+            self._leave_thread(device.disk)
             await machine.devices.unplug(device.disk)
+        self._threads.pop(f"{device.device_id}.0", None)
         self._others.pop(device.path, None)
         self._in_slot.pop(device.path, None)
         self._bus.pop(device.path, None)
+        self.settings.pop(device.path, None)
         if device.is_pci and device.type_name.startswith("virtio-"):
             machine.outbox.emit("DEVICE_DELETED", {"path": f"{device.path}/virtio-backend"})
         told = {"path": device.path}

@@ -12,6 +12,7 @@ from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
+from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Session:
     def __init__(self, machine: Machine, pretty: bool = False) -> None:
         self._machine = machine
         self._pretty = pretty
+        self._six_places = machine.version.qmp.doubles_have_six_places
         self._stream = JsonStream(machine.version.qmp.json_pushed)
         self._output: list[bytes] = []
         self.ready = False
@@ -40,7 +42,7 @@ class Session:
         self.passed: list[int] = []  # descriptors that came with the last bytes that any came with
         self.named: dict[str, int] = {}  # those that getfd gave a name
         self.on_output: Callable[[], None] | None = None  # told when there is something to fetch
-        self._send(encode_line(qmp.greeting(machine.version_info()), pretty))
+        self._send(encode_line(qmp.greeting(ordered(machine.version_info())), pretty))
 
     def receive(self, payload: bytes) -> None:
         """Bytes from the client. What they ask for runs when the machine runs."""
@@ -82,10 +84,11 @@ class Session:
         return payload
 
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
+        data = ordered(members) if members else None
         if self._pretty:
-            self._send(encode_line(qmp.event(name, now_ns, members or None), pretty=True))
+            self._send(encode_line(qmp.event(name, now_ns, data), pretty=True))
         else:
-            self._send(qmp.event_line(name, now_ns, members or None))
+            self._send(qmp.event_line(name, now_ns, data))
 
     def take_passed(self) -> int | None:
         """The descriptor that the client has passed; it is the caller's then."""
@@ -113,17 +116,25 @@ class Session:
     async def answer(self, value: Any) -> None:
         """Run one request and send its reply, after the events that it raised."""
         reply = await self._reply_to(value)
-        # The monitor goes to the end of QEMU's main loop before it replies: what a command has set going runs
-        # first, and a short job can be over by then. A machine that has quit has nothing left to run.
-        turns, scheduler = self._machine.turns_before_reply, self._machine.scheduler
-        if turns and not self._machine.gone:
-            await scheduler.turns(turns)
-            if scheduler.loop_turn.waiters:
-                scheduler.next_round()
-                await scheduler.turns(turns)
+        await self._go_round(self._machine.turns_before_reply)
         self._machine.flush_events()
         if not self.closed:
             self._send(reply)
+
+    async def _go_round(self, turns: int) -> None:
+        """The monitor goes once round QEMU's main loop before it replies: what a command has set going runs
+        first, and a short job can be over by then. The round ends with the timers that are due
+        (main_loop_wait, util/main-loop.c:617, 7.2), and the next one begins with what was put off to it."""
+        if not turns or self._machine.gone:
+            # A machine that has quit has nothing left to run.
+            return
+        scheduler = self._machine.scheduler
+        await scheduler.turns(turns)
+        scheduler.fire_due()
+        await scheduler.turns(turns)
+        if scheduler.loop_turn.waiters:
+            scheduler.next_round()
+            await scheduler.turns(turns)
 
     async def _reply_to(self, value: Any) -> bytes:
         if isinstance(value, ParseError):
@@ -143,17 +154,14 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return self._line(qmp.returned(result, request.id))
+        return encode_line(ordered(qmp.returned(result, request.id)), self._pretty, self._six_places)
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)
-        return self._line(qmp.error(error_class, words, request_id))
-
-    def _line(self, reply: dict[str, Any]) -> bytes:
-        return encode_line(reply, self._pretty, self._machine.version.qmp.fixed_point)
+        return encode_line(ordered(qmp.error(error_class, words, request_id)), self._pretty, self._six_places)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
-        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2). Its arguments are
+        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2). Arguments are
         looked at before its handler says that it comes too late."""
         if request.command != "qmp_capabilities":
             raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")

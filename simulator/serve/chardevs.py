@@ -9,6 +9,10 @@ from simulator.block.errors import QmpError
 from simulator.qapi import qemu_opts
 from simulator.serve import network
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 Settings = dict[str, str]
 
 _BOOLEANS = (
@@ -59,13 +63,18 @@ class Chardev:
         self.terminal = False
         self.in_use = False
 
+    def close(self) -> None:
+        """A socket that clients could connect to goes away."""
+        if self.listener is not None:
+            self.listener.close()
+
 
 class Chardevs:
-    """All of a program's. `daemonized`: the standard streams are not to be had. `tell` prints a line of
-    information."""
+    """All of a program's, in the machine's table `by_id`. `daemonized`: the standard streams are not to be
+    had."""
 
-    def __init__(self, daemonized: bool = False) -> None:
-        self.by_id: dict[str, Chardev] = {}
+    def __init__(self, by_id: dict[str, Any], daemonized: bool = False) -> None:
+        self.by_id = by_id
         self.daemonized = daemonized
         self._stdio_in_use = False
 
@@ -94,10 +103,9 @@ class Chardevs:
         return chardev
 
     def close(self) -> None:
-        """The program ends in order: sockets that clients could connect to go away."""
+        """The program ends in order."""
         for chardev in self.by_id.values():
-            if chardev.listener is not None:
-                chardev.listener.close()
+            chardev.close()
 
     def _open_stdio(self, chardev: Chardev) -> None:
         if self.daemonized:
@@ -110,7 +118,7 @@ class Chardevs:
 
     def claim(self, identifier: str) -> Chardev:
         """One that exists, for a monitor. Raises QmpError if it has its user."""
-        chardev = self.by_id[identifier]
+        chardev: Chardev = self.by_id[identifier]
         if chardev.in_use:
             raise QmpError(f"Device '{identifier}' is in use")
         chardev.in_use = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor import monitor_objects
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.schema import Schema
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from simulator.serve.start import Reader, Start
 
 _MODES = ("readline", "control")
+_MON_IS_OLD = "'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
 
 
 def blockdev(start: Start, text: str, shown: str) -> None:
@@ -39,7 +41,21 @@ def system_object(start: Start, text: str, shown: str) -> None:
                 name = error.desc.split("'")[1]
                 raise QmpError(f"Invalid parameter '{name}'") from None
             raise
-    start.plan("object", shown, lambda: start.command("object-add", arguments))
+    if arguments["qom-type"] in monitor_objects.TYPES:
+        _plan_monitor_object(start, shown, arguments)
+    else:
+        start.plan("object", shown, lambda: start.command("object-add", arguments))
+
+
+def _plan_monitor_object(start: Start, shown: str, arguments: dict[str, Any]) -> None:
+    mode = monitor_objects.TYPES[arguments["qom-type"]]
+
+    async def effect() -> None:
+        if "chardev" not in arguments:
+            raise QmpError("Parameter 'chardev' is missing")
+        start.add_monitor(arguments["chardev"], mode, arguments.get("pretty", False), arguments["id"])
+
+    start.plan("mon", shown, effect)
 
 
 def daemon_object(start: Start, text: str, shown: str) -> None:
@@ -66,6 +82,8 @@ def chardev(start: Start, text: str, shown: str) -> None:
 def mon(start: Start, text: str, shown: str) -> None:
     opts = qemu_opts.parse(text, "chardev", {"mode": "str", "chardev": "str", "pretty": "bool"})
     start.options_of("mon", shown, opts)
+    if start.machine.version.qmp.monitors_are_objects:
+        start.machine.warn(f"{start.program}: {shown}: warning: {_MON_IS_OLD}")
 
     async def effect() -> None:
         identifier = opts.get("chardev")
@@ -74,7 +92,7 @@ def mon(start: Start, text: str, shown: str) -> None:
         mode = opts.get("mode") or "readline"
         if mode not in _MODES:
             raise QmpError(f"Parameter 'mode' does not accept value '{mode}'")
-        start.add_monitor(identifier, mode, opts.get_bool("pretty", False))
+        start.add_monitor(identifier, mode, opts.get_bool("pretty", False), opts.id or "")
 
     start.plan("mon", shown, effect)
 

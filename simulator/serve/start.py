@@ -8,6 +8,8 @@ Sources: qemu_init and what it calls, softmmu/vl.c; process_options, storage-dae
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor import monitor_objects
+from simulator.monitor.board import DEFAULT_MEMORY_BYTES
 from simulator.monitor.dispatch import handlers
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
@@ -47,9 +49,10 @@ class Start:
     ) -> None:
         self.machine = machine
         self.program = program
-        self.chardevs = Chardevs(daemonized)
+        self.chardevs = Chardevs(machine.chardevs, daemonized)
         self.monitors: list[Monitor] = []
         self.machine_settings: dict[str, Any] = {}
+        self.memory_bytes = DEFAULT_MEMORY_BYTES
         self.legacy_monitors = 0
         self._write_pid_file = write_pid_file
         self._planned: dict[str, list[tuple[str, Effect]]] = {stage: [] for stage in STAGES}
@@ -136,8 +139,8 @@ class Start:
     async def command(self, name: str, arguments: dict[str, Any]) -> None:
         await handlers()[name](self.machine, arguments)
 
-    def add_monitor(self, identifier: str, mode: str, pretty: bool) -> None:
-        """Raises QmpError."""
+    def add_monitor(self, identifier: str, mode: str, pretty: bool, name: str = "") -> None:
+        """On the chardev `identifier`. Raises QmpError."""
         if identifier not in self.chardevs.by_id:
             raise QmpError(f'chardev "{identifier}" not found')
         if mode == "readline" and self.machine.storage_daemon:
@@ -145,6 +148,8 @@ class Start:
         if mode == "readline" and pretty:
             raise QmpError("'pretty' is not compatible with HMP monitors")
         self.monitors.append(Monitor(self.chardevs.claim(identifier), mode, pretty))
+        if not self.machine.storage_daemon:
+            monitor_objects.announce(self.machine, mode, name)
 
 
 def start_error(shown: str, error: QmpError | ArgumentError | ParseError) -> StartError:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor import board
 from simulator.qapi import keyval, qemu_opts
 from simulator.serve import readers
 from simulator.serve.options import StartError
@@ -92,7 +93,11 @@ def choose_machine(start: Start) -> None:
                 if setting not in _MACHINE_SETTINGS and known is not None and setting not in known:
                     raise StartError(f"Property '{type_name}.{setting}' not found")
 
+    async def furnish() -> None:
+        board.furnish(start.machine, start.memory_bytes, str(given.get("memory-backend", "")))
+
     start.plan("machine", "", check_settings)
+    start.plan("board", "", furnish)
 
 
 def accel(start: Start, text: str, shown: str) -> None:
@@ -106,7 +111,10 @@ def accel(start: Start, text: str, shown: str) -> None:
 
 
 def memory(start: Start, text: str, shown: str) -> None:
-    qemu_opts.parse(text, "size", {"size": "size", "slots": "num", "maxmem": "size"})
+    opts = qemu_opts.parse(text, "size", {"size": "size", "slots": "num", "maxmem": "size"})
+    size = opts.get_size("size", board.DEFAULT_MEMORY_BYTES)
+    # A plain number is of MiB.
+    start.memory_bytes = size << 20 if (opts.get("size") or "x")[-1].isdigit() else size
 
 
 def display(start: Start, text: str, shown: str) -> None:

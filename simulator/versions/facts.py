@@ -45,15 +45,28 @@ class Qmp(Group):
     """The monitor's own ways.
 
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
+    doubles_have_six_places: in what is sent, and not as many as they need.
+    monitors_are_objects: each has one of the machine's objects.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
+    device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
+    "well-formed" (free only once there is a place), "any", or "checked" with the place.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
-    fixed_point: numbers that are no integers are printed with six digits behind the point at most.
     """
 
-    __slots__ = ("fixed_point", "json_pushed", "oob", "quit_replies_first", "turns_before_reply")
+    __slots__ = (
+        "device_ids",
+        "doubles_have_six_places",
+        "json_pushed",
+        "monitors_are_objects",
+        "oob",
+        "quit_replies_first",
+        "turns_before_reply",
+    )
 
-    fixed_point: bool
+    device_ids: str
+    doubles_have_six_places: bool
     json_pushed: bool
+    monitors_are_objects: bool
     oob: bool
     quit_replies_first: bool
     turns_before_reply: int
@@ -62,28 +75,53 @@ class Qmp(Group):
 class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
+    blockstats_in_columns: HMP info blockstats prints a table.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
-    __slots__ = ("hmp_drive_prefix",)
+    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix")
 
+    blockstats_in_columns: bool
     hmp_drive_prefix: str
 
 
 class Jobs(Group):
     """verbs: verb -> the statuses in which it is accepted.
 
+    amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
-
+    mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
+    paused_completes: a job may be told to complete while it is paused.
+    backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
+    cancelled before it copies.
+    refused_image_keeps_drained: a drive-backup whose image is refused leaves its source drained, for ever.
+    cancel_ends_waits: requests of a cancelled job do not wait for a server that is lost.
     shows_actively_synced: query-block-jobs tells of a mirror whether the guest's writes reach both sides.
     """
 
-    __slots__ = ("failed_group_aborts_together", "pause_wakes", "shows_actively_synced", "verbs")
+    __slots__ = (
+        "amend_holds_node",
+        "backup_chooses_late",
+        "cancel_ends_waits",
+        "failed_group_aborts_together",
+        "mirror_tells_sizes",
+        "pause_wakes",
+        "paused_completes",
+        "refused_image_keeps_drained",
+        "shows_actively_synced",
+        "verbs",
+    )
 
+    amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
+    backup_chooses_late: bool
+    mirror_tells_sizes: bool
     pause_wakes: bool
+    paused_completes: bool
+    refused_image_keeps_drained: bool
+    cancel_ends_waits: bool
     shows_actively_synced: bool
 
 
@@ -98,16 +136,25 @@ class Block(Group):
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
+    ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
+    are drained for good.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
-    contexts_drain_all, jobs_made_drained: as in simulator/block/rules.py.
+    contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
     conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
+    devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
-    moved_edge_is_newest, probing_drains: as in simulator/block/rules.py.
-    max_length_bytes: no disk is longer.
+    moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
+    new_children_are_asked_nothing: as in simulator/block/rules.py.
+    max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
+    refused.
+    mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
+    replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
+    formats_left_out: drivers that the introspection tells of and the binary does not have.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -117,21 +164,31 @@ class Block(Group):
         "backup_step_bytes",
         "cbw_timeout_bits",
         "changes_drain_all",
+        "changes_made_drained",
         "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "creating_yields",
         "daemon_closes_nodes",
+        "devices_open_as_files",
         "drive_moves",
+        "dropped_filter_lets_go",
         "ending_jobs_outlive_exports",
+        "ending_stops_first",
         "filter_always_reads",
         "forgets_bounded_copies",
-        "jobs_made_drained",
+        "formats_left_out",
+        "jobs_have_backend",
         "max_length_bytes",
+        "mirror_passes_needs_on",
         "moved_edge_is_newest",
+        "negative_size_is_out_of_range",
+        "new_children_are_asked_nothing",
         "probing_drains",
+        "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
+        "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
     )
@@ -139,16 +196,25 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
+    replaced_is_missing: str
     resize_names_blocker: bool
     max_length_bytes: int
+    mirror_passes_needs_on: bool
+    too_long_is_empty: bool
     moved_edge_is_newest: bool
+    negative_size_is_out_of_range: bool
+    new_children_are_asked_nothing: bool
     probing_drains: int
     daemon_closes_nodes: bool
     conflict_names_both: bool
     contexts_drain_all: bool
-    jobs_made_drained: bool
+    changes_made_drained: bool
+    jobs_have_backend: bool
+    devices_open_as_files: bool
+    dropped_filter_lets_go: bool
     drive_moves: bool
     ending_jobs_outlive_exports: bool
+    ending_stops_first: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
     copy_bitmap_on_filter: bool
@@ -157,6 +223,7 @@ class Block(Group):
     transaction_checks_groups_first: bool
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
+    formats_left_out: tuple[str, ...]
 
 
 class Exports(Group):
@@ -167,6 +234,8 @@ class Exports(Group):
     list_needs_structured: contexts are listed only after structured replies were negotiated.
     server_stop_newest_first: the order in which nbd-server-stop deletes exports.
 
+    tells_refused_thread: block-export-add fails where the node cannot go to the thread that is merely
+    wished for, and yet the export is there.
     writable_multi_conn: a writable export announces NBD_FLAG_CAN_MULTI_CONN.
     deleted_by_the_reply: an export without clients is gone when block-export-del replies; else soon after.
     handshake_limit_s: how long a client's handshake may take, unless the server is told; 0 is for ever.
@@ -183,6 +252,7 @@ class Exports(Group):
         "multi_conn_unless_one_connection",
         "nbd_texts",
         "server_stop_newest_first",
+        "tells_refused_thread",
         "writable_multi_conn",
     )
 
@@ -193,6 +263,7 @@ class Exports(Group):
     hole_is_unallocated: bool
     list_needs_structured: bool
     server_stop_newest_first: bool
+    tells_refused_thread: bool
     writable_multi_conn: bool
     multi_conn_unless_one_connection: bool
 

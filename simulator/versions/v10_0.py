@@ -14,6 +14,16 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "migrate-pause is currently only supported during postcopy-active state",
+        "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
+        "observed with no migration",
+    ),
+    (
+        "this feature or command is not currently supported",
+        "machine does not provide NMIs",
+        "observed with inject-nmi and no board",
+    ),
+    (
         "Action '{action}' does not support Transaction property completion-mode = {mode}",
         "Action '{action}' does not support transaction property completion-mode = {mode}",
         "blockdev.c:2193",
@@ -32,7 +42,9 @@ FACTS = (
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
     ("block.changes_drain_all", True, "block.c: who calls bdrv_graph_wrlock, observed", "session drains/*"),
+    ("block.ending_stops_first", True, "system/runstate.c, qemu_cleanup: vm_shutdown comes first; observed"),
     ("block.copy_bitmap_on_filter", True, "block/block-copy.c:433: copy_bitmap_bs, observed"),
+    ("block.dropped_filter_lets_go", False, "block.c:5440: bdrv_replace_node_common, observed"),
     ("block.creating_yields", True, "block/qcow2.c, qcow2_co_create: a co_wrapper, observed"),
     ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
     ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),
@@ -50,4 +62,6 @@ FACTS = (
     ("queries.shows_active", True, "introspection of the binary"),
     ("queries.shows_file_specific", True, "introspection of the binary"),
     ("queries.shows_zone_append", True, "introspection of the binary"),
+    ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
+    ("qmp.device_ids", "any", "observed with the id '1'"),
 )

@@ -12,6 +12,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "object 'pc.ram' is in use, can not be deleted",
+        "Cannot delete host memory backend 'pc.ram' which is mapped",
+        "observed with the board's memory",
+    ),
+    (
         "object '{group}' is in use, can not be deleted",
         "Cannot delete throttle group '{group}' with active references",
         "observed with a throttle group",
@@ -31,8 +36,11 @@ FACTS = (
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
-    ("block.jobs_made_drained", True, "observed with a job on another node", "session drains/*"),
+    ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
     ("queries.shows_children", True, "introspection of the binary"),
     ("queries.shows_limits", True, "introspection of the binary"),
+    ("qmp.device_ids", "checked", "observed with the id '1'"),
+    ("qmp.monitors_are_objects", True, "observed: qom-list of /objects"),
+    ("texts.blockstats_in_columns", True, "observed"),
 )

@@ -13,6 +13,18 @@ RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
 REWORDED = (
+    ("Duplicate device ID '{id}'", "Duplicate ID '{id}' for device", "util/qemu-option.c: qemu_opts_create"),
+    (
+        "Chardev with id '{id}' already exists",
+        "attempt to add duplicate property '{id}' to object (type 'container')",
+        "chardev/char.c: the object tree finds out",
+    ),
+    ("Failed to add chardev '{id}': {reason}", "{reason}", "observed"),
+    (
+        "The command is permitted only before {what}",
+        "The command is permitted only in 'preconfig' state",
+        "observed with set-numa-node and x-exit-preconfig",
+    ),
     (
         "Cannot find device='{device}' nor node-name='{node}'",
         "Cannot find device={device} nor node_name={node}",
@@ -26,6 +38,8 @@ REWORDED = (
     ("New overlay node-name {what}", "New overlay node name {what}", "blockdev.c:1517,1523"),
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),
+    ("Can't find '{name}' in the backing chain", "Base '{name}' not found", "blockdev.c:2534"),
+    ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
         "Parameter '{name}' does not accept value '{value}'",
@@ -56,9 +70,18 @@ FACTS = (
     ("identity.micro", 0, "greeting of the binary"),
     ("identity.package", "Debian 1:5.2+dfsg-11+deb11u3", "greeting of the binary"),
     ("qmp.turns_before_reply", 0, "qapi/qmp-dispatch.c:91: the coroutine is woken at once, and replies"),
-    ("qmp.fixed_point", True, "qobject/qnum.c, qnum_to_string: %f without the zeroes at its end, observed"),
     ("qmp.quit_replies_first", True, "qapi/qmp-dispatch.c:91, observed"),
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
+    ("jobs.paused_completes", False, "observed: paused and ready"),
+    ("jobs.backup_chooses_late", True, "block/backup.c:193,240"),
+    ("jobs.mirror_tells_sizes", False, "observed with a larger and a smaller target"),
+    ("jobs.amend_holds_node", False, "block/amend.c:87: no bdrv_ref; observed"),
+    (
+        "jobs.refused_image_keeps_drained",
+        True,
+        "blockdev.c:1735,1834,1881: drained before state->bs says so, which the clean-up goes by",
+    ),
+    ("jobs.cancel_ends_waits", False, "block/io.c has no bdrv_cancel_in_flight"),
     ("jobs.pause_wakes", False, "job.c:553: job_pause only counts"),
     ("block.backup_filter", "backup-top", "block/backup-top.c:185: bdrv_backup_top_append"),
     ("block.backup_step_bytes", 0, "block/backup-top.c, block/backup.c:172: a cluster, observed"),
@@ -68,6 +91,8 @@ FACTS = (
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
+    ("block.replaced_is_missing", "Node name '{name}' not found", "block.c:6715"),
+    ("block.mirror_passes_needs_on", False, "block/mirror.c:1517"),
     ("exports.answers_bad_magic", False, "nbd/server.c:2166: whatever is wrong with it is EIO, observed"),
     ("exports.hole_is_unallocated", True, "nbd/server.c:2018"),
     ("exports.list_needs_structured", True, "nbd/server.c:979"),
@@ -89,4 +114,13 @@ FACTS = (
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
     ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("block.negative_size_is_out_of_range", True, "observed with a window that begins at -1"),
+    ("qmp.device_ids", "registered", "softmmu/qdev-monitor.c: qmp_device_add: the options stay; observed"),
+    ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
+    ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),
+    ("block.formats_left_out", ("parallels",), "observed"),
+    ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
+    ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
+    ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
+    ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
 )

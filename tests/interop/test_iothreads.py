@@ -42,6 +42,10 @@ def filtered(name: str, node: str) -> Command:
     return "blockdev-add", {"driver": "raw", "node-name": name, "file": node}
 
 
+def mirror(source: str, target: str) -> Command:
+    return "blockdev-mirror", {"job-id": "j", "device": source, "target": target, "sync": "full"}
+
+
 SERVER: Command = ("nbd-server-start", {"addr": {"type": "unix", "data": {"path": "nbd.sock"}}})
 TOLD: Command = ("query-iothreads", {})
 TWO = [thread("i0"), thread("i1")]
@@ -121,6 +125,18 @@ DIALOGUES: dict[str, tuple[tuple[str, ...], tuple[str, ...], list[Command]]] = {
             export("a", "m", "i1", fixed=True), export("a", "m", "i1"),
             ("device_add", {"driver": "virtio-scsi-pci", "id": "sd", "iothread": "nope"}),
             ("device_add", {"driver": "virtio-scsi-pci", "id": "sd", "iothread": "i0"}),
+        ],
+    ),
+    "disks of an adapter in a thread": (
+        PC,
+        ("-object", "iothread,id=i2", "-device", "virtio-scsi-pci,id=sc,iothread=i2"),
+        [
+            *TWO, SERVER, *(null(name) for name in ("n", "t")),
+            device("scsi-hd", "s", "n", bus="sc.0"),
+            export("a", "n", "i0", fixed=True), export("a", "n", "i0"), export("b", "n", "i2", fixed=True),
+            unexport("b"), filtered("r", "n"), export("c", "r", "i0", fixed=True),
+            move("t", "i1"), mirror("t", "n"), ("block-job-cancel", {"device": "j"}),
+            export("d", "t", "i2", fixed=True), mirror("n", "t"), unexport("d"),
         ],
     ),
     "a drive": (

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scenarios.conformance.drawn.world import Arguments, World
 
+_BITMAP_VERBS = ("add", "add", "remove", "clear", "enable", "disable", "merge")
+# A transaction that rolls back the other two of a bitmap that is not there is the end of every QEMU.
+_BITMAP_ACTIONS = ("add", "add", "remove", "clear", "merge")
 
-def _bitmap_action(world: World) -> tuple[str, Arguments]:
-    verb = world.one(("add", "add", "remove", "clear", "enable", "disable", "merge"))
+
+def _bitmap_action(world: World, verbs: Sequence[str] = _BITMAP_ACTIONS) -> tuple[str, Arguments]:
+    verb = world.one(verbs)
     node, name = world.bitmap()
     arguments: Arguments = {"node": node, "name": name}
     if verb == "add":
@@ -22,7 +28,7 @@ def _bitmap_action(world: World) -> tuple[str, Arguments]:
 
 
 def change_bitmap(world: World) -> None:
-    world.send(*_bitmap_action(world))
+    world.send(*_bitmap_action(world, _BITMAP_VERBS))
 
 
 _JOB_ENDS = {"auto-finalize": (False, True), "auto-dismiss": (False, True)}

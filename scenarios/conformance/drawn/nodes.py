@@ -17,7 +17,7 @@ def _child(world: World) -> Any:
 def node_options(world: World) -> Arguments:
     """blockdev-add's, without the node's name."""
     driver = world.rng.choice(tuple(_DRIVERS))
-    common = world.some(
+    switches = world.some(
         {
             "read-only": (True, False),
             "discard": ("unmap", "ignore"),
@@ -27,7 +27,7 @@ def node_options(world: World) -> Arguments:
         },
         0.08,
     )
-    return {"driver": driver, **_DRIVERS[driver](world), **common}
+    return {"driver": driver, **_DRIVERS[driver](world), **switches}
 
 
 def _null(world: World) -> Arguments:

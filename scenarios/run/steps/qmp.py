@@ -26,6 +26,10 @@ async def run(x: Execution, qmp: Qmp, where: Where) -> None:
         wrong = difference(x.named(qmp.returns), returned, "$")
         if wrong:
             raise NotAsExpectedError(*wrong)
+    if qmp.includes:
+        wrong = difference(x.named(qmp.includes), returned, "$", some=True)
+        if wrong:
+            raise NotAsExpectedError(*wrong)
 
 
 def _check_error(x: Execution, wanted: ExpectedError, error: QmpRefused) -> None:
@@ -42,18 +46,21 @@ def _tell(wanted: ExpectedError) -> str:
     return f"{words} with {wanted.contains!r}" if wanted.contains is not None else words
 
 
-def difference(wanted: Any, got: Any, place: str) -> tuple[str, str] | None:
-    """(wanted, got) at the first place where they differ, else None. Lists item by item, objects by
-    the members that are wanted."""
+def difference(wanted: Any, got: Any, place: str, some: bool = False) -> tuple[str, str] | None:
+    """(wanted, got) at the first place where they differ, else None. Objects by the members that are wanted,
+    lists item by item, or, with `some`, by the items that are wanted, wherever they stand."""
     if isinstance(wanted, dict) and isinstance(got, dict):
         for key, value in wanted.items():
             if key not in got:
                 return f"{place}.{key} to be {value!r}", f"no such member, only {', '.join(got)}"
-            wrong = difference(value, got[key], f"{place}.{key}")
+            wrong = difference(value, got[key], f"{place}.{key}", some)
             if wrong:
                 return wrong
         return None
     if isinstance(wanted, list) and isinstance(got, list):
+        if some:
+            absent = (_absence(each, got, place) for each in wanted)
+            return next((wrong for wrong in absent if wrong), None)
         if len(wanted) != len(got):
             return f"{len(wanted)} items at {place}", f"{len(got)}: {got!r}"
         pairs = enumerate(zip(wanted, got, strict=True))
@@ -61,3 +68,16 @@ def difference(wanted: Any, got: Any, place: str) -> tuple[str, str] | None:
         return next((wrong for wrong in found if wrong), None)
     same = wanted == got and isinstance(wanted, bool) == isinstance(got, bool)
     return None if same else (f"{place} to be {wanted!r}", repr(got))
+
+
+def _absence(wanted: Any, got: list[Any], place: str) -> tuple[str, str] | None:
+    """(wanted, got) if nothing in the list is like `wanted`, else None; told is where the one differs that
+    agrees in the first member of an object, if there is one."""
+    differences = [difference(wanted, each, f"{place}[{index}]", some=True) for index, each in enumerate(got)]
+    if None in differences:
+        return None
+    first = next(iter(wanted), None) if isinstance(wanted, dict) else None
+    for each, wrong in zip(got, differences, strict=True):
+        if first is not None and isinstance(each, dict) and each.get(first) == wanted[first]:
+            return wrong
+    return f"one like {wanted!r} in {place}", f"{len(got)} others"

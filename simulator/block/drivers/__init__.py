@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 _PLACES = {
     "backup-top": ("backup_top", "BackupTop"),
     "blkdebug": ("blkdebug", "Blkdebug"),
+    "blklogwrites": ("blklogwrites", "Blklogwrites"),
+    "blkreplay": ("blkreplay", "Blkreplay"),
+    "blkverify": ("blkverify", "Blkverify"),
+    **{
+        name: ("other_formats", name.capitalize())
+        for name in (
+            "bochs",
+            "cloop",
+            "dmg",
+            "luks",
+            "parallels",
+            "qcow",
+            "qed",
+            "vdi",
+            "vhdx",
+            "vmdk",
+            "vpc",
+        )
+    },
     "compress": ("compress", "Compress"),
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "copy-on-read": ("copy_on_read", "CopyOnRead"),
@@ -20,7 +39,9 @@ _PLACES = {
     "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),
     "null-co": ("null", "NullCo"),
+    "preallocate": ("preallocate", "Preallocate"),
     "qcow2": ("qcow2", "Qcow2"),
+    "quorum": ("quorum", "Quorum"),
     "raw": ("raw", "Raw"),
     "snapshot-access": ("snapshot_access", "SnapshotAccess"),
     "throttle": ("throttle", "Throttle"),

@@ -3,13 +3,15 @@ block/blkdebug.c, 7.2."""
 
 from __future__ import annotations
 
-from errno import EIO, ENOENT
+from errno import EIO, ENOENT, ENOTSUP
 from os import strerror
 
 from simulator.block import permissions
-from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
+from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_OFFSET_VALID, STATUS_RAW, Driver
+from simulator.block.drivers import blkdebug_limits
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future, WaitQueue
+from simulator.wire.qdict import in_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ _SECTOR_BYTES = 512
 # BlkdebugEvent: those that this block layer tells of. `none` is the opening of the node itself.
 EVENTS = (
     "none", "pwritev", "pwritev_zero", "pwritev_done", "read_aio", "write_aio", "read_backing_aio",
-    "l1_update", "l2_alloc_write",
+    "l1_update", "l2_alloc_write", "flush_to_os", "flush_to_disk",
 )  # fmt: skip
 # BlkdebugEvent: all the others.
 _OTHER_EVENTS = (
@@ -32,15 +34,15 @@ _OTHER_EVENTS = (
     "reftable_update", "refblock_load", "refblock_update", "refblock_update_part", "refblock_alloc",
     "refblock_alloc_hookup", "refblock_alloc_write", "refblock_alloc_write_blocks",
     "refblock_alloc_write_table", "refblock_alloc_switch_table", "cluster_alloc", "cluster_alloc_bytes",
-    "cluster_free", "flush_to_os", "flush_to_disk", "pwritev_rmw_head", "pwritev_rmw_after_head",
+    "cluster_free", "pwritev_rmw_head", "pwritev_rmw_after_head",
     "pwritev_rmw_tail", "pwritev_rmw_after_tail", "empty_image_prepare", "l1_shrink_write_table",
     "l1_shrink_free_l2_clusters", "cor_write", "cluster_alloc_space",
 )  # fmt: skip
 # BlkdebugIOType; a rule that names none is for all but the last.
 _IO_TYPES = ("read", "write", "write-zeroes", "discard", "flush", "block-status")
-_NOT_SIMULATED = (
-    "config", "align", "max-transfer", "opt-write-zero", "max-write-zero", "opt-discard", "max-discard",
-)  # fmt: skip
+_LISTS = ("inject-error", "set-state")
+# Of both, as the schema has them.
+_MEMBERS = ("event", "state", "new_state", "iotype", "errno", "sector", "once", "immediately")
 _BITS = {name.replace(" ", "-"): bit for bit, name in permissions.NAMES}
 
 
@@ -84,14 +86,15 @@ class Blkdebug(Driver):
     is_filter = True
     hears_events = True
     children = (("image", permissions.FILTERED | permissions.PRIMARY, True),)
-    strong_options = ("inject-error", "set-state")
+    strong_options = ("inject-error", "set-state", *blkdebug_limits.NAMES)
+    size_options = blkdebug_limits.NAMES
 
     _taken = _unshared = 0
 
     async def open(self, options: dict[str, Any]) -> None:
-        for name in _NOT_SIMULATED:
-            if name in options:
-                raise QmpError(f"Option '{name}' of blkdebug is not simulated")
+        if "config" in options:
+            raise QmpError("Option 'config' of blkdebug is not simulated")
+        self._limits = blkdebug_limits.Limits(options, self.file.node.driver.request_alignment)
         self._taken = _bits(options.get("take-child-perms", ()))
         self._unshared = _bits(options.get("unshare-child-perms", ()))
         self._rules: dict[str, list[_Rule]] = {}  # newest first
@@ -108,7 +111,7 @@ class Blkdebug(Driver):
         if self._taken or self._unshared:
             permissions.refresh([self.node])
         await self.event("none")
-        for name in self.strong_options:
+        for name in _LISTS:
             if options.get(name) == []:
                 # Nothing is left of an empty list when QEMU's option strings are made lists again.
                 raise QmpError(f"Block protocol 'blkdebug' doesn't support the option '{name}'")
@@ -116,6 +119,10 @@ class Blkdebug(Driver):
     @property
     def file(self) -> Edge:
         return self.node.children["image"]
+
+    @property
+    def request_alignment(self) -> int:  # type: ignore[override]
+        return self._limits.align
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         needed, kept = super().child_permissions(name, role, perm, shared)
@@ -207,20 +214,39 @@ class Blkdebug(Driver):
 
     # -- requests
     async def read(self, offset: int, length: int) -> bytes:
-        await self._check("read", offset, length)
-        return await self.file.read(offset, length)
+        start, whole = self._limits.around(offset, length)
+        pieces = []
+        for at, size in self._limits.transfers(start, whole):
+            await self._check("read", at, size)
+            pieces.append(await self.file.read(at, size))
+        if (start, whole) == (offset, length) and len(pieces) == 1:
+            return pieces[0]
+        return b"".join(pieces)[offset - start : offset - start + length]
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
-        await self._check("write", offset, len(payload))
-        await self.file.write(offset, payload, flags)
+        start, whole = self._limits.around(offset, len(payload))
+        if whole != len(payload):
+            # Read, and written with what is around it (bdrv_padding_rmw_read).
+            around = await self.read(start, whole)
+            payload = around[: offset - start] + payload + around[offset - start + len(payload) :]
+        for at, size in self._limits.transfers(start, whole):
+            await self._check("write", at, size)
+            await self.file.write(at, payload[at - start : at - start + size], flags)
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
-        await self._check("write-zeroes", offset, length)
-        await self.file.write_zeroes(offset, length, flags)
+        for at, size, is_whole in self._limits.zeroes(offset, length):
+            if is_whole:
+                await self._check("write-zeroes", at, size)
+                await self.file.write_zeroes(at, size, flags)
+            elif flags & NO_FALLBACK:
+                raise OSError(ENOTSUP, strerror(ENOTSUP))
+            else:
+                await self.write(at, bytes(size), flags & ~MAY_UNMAP)
 
     async def discard(self, offset: int, length: int) -> None:
-        await self._check("discard", offset, length)
-        await self.file.discard(offset, length)
+        for at, size in self._limits.discards(offset, length):
+            await self._check("discard", at, size)
+            await self.file.discard(at, size)
 
     async def flush_to_disk(self) -> None:
         await self._check("flush")
@@ -236,13 +262,19 @@ class Blkdebug(Driver):
         return f"blkdebug::{below}" if below and not self.strong_values() else ""
 
     def strong_values(self) -> dict[str, Any]:
-        """Lists as they stand in a flat option string."""
-        return {
-            f"{name}.{index}.{key}": value
-            for name in self.strong_options
-            for index, given in enumerate(self.node.options.get(name, ()))
-            for key, value in given.items()
+        """Lists as they stand in flat options, in the order in which QEMU comes to them."""
+        options = self.node.options
+        flat = {
+            f"{name}.{index}.{key}": given[key]
+            for name in _LISTS
+            for index, given in enumerate(options.get(name, ()))
+            for key in in_order(each for each in _MEMBERS if each in given)
         }
+        limits = {name: options[name] for name in blkdebug_limits.NAMES if name in options}
+        return {name: flat[name] for name in in_order(flat)} | limits
+
+    def limits(self) -> dict[str, int]:
+        return self._limits.told()
 
 
 def _not_simulated(event: str) -> QmpError:

@@ -31,7 +31,8 @@ BREAK_GUEST_WRITE = "break-guest-write"
 
 
 class CopyBeforeWrite(Driver):
-    """Options `bitmap` ({node, name}), `on-cbw-error`, `cbw-timeout` (seconds, 0 is none).
+    """Options `bitmap` ({node, name}), `on-cbw-error`, `cbw-timeout` (seconds, 0 is none), and of a backup
+    job's filter `discard-source`: what has been copied is discarded in the source.
 
     `copied` is what the target holds of the point in time; `readable` what may be asked for. After
     `snapshot_error` is set nothing is copied any more and the point in time is lost.
@@ -49,6 +50,7 @@ class CopyBeforeWrite(Driver):
     copied: DirtyBitmap
     readable: DirtyBitmap
     snapshot_error: OSError | None = None
+    _discards_source = False
 
     async def open(self, options: dict[str, Any]) -> None:
         node = self.node
@@ -57,6 +59,7 @@ class CopyBeforeWrite(Driver):
         self._timeout_ns = (
             int(options.get("cbw-timeout", 0)) * _NS_PER_SECOND % (1 << node.graph.rules.cbw_timeout_bits)
         )
+        self._discards_source = bool(options.get("discard-source", False))
         node.size_bytes = self.file.node.size_bytes
         try:
             owner = node if node.graph.rules.copy_bitmap_on_filter else None
@@ -64,6 +67,7 @@ class CopyBeforeWrite(Driver):
             self.copy_state = BlockCopyState(self.file, self.target, bitmap, owner, least)
         except QmpError as error:
             raise error.prefixed("Cannot create block-copy-state: ") from None
+        self.copy_state.discards_source = self._discards_source
         self.copied = DirtyBitmap(node, None, self.copy_state.cluster_bytes)
         self.readable = DirtyBitmap(node, None, self.copy_state.cluster_bytes)
         self.copied.enabled = self.readable.enabled = False
@@ -87,6 +91,8 @@ class CopyBeforeWrite(Driver):
         if self.node.parents:
             if perm & permissions.WRITE or self.node.graph.rules.filter_always_reads:
                 needed |= permissions.CONSISTENT_READ
+            if self._discards_source:
+                needed |= permissions.WRITE
             # Whoever writes past the filter would not be seen by it. Without a parent it is not in use yet.
             shared &= ~(permissions.WRITE | permissions.RESIZE)
         return needed, shared

@@ -24,6 +24,7 @@ class CopyOnRead(Driver):
     format_name = "copy-on-read"
     can_reopen = False
     is_filter = True
+    supports_compressed_writes = True  # of what is below, at most
 
     _bottom: Node | None = None
     _frozen = False

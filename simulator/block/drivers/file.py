@@ -58,7 +58,8 @@ class File(Driver):
         self._measure()
 
     def _is_right_kind(self) -> bool:
-        return self._file.is_regular
+        is_fine = self._file.is_device and self.node.graph.rules.devices_open_as_files
+        return self._file.is_regular or is_fine
 
     async def close(self) -> None:
         self._file.close()

@@ -13,13 +13,18 @@ if TYPE_CHECKING:
     from simulator.block.node import Node
 
     class Copier(Protocol):
-        """What the job does with a write; None of `payload` is zeroes."""
+        """What the job does with a write: it repeats it on the target, or notes that it has not. `kind` is
+        write, zero or discard."""
 
         def takes_writes(self) -> bool: ...
 
         async def begin_write(self, offset: int, length: int) -> Any: ...
 
-        async def repeat_write(self, offset: int, length: int, payload: bytes | None, flags: int) -> None: ...
+        async def repeat_write(
+            self, kind: str, offset: int, length: int, payload: bytes, flags: int
+        ) -> None: ...
+
+        def note_write(self, offset: int, length: int) -> None: ...
 
         def end_write(self, request: Any) -> None: ...
 
@@ -38,6 +43,8 @@ class MirrorTop(BackingFilter):
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         if self.stopped:
             return 0, permissions.ALL
+        if not self.node.graph.rules.mirror_passes_needs_on:
+            return perm & permissions.WRITE, permissions.ALL
         needed, shared = super().child_permissions(name, role, perm, shared)
         if self.is_commit:
             # Nothing between the top and the base can be read consistently while the base is written to, and
@@ -47,25 +54,32 @@ class MirrorTop(BackingFilter):
 
     # -- requests
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
-        copier = self.copier
-        if copier is None or not copier.takes_writes():
-            await self.file.write(offset, payload, flags)
-            return
-        request = await copier.begin_write(offset, len(payload))
-        try:
-            await self.file.write(offset, payload, flags)
-            await copier.repeat_write(offset, len(payload), payload, flags)
-        finally:
-            copier.end_write(request)
+        await self._write("write", offset, len(payload), payload, flags)
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self._write("zero", offset, length, b"", flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self._write("discard", offset, length, b"", 0)
+
+    async def _write(self, kind: str, offset: int, length: int, payload: bytes, flags: int) -> None:
+        """bdrv_mirror_top_do_write."""
         copier = self.copier
-        if copier is None or not copier.takes_writes():
-            await self.file.write_zeroes(offset, length, flags)
-            return
-        request = await copier.begin_write(offset, length)
+        request = None
+        if copier is not None and copier.takes_writes():
+            request = await copier.begin_write(offset, length)
         try:
-            await self.file.write_zeroes(offset, length, flags)
-            await copier.repeat_write(offset, length, None, flags)
+            if kind == "write":
+                await self.file.write(offset, payload, flags)
+            elif kind == "zero":
+                await self.file.write_zeroes(offset, length, flags)
+            else:
+                await self.file.discard(offset, length)
+            if copier is not None and request is not None:
+                await copier.repeat_write(kind, offset, length, payload, flags)
         finally:
-            copier.end_write(request)
+            if copier is not None:
+                if request is not None:
+                    copier.end_write(request)
+                else:
+                    copier.note_write(offset, length)

@@ -104,6 +104,9 @@ class Nbd(Driver):
         if not read_only and self._flags & nbd.FLAG_READ_ONLY:
             raise QmpError("Can't reopen read-only NBD mount as read/write")
 
+    def cancel_in_flight(self) -> None:
+        self._client.stop_waiting()
+
     # -- requests
     def _pieces(self, offset: int, length: int, longest: int) -> Iterator[tuple[int, int]]:
         for start in range(offset, offset + length, longest):

@@ -309,6 +309,9 @@ class Qcow2(Driver):
     async def discard(self, offset: int, length: int) -> None:
         await qcow2_zero.discard(self, offset, length)
 
+    async def make_empty(self) -> None:
+        await qcow2_zero.make_empty(self)
+
     # -- writing back
     async def flush(self) -> None:
         """Write all metadata. Raises OSError; what was not written is kept only if nothing was."""

@@ -6,6 +6,7 @@ from errno import EIO
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.backend import BlockBackend
 from simulator.block.drivers import qcow2_resize
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.drivers.qcow2_header import (
@@ -30,9 +31,12 @@ _LEAST_BYTES = 512  # of a cluster, and more than a header has without a name
 
 
 async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
-    """Make an image in `file`, an open node whose user has write and resize permission. `options` are
-    BlockdevCreateOptionsQcow2 without `file`. Raises QmpError."""
+    """Make an image in `file`, an open node that the caller holds. `options` are BlockdevCreateOptionsQcow2
+    without `file`. Raises QmpError."""
     header = _checked_header(options)
+    writer = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
+    await graph.changing()
+    writer.insert(file)
     # The driver works on a node of its own that no graph knows and nobody else can reach.
     node = Node(graph, "", Qcow2)
     edge = Edge(node, "file", permissions.IMAGE, file, 0, permissions.ALL)
@@ -43,6 +47,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     try:
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
+        await writer.remove()
+        await _open(graph)
         await _read_again(edge, header)
         driver.begin(header)
         driver.refcounts.begin_empty()
@@ -58,12 +64,29 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
             await _name_backing(driver, str(options["backing-file"]), str(options.get("backing-fmt") or ""))
         # All of the header that the size has changed was written with the tables.
         await edge.flush()
+        await _close(graph)
+        await _open(graph)
+        await _close(graph)
     except OSError as error:
         raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
     finally:
         node.was_closed()
+        await writer.remove()
         # The file is drained before it is let go, which a coroutine leaves to the main loop.
         await graph.scheduler.loop_turn
+
+
+async def _open(graph: Graph) -> None:
+    """QEMU opens the image that it makes, twice, as jobs see where that drains all nodes: somebody who looks
+    at the file comes and goes, and then the format takes it, and a user the format."""
+    for _ in range(4):
+        await graph.changing()
+
+
+async def _close(graph: Graph) -> None:
+    """The user lets the format go, and that the file."""
+    async with await graph.while_changing(), await graph.while_changing():
+        pass
 
 
 def _empty_refcounts(cluster_bytes: int) -> bytes:

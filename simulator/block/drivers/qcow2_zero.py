@@ -119,6 +119,13 @@ async def discard(driver: Qcow2, offset: int, length: int) -> None:
         await change_entries(driver, offset, end, entry_after, True)
 
 
+async def make_empty(driver: Qcow2) -> None:
+    """Nothing is allocated any more, whatever is below (qcow2_make_empty, block/qcow2.c:5045, 7.2)."""
+    size = driver.header.cluster_bytes
+    end = driver.node.size_bytes
+    await change_entries(driver, 0, end + -end % size, lambda old: 0, True)
+
+
 async def change_entries(
     driver: Qcow2, offset: int, end: int, entry_after: Callable[[int], int], discard: bool
 ) -> None:

@@ -6,6 +6,7 @@ from errno import EINVAL, ENOSPC
 from os import strerror
 
 from simulator.block import permissions
+from simulator.block.chain import cluster_bytes
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
 
@@ -57,6 +58,9 @@ class Raw(Driver):
             raise QmpError(f"Specified size is not multiple of {_SECTOR_BYTES}")
         return offset, None if size is None else int(size)
 
+    def cancel_in_flight(self) -> None:
+        self.file.node.driver.cancel_in_flight()
+
     def _measure(self) -> None:
         left = max(0, self.file.node.size_bytes - self._offset)
         size = left if self._size is None else min(self._size, left)
@@ -104,4 +108,4 @@ class Raw(Driver):
 
     @property
     def cluster_bytes(self) -> int | None:
-        return self.file.node.driver.cluster_bytes
+        return cluster_bytes(self.file.node)

@@ -19,6 +19,7 @@ class Throttle(Driver):
     format_name = "throttle"
     changeable_options = ("throttle-group",)
     is_filter = True
+    supports_compressed_writes = True  # of what is below, at most
     hands_flush_on = True
     strong_options = ("throttle-group",)
 

@@ -33,6 +33,7 @@ class BlockdevBackup(Action):
         super().__init__(kind, arguments, jobs, txn)
         self._source: Node | None = None
         self._job: BackupJob | None = None
+        self._keeps_drained = False
 
     async def prepare(self) -> None:
         device, target_name = self.arguments["device"], self.arguments["target"]
@@ -62,7 +63,7 @@ class BlockdevBackup(Action):
             await self._job.cancel_and_wait()
 
     async def clean(self) -> None:
-        if self._source is not None:
+        if self._source is not None and not self._keeps_drained:
             self._source.drained_end()
 
 
@@ -79,6 +80,7 @@ class DriveBackup(BlockdevBackup):
             target = self.graph.lookup(arguments["target"], arguments["target"])
             await self._make_job(source, target)
             return
+        self._keeps_drained = self.jobs.rules.refused_image_keeps_drained
         self.graph.check_operation(source, "backup-source")
         target = await self._open_target(source)
         target.references += 1
@@ -86,6 +88,7 @@ class DriveBackup(BlockdevBackup):
             await self.graph.changing_context()
             if arguments["sync"] == "none":
                 await set_backing(self.graph, target, source)
+            self._keeps_drained = False
             await self._make_job(source, target)
         finally:
             target.references -= 1

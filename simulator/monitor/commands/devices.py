@@ -25,8 +25,11 @@ async def device_del(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def system_reset(machine: Machine, arguments: Arguments) -> Any:
-    machine.outbox.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
-    machine.slots.after_reset()
+    def reset() -> None:
+        machine.outbox.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
+        machine.slots.after_reset()
+
+    machine.in_main_loop(reset)
     return {}
 
 

@@ -89,9 +89,11 @@ async def block_job_set_speed(machine: Machine, arguments: Arguments) -> dict[st
 
 
 async def block_job_change(machine: Machine, arguments: Arguments) -> dict[str, Any]:
-    """Of the jobs here none can be changed (blockdev.c, block_job_change_locked, 10.0.13)."""
-    machine.jobs.get_block_job(arguments["id"]).check_verb("change")
-    raise QmpError("Job type does not support change")
+    """block_job_change_locked, blockjob.c, 10.0.13."""
+    job = machine.jobs.get_block_job(arguments["id"])
+    job.check_verb("change")
+    job.change(arguments)
+    return {}
 
 
 async def query_block_jobs(machine: Machine, arguments: Arguments) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ async def query_command_line_options(machine: Machine, arguments: Arguments) -> 
 
 async def system_powerdown(machine: Machine, arguments: Arguments) -> Any:
     # Nobody answers the button: a guest that reacts to it is no part of the simulator.
-    machine.outbox.emit("POWERDOWN", {})
+    machine.in_main_loop(lambda: machine.outbox.emit("POWERDOWN", {}))
     return {}
 
 

@@ -49,6 +49,28 @@ async def blockdev_reopen(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
+async def x_blockdev_change(machine: Machine, arguments: Arguments) -> Any:
+    """Children that come to and go from a node whose driver has any number of them: quorum."""
+    graph, parent_name = machine.graph, arguments["parent"]
+    parent = graph.lookup(parent_name, parent_name)
+    child_name, node_name = arguments.get("child"), arguments.get("node")
+    if child_name is not None and node_name is not None:
+        raise QmpError("The parameters child and node are in conflict")
+    if child_name is not None:
+        edge = parent.children.get(child_name)
+        if edge is None:
+            raise QmpError(f"Node '{parent_name}' does not have child '{child_name}'")
+        await parent.driver.remove_child(edge)
+    elif node_name is not None:
+        node = graph.nodes.get(node_name)
+        if node is None:
+            raise QmpError(f"Node '{node_name}' not found")
+        await parent.driver.add_child(node)
+    else:
+        raise QmpError("Either child or node must be specified")
+    return {}
+
+
 async def block_resize(machine: Machine, arguments: Arguments) -> Any:
     node = machine.graph.lookup(arguments.get("device", ""), arguments.get("node-name", ""))
     size = arguments["size"]
@@ -105,7 +127,7 @@ async def query_block_graph(machine: Machine, arguments: Arguments) -> Any:
     backends = [backend for backend, _ in drives_of(machine)]
     backends += [export.backend for export in machine.exports.by_age]
     for job in machine.jobs.block_jobs():
-        backends += job.backends
+        backends += job.backends + ([job.own_backend] if job.own_backend is not None else [])
     for backend in sorted(backends + machine.graph.orphans, key=lambda backend: backend.number):
         picture.add_backend(backend)
     for job in machine.jobs.block_jobs():
@@ -119,6 +141,7 @@ COMMANDS = {
     "blockdev-add": blockdev_add,
     "blockdev-del": blockdev_del,
     "blockdev-reopen": blockdev_reopen,
+    "x-blockdev-change": x_blockdev_change,
     "block_resize": block_resize,
     "query-named-block-nodes": query_named_block_nodes,
     "query-block": query_block,

@@ -9,6 +9,8 @@ from simulator.block.secrets import Secret
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.block.tls import Authorization, TlsCredentials
 from simulator.block.tls_credentials import Maker
+from simulator.monitor import monitor_objects
+from simulator.monitor.plain_object import PlainObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,16 +21,6 @@ if TYPE_CHECKING:
     Arguments = dict[str, Any]
 
 
-class PlainObject:
-    """An object that is only named by others."""
-
-    __slots__ = ("properties", "type_name")
-
-    def __init__(self, type_name: str, properties: dict[str, Any]) -> None:
-        self.type_name = type_name
-        self.properties = properties
-
-
 async def object_add(machine: Machine, arguments: Arguments) -> Any:
     is_checked = "object-add" not in machine.schema.unchecked
     if not is_checked:
@@ -37,6 +29,8 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
     if is_checked and not well_formed_id(identifier):
         raise QmpError("Parameter 'id' expects an identifier")
+    if type_name in monitor_objects.TYPES:
+        raise QmpError(f"object-add of {type_name} is not simulated")
     made: Any = None
     if type_name == ThrottleGroup.type_name:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
@@ -97,6 +91,9 @@ async def object_del(machine: Machine, arguments: Arguments) -> Any:
     found = machine.objects.get(identifier)
     if found is None:
         raise QmpError(f"object '{identifier}' not found")
+    monitor_objects.check_deleting(getattr(found, "type_name", ""))
+    if identifier == machine.slots.memory_id:
+        raise QmpError(f"object '{identifier}' is in use, can not be deleted")
     if isinstance(found, ThrottleGroup):
         if found.members:
             raise QmpError(f"object '{identifier}' is in use, can not be deleted")

@@ -112,6 +112,17 @@ def _property_of(machine: Machine, found: Any, name: str) -> Any:
     return found.properties.get(name, known[name][1])
 
 
+def _device_property(machine: Machine, device: GuestDevice, name: str) -> Any:
+    """Texts are what the device was given, or empty; what becomes of numbers is not modelled."""
+    recorded = machine.version.recorded(machine.binary, "objects")["device"][device.type_name]["return"]
+    kinds = [entry["type"] for entry in recorded if entry["name"] == name]
+    if not kinds:
+        raise _no_property(device.type_name, name)
+    if kinds[0] != "str":
+        raise QmpError(f"Property '{device.type_name}.{name}' is not simulated")
+    return machine.slots.settings.get(device.path, {}).get(name, "")
+
+
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     group = _throttle_group(machine, arguments["path"])
     if group is not None:
@@ -151,7 +162,7 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
         return device.drive_name
     if name == "type":
         return device.type_name
-    raise _no_property(device.type_name, name)
+    return _device_property(machine, device, name)
 
 
 async def qom_list(machine: Machine, arguments: Arguments) -> Any:
@@ -162,7 +173,8 @@ async def qom_list(machine: Machine, arguments: Arguments) -> Any:
         return [{"name": "type", "type": "string"}, *children]
     if path == "/objects":
         children = [
-            {"name": name, "type": f"child<{found.type_name}>"} for name, found in machine.objects.items()
+            {"name": name, "type": f"child<{found.type_name}>"}
+            for name, found in machine.objects.in_qom_order()
         ]
         return [{"name": "type", "type": "string"}, *children]
     found = _object(machine, path)

@@ -50,10 +50,24 @@ async def info_block(machine: Machine, arguments: Arguments) -> str:
 
 async def info_blockstats(machine: Machine, arguments: Arguments) -> str:
     lines = []
+    if machine.version.texts.blockstats_in_columns:
+        drives = await handlers()["query-blockstats"](machine, {})
+        return "\n".join(in_columns(info["device"], info["stats"]) for info in drives)
     for info in await handlers()["query-blockstats"](machine, {}):
         counted = " ".join(f"{name}={info['stats'].get(name, 0)}" for name in _STATISTICS)
         lines.append(f"{info['device']}: {counted}\n")
     return "".join(lines)
+
+
+def in_columns(name: str, counted: dict[str, Any]) -> str:
+    """As 11.1 prints it: observed."""
+    text = f"{name}: idle_time_ns={counted.get('idle_time_ns', 0)}\n"
+    text += f"{'bytes':>31} {'operations':>16} {'total_time_ns':>24} {'merged':>10}\n"
+    for title, kind in (("Read: ", "rd"), ("Write:", "wr")):
+        text += f"{title} {counted[f'{kind}_bytes']:>24} {counted[f'{kind}_operations']:>16}"
+        text += f" {counted[f'{kind}_total_time_ns']:>24} {counted[f'{kind}_merged']:>10}\n"
+    operations, spent_ns = counted["flush_operations"], counted["flush_total_time_ns"]
+    return text + f"Flush: {'':>24} {operations:>16} {spent_ns:>24}\n"
 
 
 def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import devices as commands
+from simulator.monitor.hmp.parser import HmpError
 from simulator.qapi import qemu_opts
 
 TYPE_CHECKING = False
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 
 async def device_add(machine: Machine, arguments: dict[str, Any]) -> str:
     try:
-        given = qemu_opts.parse(arguments["device"], "driver").to_dict()
-    except qemu_opts.OptionError as error:
-        raise QmpError(error.desc) from None
+        opts = qemu_opts.parse(arguments["device"], "driver")
+        machine.slots.check_id_as_option(opts.id)
+    except (qemu_opts.OptionError, QmpError) as error:
+        # What is wrong goes to standard error (monitor_parse_arguments, monitor/hmp.c).
+        machine.warn(error.desc)
+        raise HmpError('Try "help device_add" for more information') from None
+    given = opts.to_dict()
     await commands.device_add(machine, given)
     return ""
 

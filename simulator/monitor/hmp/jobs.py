@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
+from simulator.block.backend import BlockBackend
+from simulator.block.chain import skip_filters, skip_implicit_filters
+from simulator.jobs.commit_now import commit_now
 from simulator.monitor.dispatch import handlers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from simulator.block.node import Node
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -86,7 +92,40 @@ async def drive_mirror(machine: Machine, arguments: Arguments) -> str:
     return ""
 
 
+async def commit(machine: Machine, arguments: Arguments) -> str:
+    device, prefix = arguments["device"], machine.version.texts.hmp_drive_prefix
+    if device == "all":
+        nodes = [
+            node for _, node in sorted(_inserted(machine), key=itemgetter(0)) if node.backing is not None
+        ]
+    else:
+        backend = machine.graph.backends.get(device)
+        if backend is None:
+            return f"{prefix}Device '{device}' not found\n"
+        if backend.node is None:
+            return f"{prefix}Device '{device}' has no medium\n"
+        nodes = [skip_implicit_filters(backend.node)]
+    try:
+        for node in nodes:
+            await commit_now(machine.graph, node)
+    except OSError as error:
+        return f"{prefix}'commit' error for '{device}': {error.strerror}\n"
+    return ""
+
+
+def _inserted(machine: Machine) -> list[tuple[int, Node]]:
+    """(a block backend's number, what it stands on, without filters)."""
+    backends = (
+        edge.parent
+        for node in machine.graph.nodes.values()
+        for edge in node.parents
+        if isinstance(edge.parent, BlockBackend)
+    )
+    return [(each.number, skip_filters(each.node)) for each in backends if each.node is not None]
+
+
 COMMANDS = {
+    "commit": ("device:B", commit),
     "info block-jobs": ("", info_block_jobs),
     "block_job_cancel": ("force:-f,device:B", block_job_cancel),
     "block_job_pause": ("device:B", block_job_pause),

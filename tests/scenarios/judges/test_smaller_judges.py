@@ -1,4 +1,4 @@
-"""nothing_left, expectations, maps, job_lifecycle: what each must catch, and what is right."""
+"""nothing_left, expectations, maps, job_lifecycle, progress: what each must catch, and what is right."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 from made_histories import DISK_BYTES, KIB, Made
 
-from scenarios.judges import expectations, job_lifecycle, judge_all, judges, maps, nothing_left
-from scenarios.run.history import Missed, Residue, ResidueKind, Unexpected
+from scenarios.judges import expectations, job_lifecycle, judge_all, judges, maps, nothing_left, progress
+from scenarios.run.history import Missed, QmpExchange, Residue, ResidueKind, Unexpected
 
 WHOLE_LIFE = ("created", "running", "paused", "running")
 
@@ -271,3 +271,59 @@ def test_a_job_that_the_machines_end_has_taken(end):
     made.event("BLOCK_JOB_COMPLETED", device="j0")
     made.history.leaves = ["job:j0"]
     assert explanations(job_lifecycle.judge, made) == []
+
+
+# ---------------------------------------------------------------- progress
+
+
+def asked(made, *values, command="query-jobs", job="j0"):
+    name, offset = ("id", "current-progress") if command == "query-jobs" else ("device", "offset")
+    for value in values:
+        made.returns(made.command(command), returns=[{name: job, offset: value}])
+
+
+def test_progress_that_grows_or_stands():
+    made = Made()
+    made.job("created", "running")
+    asked(made, 0, 512, 512, 4096)
+    # Block jobs and events are told of by themselves, and other jobs too.
+    asked(made, 1024, 8192, command="query-block-jobs")
+    asked(made, 0, 1, job="j1")
+    made.event("BLOCK_JOB_READY", device="j0", offset=2048, len=8192)
+    made.event("BLOCK_JOB_COMPLETED", device="j0", offset=8192, len=8192)
+    assert explanations(progress.judge, made) == []
+
+
+@pytest.mark.parametrize("command", ["query-jobs", "query-block-jobs"])
+def test_progress_that_goes_back(command):
+    made = Made()
+    made.job("created", "running")
+    asked(made, 512, 4096, 1024, 8192, command=command)
+    assert explanations(progress.judge, made) == ["job j0 was at 4096, and goes back to 1024"]
+
+
+def test_an_event_that_goes_back():
+    made = Made()
+    made.event("BLOCK_JOB_READY", device="j0", offset=2048, len=8192)
+    made.event("BLOCK_JOB_COMPLETED", device="j0", offset=1024, len=8192)
+    assert explanations(progress.judge, made) == ["job j0 was at 2048, and goes back to 1024"]
+
+
+@pytest.mark.parametrize("how", ["the job is made again", "the machine ends"])
+def test_progress_that_begins_again(how):
+    made = Made()
+    asked(made, 4096)
+    if how == "the machine ends":
+        made.machine_ends()
+    else:
+        made.job("created", "running")
+    asked(made, 0)
+    assert explanations(progress.judge, made) == []
+
+
+def test_two_queries_at_once_may_be_answered_in_any_order():
+    made = Made()
+    first = made.add(QmpExchange, in_flight=True, command="query-jobs")
+    asked(made, 4096)
+    made.returns(first, returns=[{"id": "j0", "current-progress": 1024}])
+    assert explanations(progress.judge, made) == []

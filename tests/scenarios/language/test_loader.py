@@ -183,6 +183,14 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
             "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 11000000000 ns",
         ),
         (
+            "fault: {disk: vda, pause: true, reconnect: 1s}",
+            "step 1 (fault): reconnect: only a server that is lost can come back (lost: true)",
+        ),
+        (
+            "fault: {disk: vda, lost: true, reconnect: 1ms}",
+            "step 1 (fault): reconnect: expected whole seconds, from 1s to 20s, got 1000000 ns",
+        ),
+        (
             "fault: {disk: vda, over: nbd, delay: 0s}",
             "step 1 (fault): delay: expected whole milliseconds, from 1ms to 10s, got 0 ns",
         ),
@@ -275,6 +283,10 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         (
             "qmp: {execute: stop, returns: {}, error: {}}",
             "step 1 (qmp): expected one of returns and error, got both",
+        ),
+        (
+            "qmp: {execute: query-jobs, includes: [{id: j}], error: {}}",
+            "step 1 (qmp): expected one of includes and error, got both",
         ),
         (
             "qmp: {execute: stop, arguments: {a: 1, a: 2}}",

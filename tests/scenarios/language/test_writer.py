@@ -101,6 +101,7 @@ qmps = one_member(
     {"execute": words, "arguments": json_objects},
     {
         "returns": json_values,
+        "includes": st.lists(json_values, max_size=2),
         "error": built(steps.ExpectedError, class_=words, desc=optional_words, contains=optional_words),
     },
 )
@@ -117,6 +118,7 @@ storage_effects = st.sampled_from(
         {"over": "nbd", "rate": 1 << 20},
         {"rate": 1 << 16},
         {"over": "nbd", "lost": True},
+        {"lost": True, "reconnect": 5 * 10**9},
         {"mend": True},
     ]
 )

@@ -31,6 +31,7 @@ from scenarios.run.history import (
     Unexpected,
 )
 from scenarios.run.runner import run_case
+from scenarios.run.steps.qmp import difference
 
 SIZE = 8192
 
@@ -181,6 +182,29 @@ def test_what_goes_wrong_ends_the_steps_but_not_the_clean_up():
     assert result.history.of(GuestOp) == []
     assert result.session.status == 0
     assert result.session.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted", "got"),
+    [
+        ({"id": "monday-vda-job", "status": "paused"}, "$[0].status to be 'paused'", "'running'"),
+        ({"id": "tuesday-vda-job"}, "one like {'id': 'tuesday-vda-job'} in $", "1 others"),
+    ],
+)
+def test_what_a_reply_includes(item, wanted, got):
+    present = {"id": "monday-vda-job", "status": "running"}
+    asked = [Step(qmp=Qmp(execute="query-jobs", includes=each)) for each in ([present], [present, item])]
+    [unexpected] = run([fleece(), *asked]).history.of(Unexpected)
+    assert (unexpected.step, unexpected.wanted, unexpected.got) == ("3", wanted, got)
+
+
+def test_what_is_included_may_stand_anywhere_and_lists_within_are_taken_alike():
+    bitmaps = [{"name": "x"}, {"name": "y", "count": 2}]
+    nodes = [{"name": "a", "bitmaps": bitmaps}, {"name": "b", "bitmaps": []}]
+    assert difference([{"name": "b"}, {"bitmaps": bitmaps[1:]}], nodes, "$", some=True) is None
+    wrong = difference([{"name": "a", "bitmaps": [{"name": "y", "count": 3}]}], nodes, "$", some=True)
+    assert wrong == ("$[0].bitmaps[1].count to be 3", "2")
+    assert difference([{}], {}, "$", some=True) == ("$ to be [{}]", "{}")
 
 
 def test_an_error_that_is_expected_and_does_not_come():

@@ -105,6 +105,18 @@ COMMANDS = (
     "bitmap --remove a.qcow2 first",
     "bitmap --add small.raw first",
     "bitmap --clear --enable a.qcow2 second",
+    "bitmap --add --merge first a.qcow2 third",
+    "bitmap --merge nope a.qcow2 first",
+    "bitmap --merge first -b a.qcow2 -F qcow2 --merge second --add o.qcow2 top",
+    "bitmap --add --merge first --merge second -b a.qcow2 -F qcow2 o.qcow2 top",
+    "bitmap --add -b a.qcow2 o.qcow2 top",
+    "bitmap --add -F qcow2 o.qcow2 top",
+    "bitmap --enable a.qcow2",
+    "bitmap a.qcow2 first",
+    "convert --bitmaps -O qcow2 a.qcow2 n.qcow2",
+    "convert --bitmaps -O raw a.qcow2 n.raw",
+    "convert --bitmaps -O qcow2 a.raw n.qcow2",
+    "convert --skip-broken-bitmaps -O qcow2 a.qcow2 n.qcow2",
 )
 
 

@@ -183,3 +183,30 @@ def test_drive_backup_to_a_drive_is_of_the_rfc_only() -> None:
     assert bench.error("drive-backup", **{**arguments, "target": "zork"}).startswith(
         "Cannot find device='zork'"
     )
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_refused_image_lets_the_source_go_unless_the_version_forgets(keeps: bool) -> None:
+    """blockdev.c:1735,1834,1881@5.2: what drained the source is noted too late for the clean-up."""
+    bench = Bench(JobRules(refused_image_keeps_drained=keeps))
+    source = bench.raw("s")
+    drive = {"device": "s", "sync": "full", "format": "raw", "mode": "existing", "job_id": "j"}
+    assert "No such file" in bench.error("drive-backup", target="/none", **drive)
+    assert source.quiesce_count == int(keeps)
+    # What is refused once there is an image is let go in every version.
+    bench.host.write_all("/small", b"")
+    assert bench.error("drive-backup", target="/small", **drive).endswith("different sizes")
+    assert source.quiesce_count == int(keeps)
+
+
+@pytest.mark.parametrize("discards", [True, False])
+def test_what_is_copied_is_discarded_in_the_source_when_asked(discards: bool) -> None:
+    """block/block-copy.c:611@10.0: chunk by chunk, once it is in the target."""
+    bench = Bench()
+    source, payload = patterned(bench, "s")
+    source.discard_unmap = source.children["file"].node.discard_unmap = True
+    target = bench.raw("t", SIZE)
+    bench.call("blockdev-backup", device="s", target="t", sync="full", job_id="j", discard_source=discards)
+    assert bench.events()[-1] == "j null"
+    assert content(bench, target) == payload
+    assert content(bench, source) == (bytes(SIZE) if discards else payload)

@@ -16,12 +16,16 @@ from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.node import Node
 from simulator.engine.chance import Chance
+from simulator.jobs.rules import JobRules
+from simulator.jobs.status import VERBS
 
 CLUSTER = 4096
 CLUSTERS = 48
 SIZE = CLUSTER * CLUSTERS
 
 MS = 1_000_000
+CHANGES = ("created", "running", "paused", "ready", "standby")
+WRITE_BLOCKING = {"type": "mirror", "copy-mode": "write-blocking"}
 # (offset, length, byte, milliseconds until the next one)
 Writes = list[tuple[int, int, int, int]]
 
@@ -46,8 +50,8 @@ runs = st.fixed_dictionaries({
 class Disk:
     """A chain base <- mid <- top of small clusters with a guest on it, and what must be read there."""
 
-    def __init__(self, layers: list[Writes]) -> None:
-        self.bench = Bench()
+    def __init__(self, layers: list[Writes], rules: JobRules | None = None) -> None:
+        self.bench = Bench(rules)
         self.held = bytearray(SIZE)
         below: str | None = None
         for name, layer in zip(("base", "mid", "top"), layers, strict=True):
@@ -77,14 +81,24 @@ class Disk:
             self.held[offset : offset + length] = payload
             await self.bench.scheduler.sleep(pause_ms * MS)
 
-    def run(self, command: str, arguments: dict[str, Any], drawn: dict[str, Any]) -> None:
+    def run(
+        self,
+        command: str,
+        arguments: dict[str, Any],
+        drawn: dict[str, Any],
+        change_after_ms: int | None = None,
+    ) -> None:
         """The job and the guest at once; the job is completed as soon as it is ready, or if `is_patient`,
-        after the guest's last write."""
+        after the guest's last write. After `change_after_ms` a mirror is told to take the guest's writes."""
         bench = self.bench
         bench.scheduler.chance = Chance(drawn["seed"])
 
         async def job() -> None:
             await bench.command(command, {"job-id": "j", "speed": drawn["speed"], **arguments})
+            if change_after_ms is not None:
+                await bench.scheduler.sleep(change_after_ms * MS)
+                if (changed := bench.jobs.find("j")) is not None and changed.status in CHANGES:
+                    await bench.command("block-job-change", {"id": "j", **WRITE_BLOCKING})
             while (found := bench.jobs.find("j")) is not None:
                 if found.status == "ready" and (written.done() or not drawn["is_patient"]):
                     await bench.command("job-complete", {"id": "j"})
@@ -144,3 +158,46 @@ def test_a_mirror_is_the_same(copy_mode: str, drawn: dict[str, Any], granularity
     disk.run("blockdev-mirror", arguments, drawn)
     disk.check()
     assert disk.guest.node is target
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    drawn=runs,
+    granularity=st.sampled_from([512, 4096, 65536]),
+    change_after_ms=st.sampled_from([0, 1, 20, 100]),
+)
+def test_a_mirror_that_changes_its_copy_mode_is_the_same(
+    drawn: dict[str, Any], granularity: int, change_after_ms: int
+) -> None:
+    disk = Disk(drawn["layers"], JobRules(verbs={**VERBS, "change": CHANGES}))
+    target = disk.image("target", None)
+    arguments = {"device": "top", "target": "target", "sync": "full", "granularity": granularity}
+    disk.run("blockdev-mirror", arguments, drawn, change_after_ms)
+    disk.check()
+    assert disk.guest.node is target
+
+
+def test_a_mirror_that_takes_writes_is_actively_synced_once_it_has_noticed() -> None:
+    """block/mirror.c:1098@10.0: in its next turn, and not any more after a write that it has only noted."""
+    bench = Bench(JobRules(verbs={**VERBS, "change": CHANGES}, shows_actively_synced=True))
+    source, target = bench.raw("s"), bench.raw("t")
+    guest = BlockBackend(bench.graph, "", permissions.WRITE, permissions.ALL)
+    guest.insert(source)
+    bench.call("blockdev-mirror", device="s", target="t", sync="full", job_id="j")
+
+    def synced() -> bool:
+        bench.run(bench.scheduler.sleep(200 * MS))
+        (shown,) = bench.call("query-block-jobs")
+        return bool(shown["actively-synced"])
+
+    assert not synced()
+    bench.call("block-job-change", id="j", type="mirror", copy_mode="write-blocking")
+    assert synced()
+    bench.run(guest.write(0, b"\x11" * 65536))
+    bench.run(guest.write_zeroes(4096, 8192, 0))
+    assert bench.call("query-block-jobs")[0]["actively-synced"]
+    wanted = b"\x11" * 4096 + bytes(8192) + b"\x11" * (65536 - 12288)
+    assert bench.run(target.read(0, 65536)) == bench.run(source.read(0, 65536)) == wanted
+    refusal = bench.error("block-job-change", id="j", type="mirror", copy_mode="background")
+    assert refusal == "Change to copy mode 'background' is not implemented"
+    bench.call("block-job-cancel", device="j")

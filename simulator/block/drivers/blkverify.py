@@ -1,0 +1,98 @@
+"""Driver `blkverify`: two images that must have the same contents. Source: block/blkverify.c, 7.2."""
+
+from __future__ import annotations
+
+from errno import EIO
+from os import strerror
+
+from simulator.block import permissions
+from simulator.block.driver import Driver
+from simulator.block.filenames import needs_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from simulator.block.node import Edge
+
+
+class Blkverify(Driver):
+    """Every request goes to `test` and to `raw`, whose answers must be the same. Where they are not, QEMU
+    says so on standard error and exits; here it is said, and the request fails."""
+
+    format_name = "blkverify"
+    is_filter = True
+    can_reopen = False
+    hands_flush_on = True
+    follows_child_length = False
+    children = (
+        ("raw", permissions.FILTERED | permissions.PRIMARY, True),
+        ("test", permissions.DATA, True),
+    )
+
+    async def open(self, options: dict[str, Any]) -> None:
+        self.node.size_bytes = self._test.node.size_bytes
+
+    @property
+    def file(self) -> Edge:
+        return self.node.children["raw"]
+
+    @property
+    def _test(self) -> Edge:
+        return self.node.children["test"]
+
+    async def read(self, offset: int, length: int) -> bytes:
+        name = f"read offset={offset} bytes={length}"
+        tested, raw = await self._both(name, self._test.read(offset, length), self.file.read(offset, length))
+        if tested != raw:
+            at = next(at for at, (a, b) in enumerate(zip(tested, raw, strict=True)) if a != b)
+            raise self._mismatch(f"{name} contents mismatch at offset {offset + at}")
+        return bytes(tested)
+
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await self._both(
+            f"write offset={offset} bytes={len(payload)}",
+            self._test.write(offset, payload, flags),
+            self.file.write(offset, payload, flags),
+        )
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self.write(offset, bytes(length), 0)
+
+    async def discard(self, offset: int, length: int) -> None:
+        """QEMU's driver has no discard."""
+
+    async def hand_flush_on(self) -> None:
+        await self._test.flush()
+
+    async def _both(
+        self, name: str, on_test: Coroutine[Any, Any, Any], on_raw: Coroutine[Any, Any, Any]
+    ) -> tuple[Any, Any]:
+        """What both gave. Raises OSError; of two that fail in the same way, that."""
+        (tested, failed), (raw, raw_failed) = await _outcome(on_test), await _outcome(on_raw)
+        number, raw_number = ((each.errno or EIO) if each else 0 for each in (failed, raw_failed))
+        if number != raw_number:
+            raise self._mismatch(f"{name} return value mismatch {-number} != {-raw_number}")
+        if failed is not None:
+            raise failed
+        return tested, raw
+
+    def _mismatch(self, what: str) -> OSError:
+        self.node.graph.warnings.append(f"blkverify: {what}")
+        return OSError(EIO, strerror(EIO))
+
+    @property
+    def filename(self) -> str:
+        raw, test = self.file.node.driver.filename, self._test.node.driver.filename
+        return f"blkverify:{raw}:{test}" if raw and test and not needs_options(self.node) else ""
+
+    def actual_size_bytes(self) -> int | None:
+        return None
+
+
+async def _outcome(request: Coroutine[Any, Any, Any]) -> tuple[Any, OSError | None]:
+    try:
+        return await request, None
+    except OSError as error:
+        return None, error

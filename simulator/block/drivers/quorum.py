@@ -1,0 +1,211 @@
+"""Driver `quorum`: children that are written alike, and read by a vote. Source: block/quorum.c, 7.2."""
+
+from __future__ import annotations
+
+from collections import Counter
+from errno import EIO
+from os import strerror
+
+from simulator.block import permissions
+from simulator.block.driver import STATUS_DATA, STATUS_ZERO, Driver
+from simulator.block.errors import QmpError
+from simulator.block.opening import open_child
+from simulator.block.status import status_above
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from simulator.block.driver import DriverStatus
+    from simulator.block.node import Edge, Node
+
+    Outcome = tuple[Any, OSError | None]
+
+_SECTOR_BYTES = 512
+
+
+class Quorum(Driver):
+    """Options `children` (nodes), `vote-threshold`, `blkverify`, `rewrite-corrupted`, `read-pattern`: quorum
+    or fifo. With `blkverify` QEMU exits where the two children differ; here the read fails."""
+
+    format_name = "quorum"
+    children = ()
+    children_option = "children"
+    can_reopen = False
+    hands_flush_on = True
+    strong_options = ("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern")
+
+    _rewrites = _verifies = False
+
+    async def open(self, options: dict[str, Any]) -> None:
+        given = options.get("children", [])
+        if not given:
+            raise QmpError("Number of provided children must be 1 or more")
+        self._threshold = int(options["vote-threshold"])
+        if self._threshold < 1:
+            raise QmpError("Parameter 'vote-threshold' expects a value >= 1")
+        if self._threshold > len(given):
+            raise QmpError("threshold may not exceed children count")
+        self._is_fifo = options.get("read-pattern", "quorum") == "fifo"
+        if not self._is_fifo:
+            self._verifies = options.get("blkverify", False)
+            self._rewrites = options.get("rewrite-corrupted", False)
+        if self._verifies and (len(given) != 2 or self._threshold != 2):
+            raise QmpError(
+                "blkverify=on can only be set if there are exactly two files and vote-threshold is 2"
+            )
+        if self._verifies and self._rewrites:
+            raise QmpError("rewrite-corrupted=on cannot be used with blkverify=on")
+        for number, child in enumerate(given):
+            await open_child(self.node, f"children.{number}", permissions.DATA, child)
+        self._next_number = len(given)
+        sizes = [edge.node.size_bytes for edge in self._edges]
+        if min(sizes) != max(sizes):
+            raise QmpError(f"Could not refresh total sector count: {strerror(EIO)}")
+        self.node.size_bytes = sizes[0]
+
+    @property
+    def _edges(self) -> list[Edge]:
+        return list(self.node.children.values())
+
+    def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
+        rewriting = permissions.WRITE if self._rewrites else 0
+        return perm | rewriting, shared & (permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED)
+
+    # -- x-blockdev-change
+    async def add_child(self, child: Node) -> None:
+        if child.parents:
+            raise QmpError(f"The node {child.node_name} already has a parent")
+        if self._verifies:
+            raise QmpError("Cannot add a child to a quorum in blkverify mode")
+        async with self.node.graph.drained(self.node):
+            name = f"children.{self._next_number}"
+            self.node.graph.attach(self.node, name, permissions.DATA, child, 0, permissions.ALL)
+            self._next_number += 1
+
+    async def remove_child(self, edge: Edge) -> None:
+        if len(self.node.children) <= self._threshold:
+            raise QmpError(
+                f"The number of children cannot be lower than the vote threshold {self._threshold}"
+            )
+        if edge.name == f"children.{self._next_number - 1}":
+            self._next_number -= 1
+        async with self.node.graph.drained(self.node):
+            await self.node.graph.detach(edge)
+
+    # -- requests
+    async def _from_all(
+        self, kind: str, offset: int, length: int, ask: Callable[[Edge], Coroutine[Any, Any, Any]]
+    ) -> list[tuple[Edge, Outcome]]:
+        """What each child answers. Raises OSError, that of most of them, if fewer than the threshold can."""
+        outcomes: list[tuple[Edge, Outcome]] = []
+        for edge in self._edges:
+            try:
+                outcomes.append((edge, (await ask(edge), None)))
+            except OSError as error:
+                self._report_bad(kind, offset, length, edge, error)
+                outcomes.append((edge, (None, error)))
+        errors = [error for _, (_, error) in outcomes if error is not None]
+        if len(outcomes) - len(errors) < self._threshold:
+            if kind != "flush":
+                self._report_failure(offset, length)
+            raise _most_frequent(errors)
+        return outcomes
+
+    async def read(self, offset: int, length: int) -> bytes:
+        if self._is_fifo:
+            return await self._read_first(offset, length)
+        outcomes = await self._from_all("read", offset, length, lambda edge: edge.read(offset, length))
+        answers = [(edge, bytes(payload)) for edge, (payload, error) in outcomes if error is None]
+        votes = Counter(payload for _, payload in answers)
+        # Of as many votes the version that was found last: the list of versions has the newest first.
+        winner = max(reversed(list(votes)), key=votes.__getitem__)
+        if len(votes) == 1:
+            return winner
+        if self._verifies or votes[winner] < self._threshold:
+            self._report_failure(offset, length)
+            raise OSError(EIO, strerror(EIO))
+        losers = [edge for edge, payload in answers if payload != winner]
+        for edge in losers:
+            self._report_bad("read", offset, length, edge, None)
+        for edge in losers if self._rewrites else ():
+            try:
+                await edge.write(offset, winner)
+            except OSError:
+                continue  # it was no more than an attempt
+        return winner
+
+    async def _read_first(self, offset: int, length: int) -> bytes:
+        edges = self._edges
+        for edge in edges:
+            try:
+                return await edge.read(offset, length)
+            except OSError as error:
+                self._report_bad("read", offset, length, edge, error)
+                if edge is edges[-1]:
+                    raise
+        raise AssertionError("a quorum without children")
+
+    async def write(self, offset: int, payload: bytes, flags: int) -> None:
+        await self._from_all("write", offset, len(payload), lambda edge: edge.write(offset, payload, flags))
+
+    async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        await self._from_all("write", offset, length, lambda edge: edge.write_zeroes(offset, length, flags))
+
+    async def discard(self, offset: int, length: int) -> None:
+        """QEMU's driver has no discard."""
+
+    async def hand_flush_on(self) -> None:
+        await self._from_all("flush", 0, 0, lambda edge: edge.flush())
+
+    async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        zeroes, data = length, 0
+        for edge in self._edges:
+            try:
+                flags, run, _ = await status_above(edge.node, None, offset, length, want_zero)
+            except OSError as error:
+                self._report_bad("read", offset, length, edge, error)
+                data = length
+                break
+            if flags & STATUS_ZERO:
+                zeroes = min(zeroes, run)
+            else:
+                data = max(data, run)
+        return (data, STATUS_DATA, None, 0) if data else (zeroes, STATUS_ZERO, None, 0)
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        raise QmpError("Image format driver does not support resize")
+
+    # -- what it tells
+    def _report_bad(self, kind: str, offset: int, length: int, edge: Edge, error: OSError | None) -> None:
+        why = {} if error is None else {"error": strerror(error.errno or EIO)}
+        told = {"type": kind, **why, "node-name": edge.node.node_name, **_sectors(offset, length)}
+        self.node.graph.emit("QUORUM_REPORT_BAD", told)
+
+    def _report_failure(self, offset: int, length: int) -> None:
+        told = {"reference": self.node.device_or_node_name, **_sectors(offset, length)}
+        self.node.graph.emit("QUORUM_FAILURE", told)
+
+    @property
+    def unmaps_zeroes(self) -> bool:
+        return all(edge.node.driver.unmaps_zeroes for edge in self._edges)
+
+    @property
+    def filename(self) -> str:
+        return ""
+
+    def actual_size_bytes(self) -> int | None:
+        sizes = [edge.node.driver.actual_size_bytes() for edge in self._edges]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _sectors(offset: int, length: int) -> dict[str, int]:
+    first = offset // _SECTOR_BYTES
+    return {"sector-num": first, "sectors-count": -(-(offset + length) // _SECTOR_BYTES) - first}
+
+
+def _most_frequent(errors: list[OSError]) -> OSError:
+    numbers = Counter(error.errno or EIO for error in errors)
+    number = max(reversed(list(numbers)), key=numbers.__getitem__)
+    return OSError(number, strerror(number))

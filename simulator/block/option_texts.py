@@ -1,0 +1,108 @@
+"""Options of nodes that were given as text, as a drive's are: what they mean, and what they said.
+
+Source: blockdev.c, drive_new and blockdev_init, 7.2: QAPI never sees them, each driver reads its own. So a
+node's name, which is made of its options, has the texts.
+"""
+
+from __future__ import annotations
+
+from simulator.block import opening
+from simulator.block.drivers import driver_class, is_known
+from simulator.block.errors import QmpError
+from simulator.qapi.errors import ArgumentError
+from simulator.qapi.integers import NumberError, to_size
+from simulator.wire.json_stream import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from simulator.block.graph import Graph
+    from simulator.qapi.schema import Schema
+
+PROTOCOLS = ("file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "blklogwrites", "blkverify")
+
+
+class Written(dict[str, "Any"]):
+    """Options of one node, as blockdev-add takes them. `texts`: what was written, by dotted name."""
+
+    def __init__(self, options: dict[str, Any], texts: dict[str, str]) -> None:
+        super().__init__(options)
+        self.texts = texts
+
+
+def converted(graph: Graph, schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
+    """The strings of `tree` as what they mean. What is wrong is told in the block layer's words."""
+    command = schema.command("blockdev-add")
+    assert command is not None, "introspection without blockdev-add"
+    try:
+        options: dict[str, Any] = schema.convert_keyval(command["arg-type"], _with_sizes(graph, tree))
+    except ArgumentError as error:
+        raise QmpError(_in_block_layers_words(tree, error.desc)) from None
+    return _written(tree, options)
+
+
+def _written(tree: dict[str, Any], options: dict[str, Any]) -> Written:
+    """And the nodes that are described within likewise."""
+    texts: dict[str, str] = {}
+    members = dict(options)
+    for name, value in tree.items():
+        member = options.get(name)
+        if isinstance(value, dict) and isinstance(member, dict) and "driver" in member:
+            members[name] = _written(value, member)
+        elif name in options:
+            texts.update(flat({name: value}))
+    return Written(members, texts)
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted name, text) of all that is in a tree."""
+    if isinstance(value, dict | list):
+        prefix = f"{name}." if name else ""
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from flat(member, f"{prefix}{key}")
+    else:
+        yield name, value if isinstance(value, str) else encode(value)
+
+
+def _with_sizes(graph: Graph, tree: dict[str, Any]) -> dict[str, Any]:
+    """Sizes with suffixes become numbers, in this node's options and those of nodes within them."""
+    driver = tree.get("driver")
+    sized = driver_class(driver).size_options if isinstance(driver, str) and is_known(driver) else ()
+    options: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            options[name] = _with_sizes(graph, value)
+        else:
+            options[name] = str(_size(graph, name, value)) if name in sized else value
+    return options
+
+
+def _size(graph: Graph, name: str, text: str) -> int:
+    try:
+        return to_size(text)
+    except NumberError as error:
+        if error.out_of_range:
+            raise QmpError(f"Value '{text}' is out of range for parameter '{name}'") from None
+        raise opening.no_size(graph, name, text) from None
+
+
+def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:
+    parts = problem.split("'")
+    if len(parts) < 3:
+        return problem
+    *path, name = parts[1].split(".")
+    owner = tree
+    for step in path:
+        owner = owner.get(step, {})
+    driver = owner.get("driver", "")
+    if problem.endswith("is unexpected") and driver in PROTOCOLS:
+        return f"Block protocol '{driver}' doesn't support the option '{name}'"
+    if problem.endswith("is unexpected"):
+        return f"Block format '{driver}' does not support the option '{name}'"
+    if name == "driver" and "does not accept value" in problem:
+        return f"Unknown driver '{parts[3]}'"
+    if name == "file" and problem.endswith("is missing"):
+        return f'A block device must be specified for "{name}"'
+    return problem

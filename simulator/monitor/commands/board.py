@@ -1,0 +1,74 @@
+"""Commands about a board's memory and buttons (hw/core/machine-qmp-cmds.c, softmmu/cpus.c, 7.2)."""
+
+from __future__ import annotations
+
+from simulator.block.errors import QmpError
+from simulator.monitor import board
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from simulator.machine import Machine
+
+    Arguments = dict[str, Any]
+
+_MOUSE = {"name": "QEMU PS/2 Mouse", "index": 2, "current": True, "absolute": False}
+# What query-memdev tells of a memory-backend-ram that was not told otherwise.
+_MEMORY_DEFAULTS: dict[str, Any] = {
+    "merge": True,
+    "dump": True,
+    "prealloc": False,
+    "share": False,
+    "reserve": True,
+    "host-nodes": [],
+    "policy": "default",
+}
+
+
+async def query_memory_size_summary(machine: Machine, arguments: Arguments) -> Any:
+    return {"base-memory": board.memory_bytes(machine), "plugged-memory": 0}
+
+
+def _members_of_memdev(machine: Machine) -> list[str]:
+    """As the version's introspection has them."""
+    types = machine.schema.by_name
+    element = types[types[types["query-memdev"]["ret-type"]]["element-type"]]
+    return [member["name"] for member in element["members"]]
+
+
+async def query_memdev(machine: Machine, arguments: Arguments) -> Any:
+    members = _members_of_memdev(machine)
+    return [
+        {"id": name, "size": properties["size"]}
+        | {key: properties.get(key, value) for key, value in _MEMORY_DEFAULTS.items() if key in members}
+        for name, properties in board.memory_backends(machine)
+    ]
+
+
+async def query_mice(machine: Machine, arguments: Arguments) -> Any:
+    return [] if machine.slots.board == board.NONE else [dict(_MOUSE)]
+
+
+async def inject_nmi(machine: Machine, arguments: Arguments) -> Any:
+    if machine.slots.board == board.NONE:
+        raise QmpError("this feature or command is not currently supported")
+    return {}
+
+
+async def set_numa_node(machine: Machine, arguments: Arguments) -> Any:
+    raise QmpError("The command is permitted only before the machine has been created")
+
+
+async def exit_preconfig(machine: Machine, arguments: Arguments) -> Any:
+    raise QmpError("The command is permitted only before machine initialization")
+
+
+COMMANDS = {
+    "query-memory-size-summary": query_memory_size_summary,
+    "query-memdev": query_memdev,
+    "query-mice": query_mice,
+    "inject-nmi": inject_nmi,
+    "set-numa-node": set_numa_node,
+    "x-exit-preconfig": exit_preconfig,
+}

@@ -1,0 +1,74 @@
+"""Sessions that nobody wrote: drawn the same again, told as a file of sessions, and answered as QEMU does."""
+
+import pytest
+
+from scenarios.backends.interface import SetupError
+from scenarios.conformance.diff_sessions import DIED, EQUAL, UNEQUAL, compare, main
+from scenarios.conformance.drawn import MOVES, draw
+from scenarios.conformance.replay import opened
+from scenarios.conformance.session import load_file, written
+
+SEEDS = range(40)
+
+
+def test_a_number_is_a_session_and_no_other_is_the_same():
+    drawn = [draw(seed) for seed in SEEDS]
+    assert [draw(seed) for seed in SEEDS] == drawn
+    assert len({source.digest for source in drawn}) == len(SEEDS)
+
+
+def test_every_kind_of_command_is_drawn():
+    said = {step.what["execute"] for seed in range(400) for step in draw(seed).steps if step.verb == "send"}
+    verbs = {step.verb for seed in range(400) for step in draw(seed).steps}
+    assert {"blockdev-add", "blockdev-reopen", "transaction", "block-export-add", "job-cancel"} < said
+    assert len(said) > len(MOVES)
+    assert verbs == {"send", "guest", "nbd", "hmp"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_session_that_is_told_can_be_said_again(seed, tmp_path):
+    source = draw(seed)
+    path = tmp_path / "told.yaml"
+    path.write_text(written(source, "again"))
+    [again] = load_file(path)
+    assert (again.steps, again.scenario.disks) == (source.steps, source.scenario.disks)
+    assert again.scenario.attach == source.scenario.attach
+
+
+def test_what_two_versions_answer_differently_is_found_and_cut_down():
+    """blockdev-reopen came with 6.1: 5.2 has no such command."""
+    seed = next(
+        seed
+        for seed in range(1000)
+        if any(step.verb == "send" and step.what["execute"] == "blockdev-reopen" for step in draw(seed).steps)
+        and not any(step.verb in ("guest", "nbd") for step in draw(seed).steps)
+    )
+    compared = compare(draw(seed), seed, opened("sim:5.2"), opened("sim:7.2"))
+    assert compared.outcome == UNEQUAL
+    assert compared.difference is not None
+    assert len(compared.session.partition("steps:")[2].strip().splitlines()) <= 3
+    assert compare(draw(seed), seed, opened("sim:7.2"), opened("sim:7.2")).outcome == EQUAL
+
+
+def test_the_simulator_answers_as_qemu_does():
+    simulator, real = opened("sim:7.2"), opened("qemu")
+    unlike = [
+        compared
+        for seed in SEEDS
+        if (compared := compare(draw(seed), seed, simulator, real)).outcome not in (EQUAL, DIED)
+    ]
+    assert [f"{each.kind}\n{each.difference}\n{each.session}" for each in unlike] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--backend", "sim:7.2"], "expected --backend twice"),
+        (["--backend", "sim:7.2", "--backend", "sim:10.0"], "sim:10.0 is no real QEMU"),
+        (["--backend", "qemu", "--backend", "qemu"], "expected --backend twice: the simulator"),
+        (["--backend", "sim:7.2", "--backend", "qemu", "--seeds", "9..9"], "expected FIRST..LAST such as"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(words, said):
+    with pytest.raises(SetupError, match=said):
+        main(words)
