@@ -64,6 +64,9 @@ class Machine:
         self.graph = Graph(self.scheduler, host, self.chance.split())
         self.graph.rules = rules_of(version)
         self.graph.emit = self.outbox.emit
+        self.graph.on_process_end = self.die
+        self.exit_status = 0
+        self.graph.times = lambda: (self.epoch_ns + self.scheduler.now_ns, self.guest_ran_ns())
         self.jobs = Jobs(self.graph, self.outbox, _job_rules(version))
         self.exports = Exports(self.graph, self.outbox, version)
         self.nbd_server: NbdServer | None = None
@@ -75,7 +78,7 @@ class Machine:
         self.chardevs: dict[str, Any] = {}
         self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
-        self.run_state = "running"
+        self._run_state, self._runs_since_ns, self._ran_ns = "running", self.scheduler.now_ns, 0
         self.name = ""
         self.gone = False
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
@@ -99,6 +102,20 @@ class Machine:
         if self._schema is None:
             self._schema = self.version.schema(self.binary)
         return self._schema
+
+    @property
+    def run_state(self) -> str:
+        return self._run_state
+
+    @run_state.setter
+    def run_state(self, state: str) -> None:
+        self._ran_ns, self._runs_since_ns = self.guest_ran_ns(), self.scheduler.now_ns
+        self._run_state = state
+
+    def guest_ran_ns(self) -> int:
+        """How long the guest has run: its clock stands still while it does."""
+        running_ns = self.scheduler.now_ns - self._runs_since_ns
+        return self._ran_ns + (running_ns if self._run_state == "running" else 0)
 
     def version_info(self) -> dict[str, Any]:
         """What query-version returns and the greeting tells."""
@@ -155,7 +172,9 @@ class Machine:
 
     @property
     def iothreads(self) -> dict[str, IoThread]:
-        return {name: item for name, item in self.objects.items() if isinstance(item, IoThread)}
+        """In the order in which QEMU walks them."""
+        objects = reversed(self.objects.in_qom_order())
+        return {name: item for name, item in objects if isinstance(item, IoThread)}
 
     def print(self, text: str) -> None:
         if text:
@@ -287,6 +306,13 @@ class Machine:
             node.monitor_owned = False
         for node in reversed(list(self.graph.nodes.values())):
             await self.graph.release(node)
+
+    def die(self, status: int, words: str) -> None:
+        """QEMU has come upon something that it does not survive."""
+        self.warn(words)
+        self.exit_status = status
+        self.kill()
+        self.on_end()
 
     def kill(self) -> None:
         """SIGKILL, as clients see it: their connections close. Nothing is written back; what the machine

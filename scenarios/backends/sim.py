@@ -324,7 +324,7 @@ class SimSession(Session):
         while not self.machine.gone:
             await self._next_event("the machine's end", until_ns)
         if self._status is None:
-            self._die(0)
+            self._die(self.machine.exit_status)
         return self._status, "\n".join(self.machine.warnings)
 
     def ended(self) -> bool:

@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 # How many blocks a file takes is the file system's matter, what a thread is called the kernel's, and when a
-# snapshot was made the clock's.
+# snapshot was made the clock's; virtual time begins in 1970.
 _HOST = frozenset(("actual-size", "thread-id", "date-sec", "date-nsec"))
 _HOST_IN_WORDS = re.compile(
     r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)|(?<=thread_id=)[0-9]+|(?<=_time_ns=)[0-9]+"
-    r"|20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"|(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 )
 _MADE_UP = re.compile(r"#block[0-9]+")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from simulator.block import drive_statistics, opening, permissions
 from simulator.block.backend import BlockBackend
-from simulator.block.errors import QmpError
+from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.option_texts import PROTOCOLS, converted, flat
 from simulator.qapi import qemu_opts
 from simulator.wire.json_stream import ParseError, parse_text
@@ -98,6 +98,9 @@ class Drives:
             return await self._add(schema, opts, default_interface)
         except QmpError:
             self.forget(opts.id)
+            raise
+        except ProcessEnd as end:
+            await self._graph.end_process(end.status, end.words)
             raise
 
     async def _add(self, schema: Schema, opts: QemuOpts, default_interface: str) -> tuple[str, str]:

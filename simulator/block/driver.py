@@ -54,6 +54,7 @@ class Driver:
     request_alignment: int = 1
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
+    holds_snapshots = False
     supports_compressed_writes = False
     # blockdev-reopen: whether the driver can; which of its options may be left out then, and which may have
     # new values.
@@ -65,6 +66,8 @@ class Driver:
     # Options that QEMU's driver reads as sizes (QEMU_OPT_SIZE): none is negative, and in a drive's they may
     # have a suffix.
     size_options: tuple[str, ...] = ()
+    # QEMU's driver takes it for granted that options can be read, and aborts where they cannot.
+    trusts_options = False
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -171,6 +174,18 @@ class Driver:
 
     async def make_empty(self) -> None:
         """Give up all that this layer holds itself, if it can. Raises OSError."""
+
+    # -- snapshots inside the image, of a driver with `holds_snapshots`. Raise OSError.
+    def snapshot_infos(self) -> list[dict[str, Any]]:
+        """SnapshotInfo of each, oldest first."""
+        raise NotImplementedError
+
+    async def create_snapshot(self, name: str, date_ns: int, vm_clock_ns: int) -> str:
+        """Returns its id."""
+        raise NotImplementedError
+
+    async def delete_snapshot(self, identifier: str) -> None:
+        raise NotImplementedError
 
     # -- x-blockdev-change. Raises QmpError.
     async def add_child(self, child: Node) -> None:

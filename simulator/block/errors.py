@@ -27,3 +27,12 @@ class QmpError(Exception):
         """What a console shows, in lines, without the last line's end."""
         hint = self.hint.rstrip("\n")
         return f"{self.desc}\n{hint}" if hint else self.desc
+
+
+class ProcessEnd(Exception):
+    """QEMU itself ends here: an assertion does not hold, or a driver exits. `status` as the process's parent
+    is told it: negative for a signal. `words` are for standard error."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words

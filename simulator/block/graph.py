@@ -6,11 +6,11 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 from __future__ import annotations
 
 from simulator.block import iothreads, permissions
-from simulator.block.errors import QmpError
+from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
-from simulator.engine.task import NO_TURN, WaitQueue
+from simulator.engine.task import NO_TURN, Future, WaitQueue
 from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
@@ -60,6 +60,9 @@ class Graph:
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.objects = ChildTable()  # of object-add, by id
+        # (nanoseconds since 1970, nanoseconds that the guest has run)
+        self.on_process_end: Callable[[int, str], None] = _nobody_ends
+        self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []
@@ -136,6 +139,11 @@ class Graph:
             for edge in list(node.children.values()):
                 await self.detach(edge, refresh=False)
         node.was_closed()
+
+    async def end_process(self, status: int, words: str) -> Any:
+        """The process ends at once, as `ProcessEnd` says; who calls this is never heard of again."""
+        self.on_process_end(status, words)
+        await Future("nothing: the process has ended")
 
     # -- edges
     def attach(
@@ -379,3 +387,8 @@ def well_formed_id(text: str) -> bool:
 
 
 _ALLOWED_IN_IDS = str.maketrans("", "", "-._")
+
+
+def _nobody_ends(status: int, words: str) -> None:
+    """What `on_process_end` is in a graph without a machine."""
+    raise ProcessEnd(status, words)

@@ -34,6 +34,7 @@ _SUFFIXES = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
     "and exabytes, respectively.\n"
 )
+ABORTED = -6  # SIGABRT
 _QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -119,7 +120,10 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
     for name in driver.size_options:
         size = options.get(name) or 0
         if size < 0:
-            raise no_size(node.graph, name, str(size))
+            refusal = no_size(node.graph, name, str(size))
+            if driver.trusts_options:
+                await node.graph.end_process(ABORTED, refusal.desc)
+            raise refusal
     await driver.open(options)
     if node.options.get("cache") == {}:
         # Of any other object QEMU takes the members.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from simulator.block import opening
 from simulator.block.drivers import driver_class, is_known
-from simulator.block.errors import QmpError
+from simulator.block.errors import ProcessEnd, QmpError
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.integers import NumberError, to_size
 from simulator.wire.json_stream import encode
@@ -75,17 +75,20 @@ def _with_sizes(graph: Graph, tree: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             options[name] = _with_sizes(graph, value)
         else:
-            options[name] = str(_size(graph, name, value)) if name in sized else value
+            options[name] = str(_size(graph, str(driver), name, value)) if name in sized else value
     return options
 
 
-def _size(graph: Graph, name: str, text: str) -> int:
+def _size(graph: Graph, driver: str, name: str, text: str) -> int:
     try:
         return to_size(text)
     except NumberError as error:
+        refusal = opening.no_size(graph, name, text)
         if error.out_of_range:
-            raise QmpError(f"Value '{text}' is out of range for parameter '{name}'") from None
-        raise opening.no_size(graph, name, text) from None
+            refusal = QmpError(f"Value '{text}' is out of range for parameter '{name}'")
+        if driver_class(driver).trusts_options:
+            raise ProcessEnd(opening.ABORTED, refusal.desc) from None
+        raise refusal from None
 
 
 def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:

@@ -75,6 +75,7 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
+    `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     """
@@ -105,6 +106,7 @@ class BlockRules:
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "quorum_tells_zeroes",
         "replaced_is_missing",
         "stored_bitmaps_need_write",
         "too_long_is_empty",
@@ -122,6 +124,7 @@ class BlockRules:
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
+        self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
@@ -158,6 +161,7 @@ def rules_of(version: Version) -> BlockRules:
         formats_left_out=block.formats_left_out,
         too_long_is_empty=block.too_long_is_empty,
         jobs_have_backend=block.jobs_have_backend,
+        quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         changes_made_drained=block.changes_made_drained,

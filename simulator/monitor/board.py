@@ -19,6 +19,17 @@ DEFAULT_MEMORY_BYTES = 128 << 20
 # What the machine makes a size a multiple of (set_memory_options).
 _MEMORY_UNIT_BYTES = 8192
 
+# What query-memdev tells of a memory-backend-ram that was not told otherwise.
+MEMORY_DEFAULTS: dict[str, Any] = {
+    "merge": True,
+    "dump": True,
+    "prealloc": False,
+    "share": False,
+    "reserve": True,
+    "host-nodes": [],
+    "policy": "default",
+}
+
 
 def furnish(machine: Machine, memory_bytes: int = DEFAULT_MEMORY_BYTES, memory_id: str = "") -> None:
     """Put what comes with the board named in `machine.slots.board` into the machine. `memory_id`: an object

@@ -31,6 +31,7 @@ _FAMILIES = (
     "devices",
     "exports",
     "human",
+    "internal_snapshots",
     "iothreads",
     "jobs",
     "limits",

@@ -12,7 +12,6 @@ from simulator.monitor import dispatch
 from simulator.qapi.errors import ArgumentError
 from simulator.wire import qmp
 from simulator.wire.json_stream import JsonStream, ParseError, encode_line
-from simulator.wire.qdict import ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Session:
         self.passed: list[int] = []  # descriptors that came with the last bytes that any came with
         self.named: dict[str, int] = {}  # those that getfd gave a name
         self.on_output: Callable[[], None] | None = None  # told when there is something to fetch
-        self._send(encode_line(qmp.greeting(ordered(machine.version_info())), pretty))
+        self._send(encode_line(qmp.greeting(machine.version_info()), pretty))
 
     def receive(self, payload: bytes) -> None:
         """Bytes from the client. What they ask for runs when the machine runs."""
@@ -84,7 +83,7 @@ class Session:
         return payload
 
     def send_event(self, name: str, members: dict[str, Any], now_ns: int) -> None:
-        data = ordered(members) if members else None
+        data = members or None
         if self._pretty:
             self._send(encode_line(qmp.event(name, now_ns, data), pretty=True))
         else:
@@ -154,15 +153,18 @@ class Session:
             result = {}
         if result == {} and request.id is qmp.NO_ID and not self._pretty:
             return qmp.DONE_LINE
-        return encode_line(ordered(qmp.returned(result, request.id)), self._pretty, self._six_places)
+        return self._line(qmp.returned(result, request.id))
 
     def _refusal(self, error_class: str, desc: str, request_id: Any = qmp.NO_ID) -> bytes:
         words = self._machine.version.reword(desc)
-        return encode_line(ordered(qmp.error(error_class, words, request_id)), self._pretty, self._six_places)
+        return self._line(qmp.error(error_class, words, request_id))
+
+    def _line(self, reply: dict[str, Any]) -> bytes:
+        return encode_line(reply, self._pretty, self._six_places)
 
     def _negotiate(self, request: qmp.Request) -> dict[str, Any]:
-        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2). Arguments are
-        looked at before its handler says that it comes too late."""
+        """qmp_capabilities, and no other command, once (monitor/qmp-cmds-control.c:61, 7.2). Its arguments
+        are looked at before its handler says that it comes too late."""
         if request.command != "qmp_capabilities":
             raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
         try:

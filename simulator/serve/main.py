@@ -103,6 +103,8 @@ class _Run:
                 server.add_monitor(monitor)
             background.ready()
             server.serve()
+            if machine.exit_status:
+                return process.end(machine.exit_status)
             start.chardevs.close()
         finally:
             self._terminal.give_back()

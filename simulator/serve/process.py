@@ -142,3 +142,11 @@ class Terminal:
             import termios
 
             termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+
+
+def end(status: int) -> int:
+    """The exit status; a negative one is a signal, which this process sends itself."""
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status

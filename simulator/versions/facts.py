@@ -76,13 +76,15 @@ class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
     blockstats_in_columns: HMP info blockstats prints a table.
+    snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix")
+    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    snapshots_in_wide_columns: bool
 
 
 class Jobs(Group):
@@ -152,6 +154,7 @@ class Block(Group):
     refused.
     mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
+    quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
@@ -185,6 +188,7 @@ class Block(Group):
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "probing_drains",
+        "quorum_tells_zeroes",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
@@ -197,6 +201,7 @@ class Block(Group):
     backup_filter: str
     backup_step_bytes: int
     replaced_is_missing: str
+    quorum_tells_zeroes: bool
     resize_names_blocker: bool
     max_length_bytes: int
     mirror_passes_needs_on: bool

@@ -64,4 +64,5 @@ FACTS = (
     ("queries.shows_zone_append", True, "introspection of the binary"),
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

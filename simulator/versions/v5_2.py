@@ -13,6 +13,11 @@ RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
 REWORDED = (
+    (
+        "Parameter '{name}' expects a value >= 1",
+        "Parameter '{name}' expects value >= 1",
+        "observed with vote-threshold",
+    ),
     ("Duplicate device ID '{id}'", "Duplicate ID '{id}' for device", "util/qemu-option.c: qemu_opts_create"),
     (
         "Chardev with id '{id}' already exists",
@@ -123,4 +128,5 @@ FACTS = (
     ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
     ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
+    ("block.quorum_tells_zeroes", False, "block/quorum.c has no such function; observed"),
 )

@@ -121,4 +121,6 @@ FACTS = (
     ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
     ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
     ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
+    ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
+    ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
 )

@@ -12,10 +12,11 @@ from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 from simulator.wire.json_place import Place
 from simulator.wire.json_values import ParseError, parse_integer
+from simulator.wire.qdict import in_order, ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from simulator.wire.json_lexer import JsonLexer
@@ -181,17 +182,18 @@ def encode(value: Any, pretty: bool = False, six_places: bool = False) -> str:
     """QEMU's form (qobject/json-writer.c, 7.2): ``{"a": 1, "b": [2]}``; non-ASCII as \\uXXXX,
     floats with %.17g.
 
-    Keys in the order given. `pretty`: four blanks a level, and an empty container takes two lines.
-    `six_places`: floats with %f and without zeroes at their end (qnum_to_string, qobject/qnum.c, 5.2).
+    Members in QDict's order. `pretty`: four blanks a level, and an empty container takes two lines.
+    `six_places`: floats with %f, without the zeroes at its end (qobject/qnum.c, 5.2).
     """
+    write_float = _fixed if six_places else _exact
     if not pretty:
         try:
-            text = "".join(_encode_plain(value, 0))
+            text = "".join(_encode_plain(ordered(value), 0))
         except RecursionError:
-            return _write(value, False, six_places)
+            return _write(value, False, write_float)
         if "\\u" not in text and "\x7f" not in text and not _may_hold_float(text, value):
             return text
-    return _write(value, pretty, six_places)
+    return _write(value, pretty, write_float)
 
 
 def encode_line(value: Any, pretty: bool = False, six_places: bool = False) -> bytes:
@@ -240,7 +242,16 @@ def _quoted_character(character: str) -> str:
     return "\\uFFFD" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04X}"
 
 
-def _write(value: Any, pretty: bool, six_places: bool) -> str:
+def _exact(value: float) -> str:
+    return f"{value:.17g}"
+
+
+def _fixed(value: float) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").removesuffix(".") if "." in text else text
+
+
+def _write(value: Any, pretty: bool, write_float: Callable[[float], str]) -> str:
     """The whole form, without recursion: values from a client may be nested 1024 deep."""
     out: list[str] = []
     stack: list[
@@ -251,13 +262,14 @@ def _write(value: Any, pretty: bool, six_places: bool) -> str:
         if isinstance(value, dict | list | tuple):
             if isinstance(value, dict):
                 out.append("{")
-                stack.append((iter(value.items()), "}"))
+                members = [(name, value[name]) for name in in_order(value)]
+                stack.append((iter(members), "}"))
             else:
                 out.append("[")
                 stack.append((iter(value), "]"))
             separator = ""
         else:
-            out.append(_scalar_text(value, six_places))
+            out.append(write_float(value) if isinstance(value, float) else _scalar_text(value))
             separator = ","
         while stack:
             items, closing = stack[-1]
@@ -284,7 +296,7 @@ def _write(value: Any, pretty: bool, six_places: bool) -> str:
 _END: Any = object()
 
 
-def _scalar_text(value: Any, six_places: bool) -> str:
+def _scalar_text(value: Any) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if value is None:
@@ -293,6 +305,4 @@ def _scalar_text(value: Any, six_places: bool) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(int(value))
-    if isinstance(value, float):
-        return f"{value:f}".rstrip("0").rstrip(".") if six_places else f"{value:.17g}"
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")

@@ -44,32 +44,17 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def ordered(value: Any) -> Any:
-    """JSON with all members of all objects in that order. Nothing here recurses: what a client says comes
-    back in the id, and may be nested 1024 deep."""
-    whole: list[Any] = [value]
-    pending: list[tuple[Any, Any, Any]] = [(whole, 0, value)]
-    while pending:
-        container, key, value = pending.pop()
-        inner: Any
-        if type(value) is dict:
-            inner = {name: value[name] for name in _order_of(tuple(value))}
-            pending += [(inner, name, each) for name, each in inner.items() if type(each) in _CONTAINERS]
-        elif type(value) is list:
-            inner = list(value)
-            pending += [(inner, at, each) for at, each in enumerate(inner) if type(each) in _CONTAINERS]
-        else:
-            continue
-        container[key] = inner
-    return whole[0]
-
-
-_CONTAINERS = (dict, list)
-
-
-def _order_of(names: tuple[str, ...]) -> list[str]:
-    order = _known_orders.get(names)
-    if order is None:
-        order = in_order(names)
-        if len(_known_orders) < _KNOWN_MAX:
-            _known_orders[names] = order
-    return order
+    """JSON with all members of all objects as QEMU prints them. Raises RecursionError where it is nested too
+    deeply."""
+    kind = type(value)
+    if kind is dict:
+        names = tuple(value)
+        order = _known_orders.get(names)
+        if order is None:
+            order = in_order(names)
+            if len(_known_orders) < _KNOWN_MAX:
+                _known_orders[names] = order
+        return {name: ordered(value[name]) for name in order}
+    if kind is list or kind is tuple:
+        return [ordered(each) for each in value]
+    return value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from errno import EIO
-from os import strerror
 
 from simulator.block import permissions
 from simulator.block.driver import Driver
 from simulator.block.filenames import needs_options
+from simulator.block.opening import ABORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class Blkverify(Driver):
-    """Every request goes to `test` and to `raw`, whose answers must be the same. Where they are not, QEMU
-    says so on standard error and exits; here it is said, and the request fails."""
+    """Every request goes to `test` and to `raw`, whose answers must be the same. Where they are not, the
+    process exits. Writing zeroes aborts it: the driver cannot, and says that it can."""
 
     format_name = "blkverify"
     is_filter = True
@@ -47,7 +47,7 @@ class Blkverify(Driver):
         tested, raw = await self._both(name, self._test.read(offset, length), self.file.read(offset, length))
         if tested != raw:
             at = next(at for at, (a, b) in enumerate(zip(tested, raw, strict=True)) if a != b)
-            raise self._mismatch(f"{name} contents mismatch at offset {offset + at}")
+            await self._mismatch(f"{name} contents mismatch at offset {offset + at}")
         return bytes(tested)
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
@@ -58,7 +58,8 @@ class Blkverify(Driver):
         )
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
-        await self.write(offset, bytes(length), 0)
+        words = "bdrv_co_do_pwrite_zeroes: Assertion `!bs->supported_zero_flags' failed."
+        await self.node.graph.end_process(ABORTED, words)
 
     async def discard(self, offset: int, length: int) -> None:
         """QEMU's driver has no discard."""
@@ -73,14 +74,13 @@ class Blkverify(Driver):
         (tested, failed), (raw, raw_failed) = await _outcome(on_test), await _outcome(on_raw)
         number, raw_number = ((each.errno or EIO) if each else 0 for each in (failed, raw_failed))
         if number != raw_number:
-            raise self._mismatch(f"{name} return value mismatch {-number} != {-raw_number}")
+            await self._mismatch(f"{name} return value mismatch {-number} != {-raw_number}")
         if failed is not None:
             raise failed
         return tested, raw
 
-    def _mismatch(self, what: str) -> OSError:
-        self.node.graph.warnings.append(f"blkverify: {what}")
-        return OSError(EIO, strerror(EIO))
+    async def _mismatch(self, what: str) -> None:
+        await self.node.graph.end_process(1, f"blkverify: {what}")
 
     @property
     def filename(self) -> str:

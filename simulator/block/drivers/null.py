@@ -26,6 +26,7 @@ class NullCo(Driver):
     is_protocol = True
     strong_options = ("size", "read-zeroes")
     size_options = ("size",)
+    trusts_options = True
     children = ()
 
     _latency_ns = 0

@@ -28,6 +28,7 @@ from simulator.block.drivers import (
     qcow2_compressed,
     qcow2_options,
     qcow2_resize,
+    qcow2_snapshots,
     qcow2_zero,
 )
 from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
@@ -71,7 +72,7 @@ class Qcow2(Driver):
     resettable_options = changeable_options = _MUTABLE
     size_options = qcow2_options.CACHE_SIZES
     supports_backing = True
-    can_store_bitmaps = supports_compressed_writes = True
+    can_store_bitmaps = supports_compressed_writes = holds_snapshots = True
     children = (("file", permissions.IMAGE, True),)
 
     header: Header
@@ -85,6 +86,7 @@ class Qcow2(Driver):
         self._write_done = WaitQueue("a write to the same cluster")
         self._preallocated: bool | None = None
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
+        self.snapshots: list[qcow2_snapshots.Snapshot] = []
 
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
@@ -108,6 +110,7 @@ class Qcow2(Driver):
         await self.tables.open()
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
+        self.snapshots = await qcow2_snapshots.load(self)
         await qcow2_bitmaps.load(self)
 
     async def close(self) -> None:
@@ -378,6 +381,17 @@ class Qcow2(Driver):
             return False
         return await self.refcounts.count_used(in_file, threshold) >= threshold
 
+    # -- snapshots inside the image
+    def snapshot_infos(self) -> list[dict[str, Any]]:
+        return [snapshot.info() for snapshot in self.snapshots]
+
+    async def create_snapshot(self, name: str, date_ns: int, vm_clock_ns: int) -> str:
+        return (await qcow2_snapshots.create(self, name, date_ns, vm_clock_ns)).identifier
+
+    async def delete_snapshot(self, identifier: str) -> None:
+        snapshot = next(each for each in self.snapshots if each.identifier == identifier)
+        await qcow2_snapshots.delete(self, snapshot)
+
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         await qcow2_resize.resize(self, size_bytes, preallocation)
 
@@ -394,6 +408,7 @@ class Qcow2(Driver):
         bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []
         return {
             "cluster-size": self.header.cluster_bytes,
+            **({"snapshots": self.snapshot_infos()} if self.snapshots else {}),
             "dirty-flag": bool(self.header.incompatible & DIRTY),
             "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

@@ -193,7 +193,7 @@ async def repair(driver: Qcow2, leaks_only: bool = False) -> CheckResult:
     if leaks_only and result.corruptions:
         await driver.flush()
         return result
-    await _repair_copied(driver)
+    await repair_copied(driver)
     left = await check(driver)
     if left.corruptions:
         raise QmpError(f"Could not repair dirty image: {strerror(EIO)}")
@@ -202,7 +202,7 @@ async def repair(driver: Qcow2, leaks_only: bool = False) -> CheckResult:
     return result
 
 
-async def _repair_copied(driver: Qcow2) -> None:
+async def repair_copied(driver: Qcow2) -> None:
     """Set the flags of the active tables by the refcounts."""
     bits, tables = driver.header.cluster_bits, driver.tables
     for number, entry in enumerate(tables.l1):

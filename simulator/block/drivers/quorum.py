@@ -27,7 +27,7 @@ _SECTOR_BYTES = 512
 
 class Quorum(Driver):
     """Options `children` (nodes), `vote-threshold`, `blkverify`, `rewrite-corrupted`, `read-pattern`: quorum
-    or fifo. With `blkverify` QEMU exits where the two children differ; here the read fails."""
+    or fifo. With `blkverify` the process exits where the two children differ."""
 
     format_name = "quorum"
     children = ()
@@ -123,7 +123,9 @@ class Quorum(Driver):
         winner = max(reversed(list(votes)), key=votes.__getitem__)
         if len(votes) == 1:
             return winner
-        if self._verifies or votes[winner] < self._threshold:
+        if self._verifies:
+            await self._end_process(offset, length, list(votes))
+        if votes[winner] < self._threshold:
             self._report_failure(offset, length)
             raise OSError(EIO, strerror(EIO))
         losers = [edge for edge, payload in answers if payload != winner]
@@ -135,6 +137,12 @@ class Quorum(Driver):
             except OSError:
                 continue  # it was no more than an attempt
         return winner
+
+    async def _end_process(self, offset: int, length: int, versions: list[bytes]) -> None:
+        first, second = versions
+        at = offset + next(at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+        words = f"quorum: offset={offset} bytes={length} contents mismatch at offset {at}"
+        await self.node.graph.end_process(1, words)
 
     async def _read_first(self, offset: int, length: int) -> bytes:
         edges = self._edges
@@ -160,6 +168,8 @@ class Quorum(Driver):
         await self._from_all("flush", 0, 0, lambda edge: edge.flush())
 
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
+        if not self.node.graph.rules.quorum_tells_zeroes:
+            return length, STATUS_DATA, None, 0
         zeroes, data = length, 0
         for edge in self._edges:
             try:

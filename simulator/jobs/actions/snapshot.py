@@ -7,6 +7,8 @@ Source: external_snapshot_prepare and internal_snapshot_prepare, blockdev.c:1265
 from __future__ import annotations
 
 from contextlib import suppress
+from errno import EIO
+from os import strerror
 
 from simulator.block import permissions
 from simulator.block.errors import QmpError
@@ -114,25 +116,42 @@ class BlockdevSnapshotSync(_Snapshot):
 
 
 class InternalSnapshot(Action):
-    """blockdev-snapshot-internal-sync. No format here holds internal snapshots, so it is refused for each."""
+    """blockdev-snapshot-internal-sync."""
 
     def __init__(self, kind: str, arguments: dict[str, Any], jobs: Jobs, txn: JobTxn | None) -> None:
         super().__init__(kind, arguments, jobs, txn)
         self._node: Node | None = None
+        self._made = ""  # its id
 
     async def prepare(self) -> None:
-        device = self.arguments["device"]
-        node = self.graph.lookup(device, device)
+        device, name = self.arguments["device"], self.arguments["name"]
+        node = self.jobs.root_node(device)
         self._node = node
         node.drained_begin()
         await self.graph.wait_drained([node])
         self.graph.check_operation(node, "internal-snapshot")
         if node.read_only:
             raise QmpError(f"Device '{device}' is read only")
-        raise QmpError(
-            f"Block format '{node.driver.format_name}' used by device '{device}' does not support internal "
-            "snapshots"
-        )
+        if not node.driver.holds_snapshots:
+            raise QmpError(
+                f"Block format '{node.driver.format_name}' used by device '{device}' does not support "
+                "internal snapshots"
+            )
+        if not name:
+            raise QmpError("Name is empty")
+        if name in [info["name"] for info in node.driver.snapshot_infos()]:
+            raise QmpError(f"Snapshot with name '{name}' already exists on device '{device}'")
+        try:
+            self._made = await node.driver.create_snapshot(name, *self.graph.times())
+        except OSError as error:
+            why = strerror(error.errno or EIO)
+            raise QmpError(f"Failed to create snapshot '{name}' on device '{device}': {why}") from None
+
+    async def abort(self) -> None:
+        if self._made:
+            assert self._node is not None
+            with suppress(OSError):
+                await self._node.driver.delete_snapshot(self._made)
 
     async def clean(self) -> None:
         if self._node is not None:

@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     Arguments = dict[str, Any]
 
 _MOUSE = {"name": "QEMU PS/2 Mouse", "index": 2, "current": True, "absolute": False}
-# What query-memdev tells of a memory-backend-ram that was not told otherwise.
-_MEMORY_DEFAULTS: dict[str, Any] = {
-    "merge": True,
-    "dump": True,
-    "prealloc": False,
-    "share": False,
-    "reserve": True,
-    "host-nodes": [],
-    "policy": "default",
-}
 
 
 async def query_memory_size_summary(machine: Machine, arguments: Arguments) -> Any:
@@ -41,7 +31,7 @@ async def query_memdev(machine: Machine, arguments: Arguments) -> Any:
     members = _members_of_memdev(machine)
     return [
         {"id": name, "size": properties["size"]}
-        | {key: properties.get(key, value) for key, value in _MEMORY_DEFAULTS.items() if key in members}
+        | {key: properties.get(key, value) for key, value in board.MEMORY_DEFAULTS.items() if key in members}
         for name, properties in board.memory_backends(machine)
     ]
 
@@ -54,6 +44,10 @@ async def inject_nmi(machine: Machine, arguments: Arguments) -> Any:
     if machine.slots.board == board.NONE:
         raise QmpError("this feature or command is not currently supported")
     return {}
+
+
+async def system_wakeup(machine: Machine, arguments: Arguments) -> Any:
+    raise QmpError("Unable to wake up: guest is not in suspended state")
 
 
 async def set_numa_node(machine: Machine, arguments: Arguments) -> Any:
@@ -70,5 +64,6 @@ COMMANDS = {
     "query-mice": query_mice,
     "inject-nmi": inject_nmi,
     "set-numa-node": set_numa_node,
+    "system_wakeup": system_wakeup,
     "x-exit-preconfig": exit_preconfig,
 }

@@ -10,6 +10,7 @@ from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.block.tls import Authorization, TlsCredentials
 from simulator.block.tls_credentials import Maker
 from simulator.monitor import monitor_objects
+from simulator.monitor.board import MEMORY_BACKEND
 from simulator.monitor.plain_object import PlainObject
 
 TYPE_CHECKING = False
@@ -31,6 +32,8 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("Parameter 'id' expects an identifier")
     if type_name in monitor_objects.TYPES:
         raise QmpError(f"object-add of {type_name} is not simulated")
+    if type_name == MEMORY_BACKEND:
+        _check_memory(properties)
     made: Any = None
     if type_name == ThrottleGroup.type_name:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
@@ -46,6 +49,14 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     if isinstance(made, ThrottleGroup):
         machine.graph.throttle_groups[identifier] = made
     return {}
+
+
+def _check_memory(properties: dict[str, Any]) -> None:
+    """backends/hostmem.c, 7.2. Raises QmpError."""
+    if "size" not in properties:
+        raise QmpError("can't create backend with size 0")
+    if not properties["size"]:
+        raise QmpError(f"property 'size' of {MEMORY_BACKEND} doesn't take value '0'")
 
 
 def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> Any:

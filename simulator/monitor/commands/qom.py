@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor.board import MEMORY_BACKEND, MEMORY_DEFAULTS
 from simulator.monitor.commands.objects import check_limits
 from simulator.qapi.errors import ArgumentError
 
@@ -78,6 +79,7 @@ _PROPERTIES: dict[str, dict[str, tuple[str, Any]]] = {
     "tls-creds-anon": {**_CREDENTIALS, "loaded": ("bool", True)},
     "authz-simple": {"identity": ("string", "")},
     "authz-list": {"policy": ("QAuthZListPolicy", "deny"), "rules": ("QAuthZListRule", [])},
+    MEMORY_BACKEND: {"size": ("int", 0), **{name: ("", value) for name, value in MEMORY_DEFAULTS.items()}},
     "secret": {
         "iv": ("string", ""),
         "keyid": ("string", ""),
@@ -123,6 +125,21 @@ def _device_property(machine: Machine, device: GuestDevice, name: str) -> Any:
     return machine.slots.settings.get(device.path, {}).get(name, "")
 
 
+def _listed(machine: Machine, type_name: str) -> list[dict[str, Any]]:
+    """The properties of an object, in the order in which the binary walked them."""
+    recorded = machine.version.recorded(machine.binary, "objects")["object"][type_name]["return"]
+    return [{"name": entry["name"], "type": entry["type"]} for entry in recorded]
+
+
+def _parts(machine: Machine, found: Any, identifier: str) -> list[dict[str, Any]]:
+    """What else an object of memory has: the region that it is."""
+    if found.type_name != MEMORY_BACKEND:
+        return []
+    types = [entry["name"] for entry in machine.version.recorded(machine.binary, "objects")["types"]]
+    region = "memory-region" if "memory-region" in types else "qemu:memory-region"
+    return [{"name": f"{identifier}[0]", "type": f"child<{region}>"}]
+
+
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     group = _throttle_group(machine, arguments["path"])
     if group is not None:
@@ -157,6 +174,8 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
     found = _object(machine, arguments["path"])
     if found is not None:
         return _property_of(machine, found, name)
+    if (arguments["path"], name) == ("/machine", "type"):
+        return machine.machine_properties(machine.slots.board)[0]
     device = _device(machine, arguments["path"])
     if name == "drive":
         return device.drive_name
@@ -179,11 +198,7 @@ async def qom_list(machine: Machine, arguments: Arguments) -> Any:
         return [{"name": "type", "type": "string"}, *children]
     found = _object(machine, path)
     if found is not None:
-        known = _properties(machine, found)
-        return [
-            {"name": "type", "type": "string"},
-            *({"name": name, "type": kind} for name, (kind, _) in known.items()),
-        ]
+        return _listed(machine, found.type_name) + _parts(machine, found, path.rpartition("/")[2])
     _device(machine, path)
     return [{"name": "type", "type": "string"}, {"name": "drive", "type": "str"}]
 

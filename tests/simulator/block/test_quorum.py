@@ -12,7 +12,7 @@ from image_bench import WRITER, Bench
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import STATUS_DATA, STATUS_ZERO
-from simulator.block.errors import QmpError
+from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.memory_host import MemoryHost
 from simulator.block.status import status_of
 from simulator.engine.outbox import Outbox
@@ -85,6 +85,18 @@ def test_who_lost_is_written_over_if_that_is_wanted():
     assert quorum.run("read", 0, 512) == bytes(512)
     assert quorum.told() == [bad("c")]
     assert quorum.host.read_all("/c") == bytes(SIZE)
+
+
+def test_two_that_must_be_the_same():
+    children = [file("a"), file("b")]
+    quorum = Quorum([b"", b"xxxx", b""], children=children, blkverify=True)
+    assert quorum.run("read", 512, 512) == bytes(512)
+    with pytest.raises(ProcessEnd) as caught:
+        quorum.run("read", 0, 512)
+    assert (caught.value.status, caught.value.words) == (
+        1,
+        "quorum: offset=0 bytes=512 contents mismatch at offset 0",
+    )
 
 
 def test_writes_go_to_all_and_fail_as_most_do():

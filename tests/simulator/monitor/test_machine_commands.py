@@ -170,6 +170,28 @@ def test_numbers_of_many_places(version, text):
     assert b'"id": ' + text in monitor.output()
 
 
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("7.2", "Parameter 'size' expects a non-negative number below 2^64"),
+        ("11.1", "Value '-1' is out of range for parameter 'size'"),
+    ],
+)
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_aborts_qemu_ends_the_machine(version, words, by_hand):
+    """A driver that takes it for granted that its options can be read."""
+    machine = Client(version).machine
+    monitor = machine.connect_monitor()
+    line = "drive_add 0 if=none,id=c,driver=null-co,size=-1"
+    asked = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n", "size": -1}}
+    if by_hand:
+        asked = {"execute": "human-monitor-command", "arguments": {"command-line": line}}
+    monitor.receive(b'{"execute": "qmp_capabilities"}' + json.dumps(asked).encode())
+    machine.run_for(0)
+    assert len(monitor.output().splitlines()) == 2
+    assert (machine.gone, machine.exit_status, machine.warnings) == (True, -6, [words])
+
+
 def test_monitors_are_objects_in_11_1():
     def furnished(version: str) -> Client:
         machine = Client(version, "none")

@@ -26,13 +26,3 @@ def test_what_is_given_stays_as_it_is():
     ordered(given)["b"].append(2)
     assert list(given) == ["b", "a"]
     assert given["b"] == [1]
-
-
-def test_any_depth():
-    value = {"b": 1, "a": 2}
-    for _ in range(5000):
-        value = [value]
-    inner = ordered(value)
-    for _ in range(5000):
-        (inner,) = inner
-    assert list(inner) == ["a", "b"]

@@ -179,3 +179,31 @@ def test_printing():
     for pretty in (False, True):
         with pytest.raises(TypeError):
             encode({"a": {1, 2}}, pretty)
+
+
+def test_members_come_in_the_order_of_qemus_table():
+    """As 5.2.0, 7.2.22, 10.0.13 and 11.1.3 print them; of "singlestep" and "status", which share a bucket, the
+    one that was put in later comes first."""
+    assert encode({"id": [], "c": 0, "a": {"b": 1, "a": 2}}) == '{"a": {"a": 2, "b": 1}, "c": 0, "id": []}'
+    status = {"running": False, "singlestep": False, "status": "prelaunch"}
+    assert encode(status) == '{"status": "prelaunch", "singlestep": false, "running": false}'
+    deep = {"b": 1, "a": 2}
+    for _ in range(1100):
+        deep = [deep]
+    assert encode(deep) == "[" * 1100 + '{"a": 2, "b": 1}' + "]" * 1100
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5e-324, "0"),
+        (-0.0, "-0"),
+        (100.0, "100"),
+        (1.5e-6, "0.000002"),
+        (2.0**64, "18446744073709551616"),
+        (9.1, "9.1"),
+    ],
+)
+def test_numbers_as_qemu_printed_them_in_5_2(value, text):
+    """Observed on 5.2.0."""
+    assert encode([value], six_places=True) == f"[{text}]"

@@ -436,7 +436,9 @@ def test_contexts_are_answered_before_the_rest_of_their_option_comes():
     server = new_server()
     query = struct.pack(">L", 4) + b"disk" + struct.pack(">L", 0)
     server.receive_data(FIXED + b"IHAVEOPT" + struct.pack(">LL", nbd.OPT_LIST_META_CONTEXT, 100) + query)
-    assert b"".join(server.take_output()).endswith(struct.pack(">LLL", nbd.OPT_LIST_META_CONTEXT, nbd.REP_ACK, 0))
+    assert b"".join(server.take_output()).endswith(
+        struct.pack(">LLL", nbd.OPT_LIST_META_CONTEXT, nbd.REP_ACK, 0)
+    )
     (ended,) = server.receive_data(option(nbd.OPT_LIST))
     assert ended.aborts
 

@@ -1,0 +1,188 @@
+"""Internal snapshots of a qcow2 image: copies of its L1 table that keep the clusters of an earlier disk in
+use.
+
+Source: docs/interop/qcow2.txt, "Snapshots"; block/qcow2-snapshot.c, 7.2. Nothing may use the image meanwhile:
+who calls has drained it.
+"""
+
+from __future__ import annotations
+
+from errno import EFBIG
+from os import strerror
+from struct import Struct, pack
+
+from simulator.block.drivers import qcow2_check, qcow2_compressed
+from simulator.block.drivers.qcow2_refcounts import packed, words
+from simulator.block.drivers.qcow2_tables import OFFSET_MASK, PACKED, kind_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from typing import Any
+
+    from simulator.block.drivers.qcow2 import Qcow2
+
+# L1 table's offset and entries, lengths of id and name, date in seconds and nanoseconds, the machine's clock,
+# bytes of the machine's state, length of what follows before id and name.
+_FIXED = Struct(">QIHHIIQII")
+_EXTRA = Struct(">QQQ")  # bytes of the machine's state, bytes of the disk, instructions
+_NO_ICOUNT = (1 << 64) - 1
+_MOST = 65536
+_COUNT_AND_OFFSET_AT = 60  # in the header
+_SECOND_NS = 1_000_000_000
+
+
+class Snapshot:
+    __slots__ = (
+        "date_ns",
+        "disk_bytes",
+        "icount",
+        "identifier",
+        "l1_entries",
+        "l1_offset",
+        "name",
+        "unknown_extra",
+        "vm_clock_ns",
+        "vm_state_bytes",
+    )
+
+    def __init__(self, identifier: str, name: str, l1_offset: int, l1_entries: int) -> None:
+        self.identifier, self.name = identifier, name
+        self.l1_offset, self.l1_entries = l1_offset, l1_entries
+        self.date_ns = self.vm_clock_ns = self.vm_state_bytes = self.disk_bytes = 0
+        self.icount = _NO_ICOUNT
+        self.unknown_extra = b""
+
+    def info(self) -> dict[str, Any]:
+        """SnapshotInfo."""
+        date_s, date_ns = divmod(self.date_ns, _SECOND_NS)
+        clock_s, clock_ns = divmod(self.vm_clock_ns, _SECOND_NS)
+        counted = {} if self.icount == _NO_ICOUNT else {"icount": self.icount}
+        return {
+            "id": self.identifier,
+            "name": self.name,
+            "vm-state-size": self.vm_state_bytes,
+            "date-sec": date_s,
+            "date-nsec": date_ns,
+            "vm-clock-sec": clock_s,
+            "vm-clock-nsec": clock_ns,
+            **counted,
+        }
+
+    def encode(self) -> bytes:
+        extra = _EXTRA.pack(self.vm_state_bytes, self.disk_bytes, self.icount) + self.unknown_extra
+        identifier, name = self.identifier.encode(), self.name.encode()
+        date_s, date_ns = divmod(self.date_ns, _SECOND_NS)
+        whole = _FIXED.pack(
+            self.l1_offset, self.l1_entries, len(identifier), len(name), date_s, date_ns, self.vm_clock_ns,
+            self.vm_state_bytes & 0xFFFFFFFF, len(extra),
+        )  # fmt: skip
+        whole += extra + identifier + name
+        return whole + bytes(-len(whole) % 8)
+
+
+async def load(driver: Qcow2) -> list[Snapshot]:
+    """Those that the image has. Raises OSError."""
+    at, found = driver.header.snapshots_offset, []
+    for _ in range(driver.header.snapshot_count):
+        fields = _FIXED.unpack(await driver.file.read(at, _FIXED.size))
+        l1_offset, l1_entries, id_bytes, name_bytes, date_s, date_ns, clock_ns, state_bytes, extra_bytes = (
+            fields
+        )
+        rest = await driver.file.read(at + _FIXED.size, extra_bytes + id_bytes + name_bytes)
+        extra, names = rest[:extra_bytes], rest[extra_bytes:]
+        snapshot = Snapshot(names[:id_bytes].decode(), names[id_bytes:].decode(), l1_offset, l1_entries)
+        snapshot.date_ns, snapshot.vm_clock_ns = date_s * _SECOND_NS + date_ns, clock_ns
+        known = extra[: _EXTRA.size].ljust(_EXTRA.size, b"\0")
+        large_bytes, snapshot.disk_bytes, icount = _EXTRA.unpack(known)
+        snapshot.vm_state_bytes = large_bytes if extra_bytes >= 8 else state_bytes
+        if extra_bytes < 16:
+            snapshot.disk_bytes = driver.header.size_bytes
+        snapshot.icount = icount if extra_bytes >= _EXTRA.size else _NO_ICOUNT
+        snapshot.unknown_extra = extra[_EXTRA.size :]
+        found.append(snapshot)
+        at += _FIXED.size + len(rest)
+        at += -at % 8
+    return found
+
+
+def _table_bytes(snapshots: list[Snapshot]) -> int:
+    return sum(len(snapshot.encode()) for snapshot in snapshots)
+
+
+async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> Snapshot:
+    """Raises OSError."""
+    if len(driver.snapshots) >= _MOST:
+        raise OSError(EFBIG, strerror(EFBIG))
+    refcounts, tables = driver.refcounts, driver.tables
+    await refcounts.load()
+    await driver.flush()
+    entries = len(tables.l1)
+    place = refcounts.allocate(_clusters(driver, entries * 8)) << driver.header.cluster_bits
+    await driver.file.write(place, packed(tables.l1))
+    numbers = [int(each.identifier) for each in driver.snapshots if each.identifier.isdigit()]
+    snapshot = Snapshot(str(max(numbers, default=0) + 1), name, place, entries)
+    snapshot.date_ns, snapshot.vm_clock_ns = date_ns, vm_clock_ns
+    snapshot.disk_bytes = driver.node.size_bytes
+    for number, entry in enumerate(tables.l1):
+        table = await tables.load(number << tables.l2_shift)
+        if table is not None:
+            for cluster in (*_used_by(driver, table), (entry & OFFSET_MASK) >> driver.header.cluster_bits):
+                refcounts.set(cluster, refcounts.get(cluster) + 1)
+    await qcow2_check.repair_copied(driver)
+    await _write_list(driver, [*driver.snapshots, snapshot])
+    return snapshot
+
+
+async def delete(driver: Qcow2, snapshot: Snapshot) -> None:
+    """Raises OSError."""
+    bits, refcounts = driver.header.cluster_bits, driver.refcounts
+    await refcounts.load()
+    await _write_list(driver, [each for each in driver.snapshots if each is not snapshot])
+    for entry in words(await driver.file.read(snapshot.l1_offset, snapshot.l1_entries * 8)):
+        place = entry & OFFSET_MASK
+        if place:
+            for cluster in _used_by(
+                driver, words(await driver.file.read(place, driver.header.cluster_bytes))
+            ):
+                refcounts.give_back(cluster, 1, discard=True)
+            refcounts.give_back(place >> bits, 1, discard=True)
+    refcounts.give_back(snapshot.l1_offset >> bits, _clusters(driver, snapshot.l1_entries * 8), discard=True)
+    await driver.flush()
+    await qcow2_check.repair_copied(driver)
+    await driver.flush()
+
+
+def _clusters(driver: Qcow2, length: int) -> int:
+    return -(-length // driver.header.cluster_bytes)
+
+
+def _used_by(driver: Qcow2, table: array[int]) -> list[int]:
+    """The clusters that the entries of an L2 table lead to; one more than once if several do."""
+    bits = driver.header.cluster_bits
+    found: list[int] = []
+    for entry in table:
+        if kind_of(entry) == PACKED:
+            host, length = qcow2_compressed.place(driver.header, entry)
+            found += range(host >> bits, (host + length - 1 >> bits) + 1)
+        elif entry & OFFSET_MASK:
+            found.append((entry & OFFSET_MASK) >> bits)
+    return found
+
+
+async def _write_list(driver: Qcow2, snapshots: list[Snapshot]) -> None:
+    """A new list at another place, once all that it leads to is in the file (qcow2_write_snapshots)."""
+    header, refcounts = driver.header, driver.refcounts
+    old_place, old_bytes = header.snapshots_offset, _table_bytes(driver.snapshots)
+    table = b"".join(snapshot.encode() for snapshot in snapshots)
+    place = refcounts.allocate(_clusters(driver, len(table))) << header.cluster_bits if table else 0
+    await driver.flush()
+    if table:
+        await driver.file.write(place, table)
+        await driver.file.flush()
+    await driver.file.write(_COUNT_AND_OFFSET_AT, pack(">IQ", len(snapshots), place))
+    header.snapshot_count, header.snapshots_offset = len(snapshots), place
+    driver.snapshots = snapshots
+    if old_bytes:
+        refcounts.give_back(old_place >> header.cluster_bits, _clusters(driver, old_bytes), discard=True)
+        await driver.flush()

@@ -1,0 +1,45 @@
+"""Snapshots inside an image (blockdev.c: qmp_blockdev_snapshot_delete_internal_sync, 7.2). Making one is an
+action of transactions."""
+
+from __future__ import annotations
+
+from simulator.block.errors import QmpError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from simulator.machine import Machine
+
+
+async def delete(machine: Machine, arguments: dict[str, Any]) -> Any:
+    device, identifier, name = arguments["device"], arguments.get("id"), arguments.get("name")
+    node = machine.jobs.root_node(device)
+    if identifier is None and name is None:
+        raise QmpError("Name or id must be provided")
+    async with machine.graph.drained(node):
+        machine.graph.check_operation(node, "internal-snapshot-delete")
+        if not node.driver.holds_snapshots:
+            raise QmpError("Failed to get a snapshot list: Operation not supported")
+        info = next(
+            (
+                each
+                for each in node.driver.snapshot_infos()
+                if identifier in (None, each["id"]) and name in (None, each["name"])
+            ),
+            None,
+        )
+        if info is None:
+            raise QmpError(
+                f"Snapshot with id '{_shown(identifier)}' and name '{_shown(name)}' does not exist "
+                f"on device '{device}'"
+            )
+        await node.driver.delete_snapshot(info["id"])
+    return info
+
+
+def _shown(text: str | None) -> str:
+    return "null" if text is None else text
+
+
+COMMANDS = {"blockdev-snapshot-delete-internal-sync": delete}
