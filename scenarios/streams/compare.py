@@ -24,7 +24,8 @@ _ASKED_AT_ONCE = 24
 _SHOWN_BYTES = 600
 _SHOWN_BEFORE = 20
 _LINE_END = b"\r\n"
-_NAMES_IN_WORDS = re.compile(r"'[^']*'|\\\"[^\"]*\\\"|\\\\u....|\\x..|[0-9]+")
+# What is a client's own does not make another kind of finding.
+_NAMES_IN_WORDS = re.compile(r""""id": .*?(?=, "error")|'[^']*'|\\"[^"]*\\"|\\\\u....|\\x..|[0-9]+""")
 
 
 Verdicts = Callable[[Sequence[Input]], Iterator["Finding | None"]]

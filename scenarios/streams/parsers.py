@@ -39,14 +39,13 @@ def json_pushed(payload: bytes, cut_bytes: int) -> None:
 
 
 def _json(payload: bytes, cut_bytes: int, pushes: bool) -> None:
-    """The same values and complaints come of it however it is cut; what is printed of a value is one again,
-    and prints the same (but that -0 is an integer)."""
+    """The same values and complaints come of it however it is cut; what is printed of a value is one again.
+    It need not print the same: members that share a bucket change places each time, as in QEMU."""
     whole = _said(payload, 0, pushes)
     assert _said(payload, cut_bytes, pushes) == whole
     for text in whole:
         if not text.startswith("JSON") and "inf" not in text:
-            again = encode(_value(text, pushes))
-            assert encode(_value(again, pushes)) == again
+            _value(text, pushes)
 
 
 def _said(payload: bytes, cut_bytes: int, pushes: bool) -> list[str]:

@@ -24,6 +24,10 @@ from simulator.wire.json_values import TOKEN_OPEN_BRACKET as OPEN_BRACKET
 from simulator.wire.json_values import TOKEN_STRING as STRING
 from simulator.wire.json_values import ParseError, decode_modified_utf8, parse_error, parse_tokens
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
 MAX_MESSAGE_BYTES = 64 << 20  # bytes of all tokens of one message; also of one token
 MAX_TOKENS = 2 << 20
 MAX_NESTING = 1 << 10
@@ -113,6 +117,9 @@ class Grouping:
     """What becomes of tokens; made once for each stream. Subclasses make messages of them."""
 
     __slots__ = ("_braces", "_brackets", "_count", "_size")
+
+    # Bytes of what is said of a stray token; the rest is cut off.
+    LONGEST_COMPLAINT: ClassVar[int | None] = None
 
     def __init__(self) -> None:
         self.start_message()
@@ -272,7 +279,8 @@ class JsonLexer:
             self._state = START
         elif target == ERROR:
             stray = bytes(self._token).partition(b"\0")[0]
-            error = parse_error(f"stray '{decode_modified_utf8(stray)}'")
+            words = (b"stray '" + stray + b"'")[: self._grouping.LONGEST_COMPLAINT]
+            error = parse_error(decode_modified_utf8(words))
             self._grouping.stray(error, self._start, messages)
             self._token.clear()
             self._state = RECOVERY

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from simulator.wire.json_lexer import Grouping
 from simulator.wire.json_values import (
+    MAX_ERROR_BYTES,
     TOKEN_CLOSE_BRACE,
     TOKEN_CLOSE_BRACKET,
     TOKEN_COLON,
@@ -37,6 +38,8 @@ class Pushed(Grouping):
     """Parses as tokens come."""
 
     __slots__ = ("_is_passing_over", "_keys", "_open", "_wanted")
+
+    LONGEST_COMPLAINT = MAX_ERROR_BYTES  # observed
 
     def start_message(self) -> None:
         super().start_message()

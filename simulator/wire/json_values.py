@@ -34,7 +34,7 @@ _ESCAPES = {
 _HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 _BACKSLASH = 0x5C
 _LONGEST_INT64_TEXT = 20
-_MAX_ERROR_BYTES = 1023  # QEMU formats into 1 KiB
+MAX_ERROR_BYTES = 1023  # QEMU formats into 1 KiB
 _NO_KEY = object()
 
 
@@ -87,7 +87,7 @@ def parse_scalar(kind: int, text: bytes) -> object:
         return float(text)
     if kind == TOKEN_KEYWORD:
         if text not in _KEYWORDS:
-            raise parse_error(f"invalid keyword '{text.decode('ascii')}'"[:_MAX_ERROR_BYTES])
+            raise parse_error(f"invalid keyword '{text.decode('ascii')}'"[:MAX_ERROR_BYTES])
         return _KEYWORDS[text]
     raise parse_error("premature EOI" if kind < 0 else "expecting value")
 

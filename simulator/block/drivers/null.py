@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_ZERO, Driver
+from errno import ENOTSUP
+from os import strerror
+
+from simulator.block.driver import NO_FALLBACK, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
 from simulator.engine.task import interleave
 
@@ -53,6 +56,10 @@ class NullCo(Driver):
         await self._pass_time()
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
+        """QEMU's driver can only write them out, which is not what a client that is in a hurry asks for
+        (block/io.c, bdrv_co_do_pwrite_zeroes)."""
+        if flags & NO_FALLBACK:
+            raise OSError(ENOTSUP, strerror(ENOTSUP))
         await self._pass_time()
 
     async def discard(self, offset: int, length: int) -> None:

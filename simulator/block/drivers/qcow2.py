@@ -9,7 +9,7 @@ clusters.
 
 from __future__ import annotations
 
-from errno import EIO
+from errno import EIO, ENOTSUP
 from os import strerror
 
 from simulator.block import permissions
@@ -264,8 +264,9 @@ class Qcow2(Driver):
         new = host is None
         place = self.refcounts.allocate(count) << bits if host is None else host & -size
         try:
-            if head is None or tail is None:
-                await self.file.write_zeroes(place, end - start, NO_FALLBACK)
+            if (head is None or tail is None) and not await self._zeroed_fast(place, end - start):
+                head = bytes(offset - start) if head is None else head
+                tail = bytes(end - offset - len(payload)) if tail is None else tail
             await self.file.event("write_aio")
             if head or tail:
                 before, after = head or b"", tail or b""
@@ -282,6 +283,16 @@ class Qcow2(Driver):
             self.tables.set(guest, place + (at << bits) | COPIED)
             if new:
                 self.give_back(old, discard=False)
+
+    async def _zeroed_fast(self, place: int, length: int) -> bool:
+        """False where that can only be done by writing (block/qcow2.c, handle_alloc_space)."""
+        try:
+            await self.file.write_zeroes(place, length, NO_FALLBACK)
+        except OSError as error:
+            if error.errno != ENOTSUP:
+                raise
+            return False
+        return True
 
     async def _old_bytes(self, offset: int, length: int) -> bytes | None:
         """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no

@@ -3,14 +3,14 @@ raw-format.c, null.c)."""
 
 from __future__ import annotations
 
-from errno import EINVAL, ENOSPC
+from errno import EINVAL, ENOSPC, ENOTSUP
 
 import pytest
 from image_bench import WRITER, Bench
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
-from simulator.block.driver import STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO
+from simulator.block.driver import NO_FALLBACK, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO
 from simulator.block.drivers import file as file_driver
 from simulator.block.errors import QmpError
 from simulator.block.host import LockError
@@ -184,6 +184,10 @@ def test_null(bench, driver):
     assert bench.run(ours.read(0, 512)) == bytes(512)
     assert bench.scheduler.now_ns - began == 10_000_000
     assert bench.run(ours.node.driver.block_status(0, 512, True))[1] == STATUS_OFFSET_VALID
+    with pytest.raises(OSError, match="not supported") as caught:  # QEMU has to write them: observed over NBD
+        bench.run(ours.write_zeroes(0, 512, NO_FALLBACK))
+    assert caught.value.errno == ENOTSUP
+    bench.run(ours.write_zeroes(0, 512, 0))
     zeroes = opened(bench, {"driver": driver, "size": 1000, "read-zeroes": True})
     assert zeroes.node.size_bytes == 1024
     assert bench.run(zeroes.node.driver.block_status(0, 512, True))[1] == STATUS_OFFSET_VALID | STATUS_ZERO

@@ -57,3 +57,11 @@ def test_options(text, desc):
     with pytest.raises(ParseError) as caught:
         parse_text(text, True)
     assert caught.value.desc == desc
+
+
+def test_a_stray_token_is_cut_off():
+    """Observed on 11.1.3: the complaint has 1,023 bytes."""
+    (stray,) = JsonStream(True).receive_data(b"'" + b"a" * 2000 + b"\n")
+    assert stray.desc == "1:1: JSON parse error, stray ''" + "a" * 1015
+    (stray,) = JsonStream(True).receive_data(b"'" + b"\xe2" * 2000 + b"\n")
+    assert stray.desc.count("\N{REPLACEMENT CHARACTER}") == 1015
