@@ -39,6 +39,8 @@ USES_THE_NAME = LEAVES_A_NODE.replace("leaves a node", "uses the name") + (
     "  - qmp: {execute: blockdev-del, arguments: {node-name: extra}}\n"
 )
 
+HANGS_S = 15
+
 
 @pytest.fixture(autouse=True)
 def own_backends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -67,19 +69,23 @@ def verdict(result: Result) -> tuple[str, list[str], str]:
 
 @pytest.mark.parametrize("name", ["sim:7.2", "qemu", "storage-daemon"])
 def test_the_library_in_a_random_order(name: str) -> None:
-    """All that can share; what cannot has a machine of its own either way. Two orders: the first is a new
-    one every time."""
-    cases = [each for each in plan(load_specs([SPECS]), [name], [], 0) if can_share(each.scenario)]
-    fresh = [verdict(work.run_one(each)) for each in cases]
-    assert {"holds", "known"} <= {outcome for outcome, _, _ in fresh}
-    for seed in (random.SystemRandom().randrange(10**6), 1):
-        shared_with_others = 0
-        for index in random.Random(seed).sample(range(len(cases)), len(cases)):
-            result = work.run_shared(cases[index])
-            assert verdict(result) == fresh[index], f"random:{seed}, {cases[index].label}: {result}"
-            shared_with_others += bool(backend_of(name).company)
-        # A known defect that ends its machine makes the next case the first in another.
-        assert name.startswith("sim:") or shared_with_others > len(cases) / 2
+    """All that can share; what cannot has a machine of its own either way, and what hangs ends its machine.
+    The order is a new one every time, and of a real machine another half of the library."""
+    seed = random.SystemRandom().randrange(10**6)
+    planned = [each for each in plan(load_specs([SPECS]), [name], [], 0) if can_share(each.scenario)]
+    if not name.startswith("sim:"):
+        planned = random.Random(seed).sample(planned, len(planned) // 2)
+    results = [(each, work.run_one(each)) for each in planned]
+    cases = [(each, verdict(result)) for each, result in results if result.seconds < HANGS_S]
+    assert {"holds", "known"} <= {outcome for _, (outcome, _, _) in cases}
+    assert len(cases) > 0.9 * len(planned)
+    shared_with_others = 0
+    for each, fresh in random.Random(seed).sample(cases, len(cases)):
+        result = work.run_shared(each)
+        assert verdict(result) == fresh, f"random:{seed}, {each.label}: {result}"
+        shared_with_others += bool(backend_of(name).company)
+    # A known defect that ends its machine makes the next case the first in another.
+    assert name.startswith("sim:") or shared_with_others > len(cases) / 2
     assert work.end_shared() == []
 
 
