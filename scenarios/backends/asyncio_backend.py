@@ -42,7 +42,8 @@ def _of_this_host() -> frozenset[str]:
 
 
 def _can_fuse(session: Session) -> bool:
-    """Whether its machine may mount by FUSE, and others can reach that."""
+    """Whether its machine may mount by FUSE, and others can reach that. The simulator has no such exports,
+    whatever the introspection of its version says."""
     is_in_reach = session.mounts_path != str(session.directory)
     return is_in_reach and os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK)
 
@@ -93,7 +94,7 @@ class AsyncioBackend(Backend):
         can be set while it runs (since QEMU 6.2)."""
         if can_mount(session.directory):
             self._found |= {"mounts"}
-        if _can_fuse(session):
+        if "real" in self.features and _can_fuse(session):
             self._found |= {"fuse"}
         layer = {"driver": "raw", "node-name": f"{_PROBE}-layer", "file": _PROBE}
         with contextlib.suppress(QmpRefused):

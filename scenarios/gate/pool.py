@@ -187,12 +187,14 @@ def _serve(
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        while (index := link.recv()) is not None:
-            link.send(work(tasks[index]))
-        link.send(at_end())
+        try:
+            while (index := link.recv()) is not None:
+                link.send(work(tasks[index]))
+            link.send(at_end())
+        finally:
+            # From here on nothing is to interrupt the cleaning up. An interruption right here is the last.
+            signal.signal(signal.SIGTERM, _ignore)
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        # From here on nothing is to interrupt the cleaning up.
-        signal.signal(signal.SIGTERM, _ignore)
         at_end()
     # Not sys.exit: what the parent had open and registered is the parent's to flush and to clean up.
     os._exit(0)

@@ -127,7 +127,7 @@ class _Run:
             if our.complaint:
                 yield self._wrong(index, our.complaint)
             elif their is None:
-                yield self._ended(index, our, theirs.ended)
+                yield self._ended(index, ours, theirs.ended)
             elif self._is_equal(our, their):
                 yield Compared(EQUAL)
             else:
@@ -155,9 +155,12 @@ class _Run:
     ) -> Finding:
         return Finding(outcome, self._seeds[index], shown or self._inputs[index], ours, theirs)
 
-    def _ended(self, index: int, our: Answer, how: str) -> Compared:
+    def _ended(self, index: int, ours: Sequence[Answer], how: str) -> Compared:
+        """An end takes its time, and may show only when the next is asked."""
         outcome = HUNG if how.startswith("hung") else DIED
-        return Compared(outcome, self._finding(outcome, index, told(our.whole), how))
+        if index and outcome == DIED and not self._ask([index], ours).ended:
+            index -= bool(self._ask([index - 1], ours).ended)
+        return Compared(outcome, self._finding(outcome, index, told(ours[index].whole), how))
 
     def _looked_at_closely(self, index: int, our: Answer, their: Answer) -> Compared:
         """Alone, in machines of its own, and then with all that was before it; not where one of the kind has

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LONGEST_QUEUE = 8
 
+_TURNS_BY_CHANCE = 64
+
 
 class Session:
     """State of one client. `ready` is False until qmp_capabilities; only then it is sent events."""
@@ -128,6 +130,9 @@ class Session:
             # A machine that has quit has nothing left to run.
             return
         scheduler = self._machine.scheduler
+        if scheduler.chance is not None:
+            # Then the host answers at any time, and others, who go on and on, are not to hold the monitor up.
+            turns = min(turns, _TURNS_BY_CHANCE)
         await scheduler.turns(turns)
         scheduler.fire_due()
         await scheduler.turns(turns)
