@@ -18,6 +18,7 @@ from scenarios.conformance.play import QUIET_NS, play
 from scenarios.conformance.recording import Take, merge
 from scenarios.conformance.replay import opened
 from scenarios.conformance.session import SessionSource, cut_to, written
+from scenarios.gate.known import entry_for_kind
 
 # Most answers are equal when they are first looked at; only others are waited for at length.
 _FIRST_QUIET_NS = 6_000_000
@@ -27,19 +28,20 @@ _MOST_PLAYS_TO_SHRINK = 40
 _CHUNK = 8
 _NAMES_IN_WORDS = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")
 
-EQUAL, UNEQUAL, DIED, UNSURE = "equal", "unequal", "died", "unsure"
+EQUAL, UNEQUAL, DIED, UNSURE, KNOWN = "equal", "unequal", "died", "unsure", "known"
 
 
 class Compared(NamedTuple):
     """`outcome`: EQUAL; UNEQUAL: `difference` is the first, `session` the fewest steps that show one there;
     DIED: the same where QEMU answers equally until it ends by a signal; UNSURE: QEMU itself ends now here,
-    now there."""
+    now there; KNOWN: unequal or dead by a defect of QEMU that is `known` in ci/known_differences.toml."""
 
     seed: int
     outcome: str
     steps: int
     difference: Difference | None = None
     session: str = ""
+    known: str = ""
 
     @property
     def kind(self) -> str:
@@ -63,14 +65,14 @@ def main(argv: Sequence[str]) -> int:
     for compared in _all(options, range(first, last)):
         counts[compared.outcome] += 1
         steps += compared.steps
-        if compared.difference is not None:
+        if compared.difference is not None and not compared.known:
             if compared.kind not in found:
                 print(_told(compared), flush=True)
             found[compared.kind].append(compared)
     for kind, alike in sorted(found.items(), key=lambda item: -len(item[1])):
         seeds = ", ".join(str(each.seed) for each in alike[:8])
         print(f"{len(alike):>5} x {kind}: {seeds}{', ...' if len(alike) > 8 else ''}")
-    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (EQUAL, UNEQUAL, DIED, UNSURE))
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (EQUAL, KNOWN, UNEQUAL, DIED, UNSURE))
     print(f"{last - first} sessions, {steps} steps on {' and '.join(options.backend)}: {told}")
     return int(bool(counts[UNEQUAL]))
 
@@ -135,7 +137,9 @@ def compare(source: SessionSource, seed: int, simulator: Backend, real: Backend)
         return Compared(seed, difference, steps)
     smaller, difference = _shrunk(source, difference, simulator, real)
     outcome = DIED if _died(difference) else UNEQUAL
-    return Compared(seed, outcome, steps, difference, written(smaller, str(seed)))
+    found = Compared(seed, outcome, steps, difference, written(smaller, str(seed)))
+    entry = entry_for_kind(found.kind, found.session, real.version)
+    return found if entry is None else found._replace(outcome=KNOWN, known=entry.id)
 
 
 def _play(source: SessionSource, backend: Backend, quiet_ns: int) -> Take:

@@ -3,6 +3,7 @@ failure."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -40,9 +41,22 @@ class KnownSession(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     source: str
 
 
+class KnownKind(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A defect that sessions which are drawn show on these `versions`: `kind` and `said` are regular
+    expressions, found in what is unlike and in the fewest steps that show it."""
+
+    id: str
+    versions: list[str]
+    kind: str
+    said: str
+    reason: str
+    source: str
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     known: list[Known] = []
     session: list[KnownSession] = []
+    drawn: list[KnownKind] = []
 
 
 class KnownFileError(Exception):
@@ -72,6 +86,21 @@ def _read(path: Path) -> _File:
 def entry_for_session(session: str, version: str) -> KnownSession | None:
     """The entry that covers a session of a version, if any."""
     covers = (each for each in sessions() if session in each.sessions and version in each.versions)
+    return next(covers, None)
+
+
+def kinds(path: Path = PATH) -> tuple[KnownKind, ...]:
+    """All defects that drawn sessions show, likewise."""
+    return tuple(_read(path).drawn)
+
+
+def entry_for_kind(kind: str, said: str, version: str) -> KnownKind | None:
+    """The entry that covers a difference in a drawn session, if any."""
+    covers = (
+        each
+        for each in kinds()
+        if version in each.versions and re.search(each.kind, kind) and re.search(each.said, said)
+    )
     return next(covers, None)
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 from scenarios.backends.interface import SetupError
-from scenarios.conformance.diff_sessions import DIED, EQUAL, UNEQUAL, compare, main
+from scenarios.conformance.diff_sessions import DIED, EQUAL, KNOWN, UNEQUAL, compare, main
 from scenarios.conformance.drawn import MOVES, draw
 from scenarios.conformance.replay import opened
 from scenarios.conformance.session import load_file, written
+from scenarios.gate.known import entry_for_kind, kinds
 
 SEEDS = range(40)
 
@@ -55,7 +56,7 @@ def test_the_simulator_answers_as_qemu_does():
     unlike = [
         compared
         for seed in SEEDS
-        if (compared := compare(draw(seed), seed, simulator, real)).outcome not in (EQUAL, DIED)
+        if (compared := compare(draw(seed), seed, simulator, real)).outcome not in (EQUAL, DIED, KNOWN)
     ]
     assert [f"{each.kind}\n{each.difference}\n{each.session}" for each in unlike] == []
 
@@ -72,3 +73,31 @@ def test_the_simulator_answers_as_qemu_does():
 def test_what_cannot_be_compared_is_refused(words, said):
     with pytest.raises(SetupError, match=said):
         main(words)
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "told", "id_"),
+    [
+        (
+            "5.2",
+            "died: blockdev-add: message *, $.ended: missing",
+            '- {"blockdev-add": {"driver": "blkdebug", "image": "n4", "node-name": "n4"}}',
+            "node-below-itself-crashes",
+        ),
+        ("7.2", "died: guest: *", '- {"blockdev-reopen": {}}', "refused-reopen-breaks-qcow2"),
+        ("5.2", "died: guest: *", '- {"blockdev-reopen": {}}', None),
+        ("7.2", "unequal: blockdev-reopen: message *", '- {"blockdev-reopen": {}}', None),
+        ("7.2", "died: query-block: *", '- {"block-stream": {}}', "concluded-stream-crashes-node-queries"),
+        ("10.0", "died: query-block: *", '- {"block-stream": {}}', None),
+    ],
+)
+def test_what_is_a_known_defect(version, kind, told, id_):
+    entry = entry_for_kind(kind, told, version)
+    assert (entry.id if entry else None) == id_
+
+
+def test_every_known_defect_has_a_cause():
+    for entry in kinds():
+        assert entry.versions
+        assert entry.reason
+        assert entry.source
