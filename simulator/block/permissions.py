@@ -203,14 +203,15 @@ def _check_parents(node: Node) -> None:
     """Raise if one parent needs what another does not share, naming both. Newest parent first, as QEMU's
     list."""
     newest_first = node.parents[::-1]
+    if not node.graph.rules.conflict_names_both:
+        _check_beside_older(node, newest_first)
+        return
     for a in newest_first:
         for b in newest_first:
             missing = b.perm & ~a.shared
             if a is b or not missing:
                 continue
             name = node.node_name
-            if not node.graph.rules.conflict_names_both:
-                raise _conflict_with_older(node, a, b)
             raise QmpError(
                 f"Permission conflict on node '{name}': permissions '{names(missing)}' are both required by "
                 f"{b.parent.user_description()} (uses node '{name}' as '{b.name}' child) and unshared by "
@@ -218,13 +219,14 @@ def _check_parents(node: Node) -> None:
             )
 
 
-def _conflict_with_older(node: Node, a: Edge, b: Edge) -> QmpError:
-    """5.2 names the user that was there before, and first what the newer one of the two may not
-    (bdrv_check_update_perm, block.c:2218, 5.2)."""
-    newer, older = (a, b) if node.parents.index(a) > node.parents.index(b) else (b, a)
-    denied = newer.perm & ~older.shared
-    why = "does not allow" if denied else "uses"
-    return QmpError(
-        f"Conflicts with use by {older.parent.short_description()} as '{older.name}', which {why} "
-        f"'{names(denied or older.perm & ~newer.shared)}' on {node.node_name}"
-    )
+def _check_beside_older(node: Node, newest_first: list[Edge]) -> None:
+    """5.2 looks at one user beside each that was there before, and names that, and first what the newer one
+    of the two may not (bdrv_check_update_perm, block.c:2218, 5.2)."""
+    for index, newer in enumerate(newest_first):
+        for older in newest_first[index + 1 :]:
+            denied, used = newer.perm & ~older.shared, older.perm & ~newer.shared
+            if denied or used:
+                raise QmpError(
+                    f"Conflicts with use by {older.parent.short_description()} as '{older.name}', which "
+                    f"{'does not allow' if denied else 'uses'} '{names(denied or used)}' on {node.node_name}"
+                )
