@@ -178,7 +178,7 @@ def _shrunk(
         theirs = [_play(fewer, real, QUIET_NS) for _ in range(2)]
         found = _unlike(fewer, _play(fewer, simulator, QUIET_NS), theirs)
         plays += 1
-        if isinstance(found, Difference) and found.where and _is_same(found, difference):
+        if isinstance(found, Difference) and _is_same(found, difference):
             kept, difference = list(fewer.steps)[: found.step], found
             index = min(index, len(kept) - 1)
         index -= 1

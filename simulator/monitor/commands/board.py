@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.monitor import board
+from simulator.monitor.commands.refusing import refuses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,24 +47,12 @@ async def inject_nmi(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
-async def system_wakeup(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("Unable to wake up: guest is not in suspended state")
-
-
-async def set_numa_node(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("The command is permitted only before the machine has been created")
-
-
-async def exit_preconfig(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("The command is permitted only before machine initialization")
-
-
 COMMANDS = {
     "query-memory-size-summary": query_memory_size_summary,
     "query-memdev": query_memdev,
     "query-mice": query_mice,
     "inject-nmi": inject_nmi,
-    "set-numa-node": set_numa_node,
-    "system_wakeup": system_wakeup,
-    "x-exit-preconfig": exit_preconfig,
+    "set-numa-node": refuses("The command is permitted only before the machine has been created"),
+    "system_wakeup": refuses("Unable to wake up: guest is not in suspended state"),
+    "x-exit-preconfig": refuses("The command is permitted only before machine initialization"),
 }

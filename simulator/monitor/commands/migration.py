@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block.errors import QmpError
+from simulator.monitor.commands.refusing import refuses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,31 +17,13 @@ async def migrate_cancel(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
-async def migrate_continue(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("Migration not in expected state: none")
-
-
-async def migrate_incoming(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("'-incoming' was not specified on the command line")
-
-
-async def migrate_pause(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("migrate-pause is currently only supported during postcopy-active state")
-
-
-async def migrate_recover(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("Migrate recover can only be run when postcopy is paused.")
-
-
-async def migrate_start_postcopy(machine: Machine, arguments: Arguments) -> Any:
-    raise QmpError("Enable postcopy with migrate_set_capability before the start of migration")
-
-
 COMMANDS = {
-    "migrate-continue": migrate_continue,
-    "migrate-incoming": migrate_incoming,
-    "migrate-pause": migrate_pause,
-    "migrate-recover": migrate_recover,
-    "migrate-start-postcopy": migrate_start_postcopy,
+    "migrate-continue": refuses("Migration not in expected state: none"),
+    "migrate-incoming": refuses("'-incoming' was not specified on the command line"),
+    "migrate-pause": refuses("migrate-pause is currently only supported during postcopy-active state"),
+    "migrate-recover": refuses("Migrate recover can only be run when postcopy is paused."),
+    "migrate-start-postcopy": refuses(
+        "Enable postcopy with migrate_set_capability before the start of migration"
+    ),
     "migrate_cancel": migrate_cancel,
 }

@@ -9,6 +9,7 @@ from simulator.block.errors import QmpError
 from simulator.monitor import qemu_io
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp import image_info
+from simulator.monitor.hmp.dispatch import same_as
 from simulator.monitor.hmp.parser import HmpError
 from simulator.qapi import qemu_opts
 
@@ -215,21 +216,11 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
         machine.drives.forget(identifier)
 
 
-async def block_resize(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["block_resize"](machine, arguments)
-    return ""
-
-
-async def block_set_io_throttle(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["block_set_io_throttle"](machine, arguments)
-    return ""
-
-
 COMMANDS = {
-    "block_set_io_throttle": (_THROTTLE_ARGUMENTS, block_set_io_throttle),
+    "block_set_io_throttle": (_THROTTLE_ARGUMENTS, same_as("block_set_io_throttle")),
     "info block": ("nodes:-n,verbose:-v,device:B?", info_block),
     "info blockstats": ("", info_blockstats),
-    "block_resize": ("device:B,size:o", block_resize),
+    "block_resize": ("device:B,size:o", same_as("block_resize")),
     "qemu-io": ("qdev:-d,device:B,command:s", run_qemu_io),
     "drive_add": ("node:-n,pci_addr:s,opts:s", drive_add),
     "drive_del": ("id:B", drive_del),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from simulator.block.errors import QmpError
+from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.parser import HmpError, parse_arguments
 
 TYPE_CHECKING = False
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 _MODULES = ("block", "devices", "help", "jobs", "machine", "media", "nbd", "objects", "snapshots")
 _commands: dict[str, tuple[str, HmpCommand]] = {}
+
+
+def same_as(name: str) -> HmpCommand:
+    """A command that hands its arguments to the QMP command `name`, and prints nothing."""
+
+    async def run(machine: Machine, arguments: dict[str, Any]) -> str:
+        await handlers()[name](machine, arguments)
+        return ""
+
+    return run
 
 
 def commands() -> dict[str, tuple[str, HmpCommand]]:

@@ -8,6 +8,7 @@ from simulator.block.backend import BlockBackend
 from simulator.block.chain import skip_filters, skip_implicit_filters
 from simulator.jobs.commit_now import commit_now
 from simulator.monitor.dispatch import handlers
+from simulator.monitor.hmp.dispatch import same_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,26 +37,6 @@ async def info_block_jobs(machine: Machine, arguments: Arguments) -> str:
 async def block_job_cancel(machine: Machine, arguments: Arguments) -> str:
     given = {"device": arguments["device"], "force": arguments.get("force", False)}
     await handlers()["block-job-cancel"](machine, given)
-    return ""
-
-
-async def block_job_pause(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["block-job-pause"](machine, arguments)
-    return ""
-
-
-async def block_job_resume(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["block-job-resume"](machine, arguments)
-    return ""
-
-
-async def block_job_complete(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["block-job-complete"](machine, arguments)
-    return ""
-
-
-async def block_job_set_speed(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["block-job-set-speed"](machine, arguments)
     return ""
 
 
@@ -128,10 +109,10 @@ COMMANDS = {
     "commit": ("device:B", commit),
     "info block-jobs": ("", info_block_jobs),
     "block_job_cancel": ("force:-f,device:B", block_job_cancel),
-    "block_job_pause": ("device:B", block_job_pause),
-    "block_job_resume": ("device:B", block_job_resume),
-    "block_job_complete": ("device:B", block_job_complete),
-    "block_job_set_speed": ("device:B,speed:o", block_job_set_speed),
+    "block_job_pause": ("device:B", same_as("block-job-pause")),
+    "block_job_resume": ("device:B", same_as("block-job-resume")),
+    "block_job_complete": ("device:B", same_as("block-job-complete")),
+    "block_job_set_speed": ("device:B,speed:o", same_as("block-job-set-speed")),
     "drive_mirror": ("reuse:-n,full:-f,device:B,target:s,format:s?", drive_mirror),
     "block_stream": ("device:B,speed:o?,base:s?", block_stream),
     "drive_backup": ("reuse:-n,full:-f,compress:-c,device:B,target:s,format:s?", drive_backup),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.monitor.dispatch import handlers
+from simulator.monitor.hmp.dispatch import same_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,14 +61,9 @@ async def nbd_server_remove(machine: Machine, arguments: Arguments) -> str:
     return ""
 
 
-async def nbd_server_stop(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["nbd-server-stop"](machine, {})
-    return ""
-
-
 COMMANDS = {
     "nbd_server_start": ("all:-a,writable:-w,uri:s", nbd_server_start),
     "nbd_server_add": ("writable:-w,device:B,name:s?", nbd_server_add),
     "nbd_server_remove": ("force:-f,name:s", nbd_server_remove),
-    "nbd_server_stop": ("", nbd_server_stop),
+    "nbd_server_stop": ("", same_as("nbd-server-stop")),
 }

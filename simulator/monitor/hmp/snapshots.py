@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.monitor.dispatch import handlers
+from simulator.monitor.hmp.dispatch import same_as
 from simulator.monitor.hmp.image_info import size_text
 
 TYPE_CHECKING = False
@@ -25,16 +26,6 @@ async def snapshot_blkdev(machine: Machine, arguments: Arguments) -> str:
     return ""
 
 
-async def snapshot_blkdev_internal(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["blockdev-snapshot-internal-sync"](machine, arguments)
-    return ""
-
-
-async def snapshot_delete_blkdev_internal(machine: Machine, arguments: Arguments) -> str:
-    await handlers()["blockdev-snapshot-delete-internal-sync"](machine, arguments)
-    return ""
-
-
 def _disks(machine: Machine) -> list[tuple[str, Node]]:
     """The nodes that hold snapshots: of drives by their names, then those of the monitor (bdrv_first)."""
     found = [(name, backend.node) for name, backend in machine.graph.backends.items() if backend.node]
@@ -52,12 +43,12 @@ async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
     lists = [node.driver.snapshot_infos() for _, node in disks]
     if not any(lists):
         return "There is no snapshot available.\n"
-    in_columns = _in_new_columns if machine.version.texts.snapshots_in_wide_columns else _in_old_columns
+    columns = _WIDE if machine.version.texts.snapshots_in_wide_columns else _OLD
     names = [{info["name"] for info in infos} for infos in lists]
     everywhere = [info for info in lists[0] if all(info["name"] in known for known in names)]
     text = "List of snapshots present on all disks:\n"
     if everywhere:
-        text += in_columns(None) + "".join(in_columns({**info, "id": "--"}) for info in everywhere)
+        text += columns.head() + "".join(columns.row(info, "--") for info in everywhere)
     else:
         text += "None\n"
     shown = [info["name"] for info in everywhere]
@@ -65,35 +56,29 @@ async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
         rest = [info for info in infos if info["name"] not in shown]
         if rest:
             text += f"\nList of partial (non-loadable) snapshots on '{name}':\n"
-            text += in_columns(None) + "".join(map(in_columns, rest))
+            text += columns.head() + "".join(columns.row(info, info["id"]) for info in rest)
     return text
 
 
-def _in_old_columns(info: dict[str, Any] | None) -> str:
-    """bdrv_snapshot_dump, block/qapi.c, 7.2."""
-    if info is None:
-        columns = ("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT")
-    else:
-        clock = f"{info['vm-clock-sec'] // 3600:02}:{_clock(info)}"
-        columns = _columns(info, clock, str(info.get("icount", "")))
-    name, tag, size, date, clock, icount = columns
-    return f"{name:<10}{tag:<17}{size:>8}{date:>20}{clock:>13}{icount:>11}\n"
+class _Columns:
+    """How a version lays them out (bdrv_snapshot_dump, block/qapi.c)."""
+
+    def __init__(self, titles: str, layout: str, hour_digits: int, no_icount: str) -> None:
+        self._titles = titles.split(",")
+        self._layout, self._hour_digits, self._no_icount = layout + "\n", hour_digits, no_icount
+
+    def head(self) -> str:
+        return self._layout.format(*self._titles)
+
+    def row(self, info: dict[str, Any], identifier: str) -> str:
+        clock = f"{info['vm-clock-sec'] // 3600:0{self._hour_digits}}:{_clock(info)}"
+        size, date = size_text(info["vm-state-size"]), date_text(info["date-sec"])
+        icount = info.get("icount", self._no_icount)
+        return self._layout.format(identifier, info["name"], size, date, clock, icount)
 
 
-def _in_new_columns(info: dict[str, Any] | None) -> str:
-    """The same, 10.0."""
-    if info is None:
-        columns = ("ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT")
-    else:
-        clock = f"{info['vm-clock-sec'] // 3600:04}:{_clock(info)}"
-        columns = _columns(info, clock, str(info.get("icount", "--")))
-    name, tag, size, date, clock, icount = columns
-    return f"{name:<7} {tag:<16} {size:>8} {date:>19} {clock:>15} {icount:>10}\n"
-
-
-def _columns(info: dict[str, Any], clock: str, icount: str) -> tuple[str, str, str, str, str, str]:
-    size = size_text(info["vm-state-size"])
-    return info["id"], info["name"], size, _date(info["date-sec"]), clock, icount
+_OLD = _Columns("ID,TAG,VM SIZE,DATE,VM CLOCK,ICOUNT", "{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}", 2, "")
+_WIDE = _Columns("ID,TAG,VM_SIZE,DATE,VM_CLOCK,ICOUNT", "{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}", 4, "--")
 
 
 def _clock(info: dict[str, Any]) -> str:
@@ -101,7 +86,7 @@ def _clock(info: dict[str, Any]) -> str:
     return f"{seconds // 60 % 60:02}:{seconds % 60:02}.{nanoseconds // 1_000_000:03}"
 
 
-def _date(seconds: int) -> str:
+def date_text(seconds: int) -> str:
     """In universal time, as there is no other here. Years are counted from March, so that the leap day is
     their last."""
     days, rest = divmod(seconds, 86400)
@@ -117,7 +102,10 @@ def _date(seconds: int) -> str:
 
 COMMANDS = {
     "snapshot_blkdev": ("reuse:-n,device:B,snapshot-file:s?,format:s?", snapshot_blkdev),
-    "snapshot_blkdev_internal": ("device:B,name:s", snapshot_blkdev_internal),
-    "snapshot_delete_blkdev_internal": ("device:B,name:s,id:s?", snapshot_delete_blkdev_internal),
+    "snapshot_blkdev_internal": ("device:B,name:s", same_as("blockdev-snapshot-internal-sync")),
+    "snapshot_delete_blkdev_internal": (
+        "device:B,name:s,id:s?",
+        same_as("blockdev-snapshot-delete-internal-sync"),
+    ),
     "info snapshots": ("", info_snapshots),
 }

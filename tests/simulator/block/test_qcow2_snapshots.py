@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from image_bench import Bench, needs_qemu_img, qemu_img
 
+from simulator.monitor.hmp.snapshots import date_text
 from simulator.serve.host_files import DiskHost
 
 MIB = 1 << 20
@@ -120,3 +124,9 @@ def test_counts_of_one_bit_have_no_room_for_another_user(path):
     image.close()
     check(path)
     assert "snapshots" not in json.loads(qemu_img("info", "--output=json", path).stdout)
+
+
+@given(st.integers(0, (1 << 32) - 1))
+def test_a_date_is_that_of_the_calendar(seconds):
+    told = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    assert date_text(seconds) == told
