@@ -160,6 +160,8 @@ class Graph:
         the node, and leaves no edge."""
         if isinstance(parent, Node) and (parent is node or parent.parents):
             check_no_cycle(parent, name, node)
+        if not self.rules.members.graph_mod:
+            perm, shared = perm & ~permissions.GRAPH_MOD, shared | permissions.GRAPH_MOD
         if node.inactive:
             activity.check_user(parent, name, node, perm)
         edge = Edge(parent, name, role, node, perm, shared)
@@ -247,6 +249,8 @@ class Graph:
     def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""
         before = edge.perm, edge.shared
+        if not self.rules.members.graph_mod:
+            perm, shared = perm & ~permissions.GRAPH_MOD, shared | permissions.GRAPH_MOD
         edge.perm, edge.shared = perm, shared
         try:
             permissions.refresh_below_users(edge.node)

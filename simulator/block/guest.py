@@ -136,7 +136,7 @@ class GuestDevices:
         """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
         perm = permissions.CONSISTENT_READ
         # Every one of these devices can tell its guest of a new size.
-        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.RESIZE
+        shared = permissions.ALL & ~permissions.WRITE
         node = device.backend.node
         if device.tray_open is not None:
             pass

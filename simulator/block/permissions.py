@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     Held = tuple[int, int, bool, bool, bool]
 
 CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE = 1, 2, 4, 8
-ALL = 15
+# To change a node's children (include/block/block.h:264, 5.2): versions from 6.1 on have no such permission,
+# so there nobody needs it, and all share it.
+GRAPH_MOD = 16
+ALL = 31
 NAMES = (
     (CONSISTENT_READ, "consistent read"),
     (WRITE, "write"),
     (WRITE_UNCHANGED, "write unchanged"),
     (RESIZE, "resize"),
+    (GRAPH_MOD, "change children"),
 )
 
 # What a child is to its parent (BdrvChildRoleBits).
@@ -39,11 +43,12 @@ def names(permissions: int) -> str:
 def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[int, int]:
     """What a node needs of, and shares on, a child of this role, given what its own parents need and
     share."""
+    perm, shared = perm & ~GRAPH_MOD, shared | GRAPH_MOD
     if role & FILTERED:
         return perm, shared
     if role & COW:
         kept = WRITE | RESIZE if shared & WRITE else 0
-        return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED
+        return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED | GRAPH_MOD
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
         perm |= CONSISTENT_READ | WRITE | RESIZE if node.is_writable() else CONSISTENT_READ

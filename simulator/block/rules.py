@@ -15,7 +15,7 @@ MAX_LENGTH_BYTES = (1 << 63) - (1 << 30)  # BDRV_MAX_LENGTH
 class Members:
     """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
 
-    `active`, `children`, `limits`, `file_specific`: of a node. `graph_mod`: a permission that all share.
+    `active`, `children`, `limits`, `file_specific`: of a node. `graph_mod`: the permission GRAPH_MOD.
     `missing_key`: a node's encryption_key_missing. `bitmap_status`: of a bitmap, and `drive_bitmaps`: a drive
     has its node's bitmaps, too. `zone_append`: a node's counters of such requests. `device_accounts`: a
     device counts refused and failed requests, as a drive does.

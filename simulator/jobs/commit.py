@@ -171,7 +171,7 @@ async def _prepare_chain(job: CommitJob) -> None:
     writes = permissions.CONSISTENT_READ | permissions.WRITE
     if base.size_bytes < top.size_bytes:
         writes |= permissions.RESIZE
-    reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+    reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.GRAPH_MOD
     await graph.changing()
     job.base_backend = job.add_backend(base, writes, reads, moves=False)
     await graph.changing()

@@ -13,7 +13,7 @@ from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import append_filter
 from simulator.jobs.mirror import ActiveCommitJob, MirrorJob
 from simulator.jobs.mirror_copying import DEFAULT_BUFFER_BYTES, MirrorCopying
-from simulator.jobs.mirror_options import OPEN_BACKING, SOURCE_BACKING, MirrorOptions, check
+from simulator.jobs.mirror_options import LEAVE_BACKING, OPEN_BACKING, SOURCE_BACKING, MirrorOptions, check
 from simulator.jobs.new_image import create_image, describe_image
 
 TYPE_CHECKING = False
@@ -122,7 +122,7 @@ async def _start(jobs: Jobs, kind: type[MirrorJob], options: MirrorOptions) -> N
 
     try:
         job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
-        shared = permissions.CONSISTENT_READ | _SHARED
+        shared = permissions.CONSISTENT_READ | permissions.GRAPH_MOD | _SHARED
         async with await jobs.graph.while_changing():
             made = jobs.add(job_id, make)
             assert isinstance(made, MirrorJob)
@@ -154,9 +154,11 @@ async def _prepare(job: MirrorJob) -> None:
     if options.is_commit:
         if target.size_bytes < source.size_bytes:
             needed |= permissions.RESIZE
-        shared |= permissions.CONSISTENT_READ | permissions.WRITE
+        shared |= permissions.CONSISTENT_READ | permissions.WRITE | permissions.GRAPH_MOD
     elif chain.chain_contains(source, chain.skip_filters(target)):
         raise QmpError("Cannot mirror to a filter on top of a node in the source's backing chain")
+    if options.backing_mode != LEAVE_BACKING:
+        needed |= permissions.GRAPH_MOD
     await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
     granularity = options.granularity_bytes or default_granularity(target)

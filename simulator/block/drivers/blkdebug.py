@@ -44,6 +44,7 @@ _LISTS = ("inject-error", "set-state")
 # Of both, as the schema has them.
 _MEMBERS = ("event", "state", "new_state", "iotype", "errno", "sector", "once", "immediately")
 _BITS = {name.replace(" ", "-"): bit for bit, name in permissions.NAMES}
+_BITS["graph-mod"] = permissions.GRAPH_MOD
 
 
 class _Rule:
