@@ -3,7 +3,7 @@ hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, permissions
+from simulator.block import backend_limits, granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
@@ -101,7 +101,7 @@ class GuestDevices:
             if not backend.name and backend.root is not None:
                 edge, backend.root = backend.root, None
                 self._graph.unlink(edge)
-                permissions.refresh([edge.node])
+                granting.refresh([edge.node])
             raise
         self.by_path[path] = device
         return device

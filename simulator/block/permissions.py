@@ -64,7 +64,7 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
 
 def cumulative(node: Node) -> tuple[int, int]:
     """All that the parents of a node need of it, and what every one of them shares."""
-    return _asked_of(node)[:2]
+    return asked_of(node)[:2]
 
 
 def topological(roots: Iterable[Node]) -> list[Node]:
@@ -120,7 +120,7 @@ def refresh(roots: list[Node]) -> None:
     walk.commit()
 
 
-def _asked_of(node: Node) -> Held:
+def asked_of(node: Node) -> Held:
     perm, shared, parents = 0, ALL, node.parents
     for edge in parents:
         perm |= edge.perm
@@ -130,7 +130,7 @@ def _asked_of(node: Node) -> Held:
 
 def _is_asked_anew(node: Node) -> bool:
     """A conflict always is: it must be told."""
-    asked = _asked_of(node)
+    asked = asked_of(node)
     return node.held != asked or bool(asked[0] & ~asked[1])
 
 
@@ -177,7 +177,7 @@ class _Walk:
     def look_at(self, node: Node, is_root: bool = False) -> list[Node]:
         """The children that are to be looked at next: of a root all, else those of which something new is
         asked."""
-        asked = perm, shared, read_only, _, _ = _asked_of(node)
+        asked = perm, shared, read_only, _, _ = asked_of(node)
         if perm & ~shared:
             _check_parents(node)
         if read_only and perm & (WRITE | WRITE_UNCHANGED):
@@ -208,9 +208,6 @@ def _check_parents(node: Node) -> None:
     """Raise if one parent needs what another does not share, naming both. Newest parent first, as QEMU's
     list."""
     newest_first = node.parents[::-1]
-    if not node.graph.rules.conflict_names_both:
-        _check_beside_older(node, newest_first)
-        return
     for a in newest_first:
         for b in newest_first:
             missing = b.perm & ~a.shared
@@ -222,16 +219,3 @@ def _check_parents(node: Node) -> None:
                 f"{b.parent.user_description()} (uses node '{name}' as '{b.name}' child) and unshared by "
                 f"{a.parent.user_description()} (uses node '{name}' as '{a.name}' child)."
             )
-
-
-def _check_beside_older(node: Node, newest_first: list[Edge]) -> None:
-    """5.2 looks at one user beside each that was there before, and names that, and first what the newer one
-    of the two may not (bdrv_check_update_perm, block.c:2218, 5.2)."""
-    for index, newer in enumerate(newest_first):
-        for older in newest_first[index + 1 :]:
-            denied, used = newer.perm & ~older.shared, older.perm & ~newer.shared
-            if denied or used:
-                raise QmpError(
-                    f"Conflicts with use by {older.parent.short_description()} as '{older.name}', which "
-                    f"{'does not allow' if denied else 'uses'} '{names(denied or used)}' on {node.node_name}"
-                )
