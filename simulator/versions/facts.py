@@ -240,6 +240,7 @@ class Block(Group):
 
 class Exports(Group):
     """answers_bad_magic: a request without the magic number is answered before the connection ends.
+    extended_headers: NBD_OPT_EXTENDED_HEADERS is known, to the server and to the driver.
     nbd_texts: what the NBD server says in words of the version; keys as in simulator/wire/nbd/messages.py.
 
     hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
@@ -260,6 +261,7 @@ class Exports(Group):
     __slots__ = (
         "answers_bad_magic",
         "deleted_by_the_reply",
+        "extended_headers",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
@@ -275,6 +277,7 @@ class Exports(Group):
     answers_bad_magic: bool
     nbd_texts: dict[str, str]
     deleted_by_the_reply: bool
+    extended_headers: bool
     handshake_limit_s: int
     hole_is_unallocated: bool
     list_needs_structured: bool

@@ -54,10 +54,11 @@ FACTS = (
         "exports.nbd_texts",
         {
             "too-long": "len ({length}) is larger than max len ({limit})",
-            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x25609513)",
+            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x{expected:x})",
         },
         "nbd/server.c:1548,2574, observed",
     ),
+    ("exports.extended_headers", True, "nbd/server.c:1346, nbd/client.c:976"),
     ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),

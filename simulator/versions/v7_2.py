@@ -85,6 +85,7 @@ FACTS = (
     ("block.resize_names_blocker", False, "blockdev.c:2447, observed"),
     ("exports.answers_bad_magic", True, "nbd/server.c:2352, observed"),
     ("exports.nbd_texts", _WORDS_OF_THE_WIRE, "simulator/wire/nbd/messages.py has those of 7.2"),
+    ("exports.extended_headers", False, "nbd/server.c: since 8.2"),
     ("exports.deleted_by_the_reply", True, "block/export/export.c:351, observed"),
     ("exports.hole_is_unallocated", False, "nbd/server.c:2193"),
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),

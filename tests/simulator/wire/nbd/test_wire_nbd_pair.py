@@ -54,7 +54,7 @@ def recording(kind, moves):
 
 
 def new_server(kind=ServerConnection, tls=False):
-    return kind(EXPORTS.get, EXPORTS.values, tls=tls)
+    return kind(EXPORTS.get, EXPORTS.values, ServerPolicy(extended_headers=True), tls=tls)
 
 
 class Disk:
@@ -348,6 +348,7 @@ SERVER_CONVERSATIONS = [
     struct.pack(">L", 4), FIXED + b"x" * 8, FIXED + option(2), FIXED + option(3) + option(1, b"zork"), FIXED + option(1, b"disk"), GO,
     GO + request(nbd.CMD_DISC), GO + request(nbd.CMD_READ, 1), GO + request(nbd.CMD_WRITE, 3) + b"abc",
     FIXED + option(8, bytes(4097)), FIXED + option(7, b"\xff" * 5),
+    FIXED + option(11) + GO[4:] + struct.pack(">LHHQQQ", nbd.EXTENDED_REQUEST_MAGIC, nbd.CMD_FLAG_PAYLOAD_LEN, 0, 1, 0, 4097) + bytes(4097),
 ]  # fmt: skip
 STARTTLS = FIXED + option(3) + option(5)
 
