@@ -193,13 +193,13 @@ class ServerConnection(Handshake):
             flags |= nbd.CMD_FLAG_PAYLOAD_LEN
         return flags
 
-    # -- replies, each request once. After the end of the connection they go nowhere.
+    # -- replies, each request once. What comes in ends with the connection; what goes out once it is closed.
 
     def _answers(self, request: Request) -> bool:
         if request.answered:
             raise AssertionError(f"request {request.cookie} answered twice")
         request.answered = True
-        return self.state != CLOSED
+        return not self._is_silent
 
     def reply_read(self, request: Request, chunks: Iterable[tuple[int, Payload | None]]) -> None:
         """The bytes of a read as (length, bytes), or (length, None) for holes, in order and complete."""
@@ -224,7 +224,8 @@ class ServerConnection(Handshake):
             self.reply_error(request, errno)
         elif self._answers(request):
             self._output += replies.sparse_read(request, chunks, self.extended, complete=False)
-            self._end(self.text("read-failed", reason=reason))
+            if self.state != CLOSED:
+                self._end(self.text("read-failed", reason=reason))
 
     def _may_be_sparse(self, request: Request) -> bool:
         return self.structured and request.length > 0 and not request.flags & nbd.CMD_FLAG_DF

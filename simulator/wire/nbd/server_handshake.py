@@ -44,6 +44,7 @@ class Handshake(Connection):
         "_answering",
         "_find_export",
         "_has_asked_contexts",
+        "_is_silent",
         "_list_exports",
         "_meta",
         "_option",
@@ -91,6 +92,7 @@ class Handshake(Connection):
         self.tls, self.tls_is_on = tls, False
         self.export: ExportInfo | None = None
         self.contexts: dict[str, int] = {}
+        self._is_silent = False
         self._has_asked_contexts = False  # of the export that it is in
         self._meta: tuple[ExportInfo, dict[str, int]] | None = None  # the last SET_META_CONTEXT
         self._option = (0, 0)  # code and length of the option that is coming
@@ -101,7 +103,8 @@ class Handshake(Connection):
         )
 
     def close(self, reason: str = "") -> None:
-        """The owner ends it (export removed, server stopped). Nothing is said to the client."""
+        """The owner ends it (export removed, server stopped). Nothing more is said to the client."""
+        self._is_silent = True
         if self.state != CLOSED:
             self._end(reason)
             self._events.clear()
