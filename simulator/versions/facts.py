@@ -78,12 +78,19 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
+    __slots__ = (
+        "blockstats_in_columns",
+        "hmp_drive_prefix",
+        "reports_name_program",
+        "snapshots_in_wide_columns",
+    )
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    reports_name_program: bool
     snapshots_in_wide_columns: bool
 
 

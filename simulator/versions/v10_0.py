@@ -14,6 +14,15 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The default block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this default, the backup may be unusable",
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The (default) block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this value, the backup may be unusable",
+        "block/block-copy.c:336",
+    ),
+    (
         "migrate-pause is currently only supported during postcopy-active state",
         "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
         "observed with no migration",
