@@ -84,6 +84,9 @@ class Machine:
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
+        program = "qemu-storage-daemon" if storage_daemon else "qemu-system-x86_64"
+        prefix = f"{program}: " if version.texts.reports_name_program else ""
+        self.graph.as_reported = lambda text: prefix + version.reword(text)
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply
         # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd

@@ -60,19 +60,23 @@ class Graph:
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.objects = ChildTable()  # of object-add, by id
-        # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.on_process_end: Callable[[int, str], None] = _nobody_ends
+        # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.printed: list[str] = []
         self.warnings: list[str] = []
+        self.as_reported: Callable[[str], str] = str
         self._chance = chance
-        self._serial = 0
-        self._backends_made = 0
+        self._serial = self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
     # -- names
+    def report(self, text: str) -> None:
+        """On standard error, as the version does (error_report)."""
+        self.warnings.append(self.as_reported(text))
+
     def find(self, name: str) -> Node | None:
         """By drive id or node name; a drive without a medium is no node."""
         backend = self.backends.get(name)
@@ -132,7 +136,7 @@ class Graph:
             await node.driver.close()
         except (OSError, QmpError) as error:
             why = error.desc if isinstance(error, QmpError) else error.strerror
-            self.warnings.append(f"closing node '{node.node_name}': {why}")
+            self.report(f"closing node '{node.node_name}': {why}")
         node.drained_end()
         del self.nodes[node.node_name]
         async with await self.while_changing():

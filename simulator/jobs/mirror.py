@@ -340,7 +340,7 @@ class MirrorJob(BlockJob):
             else:
                 await open_backing_from_header(graph, top)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             return EPERM if mode == SOURCE_BACKING else EINVAL
         return 0
 
@@ -362,7 +362,7 @@ class MirrorJob(BlockJob):
                 await graph.changing()
                 await graph.replace(replaced, target)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             return EPERM
         return 0
 

@@ -127,7 +127,7 @@ class StreamJob(BlockJob):
             refusal = error
         await change_backing_file(top, filename, image_format)
         if refusal is not None:
-            self.jobs.graph.warnings.append(refusal.console_text)
+            self.jobs.graph.report(refusal.console_text)
             raise OSError(EPERM, strerror(EPERM))
 
     async def _drop_filter(self) -> None:

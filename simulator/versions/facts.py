@@ -78,12 +78,19 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
+    __slots__ = (
+        "blockstats_in_columns",
+        "hmp_drive_prefix",
+        "reports_name_program",
+        "snapshots_in_wide_columns",
+    )
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    reports_name_program: bool
     snapshots_in_wide_columns: bool
 
 
@@ -240,6 +247,7 @@ class Block(Group):
 
 class Exports(Group):
     """answers_bad_magic: a request without the magic number is answered before the connection ends.
+    extended_headers: NBD_OPT_EXTENDED_HEADERS is known, to the server and to the driver.
     nbd_texts: what the NBD server says in words of the version; keys as in simulator/wire/nbd/messages.py.
 
     hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
@@ -260,6 +268,7 @@ class Exports(Group):
     __slots__ = (
         "answers_bad_magic",
         "deleted_by_the_reply",
+        "extended_headers",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
@@ -275,6 +284,7 @@ class Exports(Group):
     answers_bad_magic: bool
     nbd_texts: dict[str, str]
     deleted_by_the_reply: bool
+    extended_headers: bool
     handshake_limit_s: int
     hole_is_unallocated: bool
     list_needs_structured: bool

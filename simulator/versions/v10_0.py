@@ -14,6 +14,15 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The default block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this default, the backup may be unusable",
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The (default) block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this value, the backup may be unusable",
+        "block/block-copy.c:336",
+    ),
+    (
         "migrate-pause is currently only supported during postcopy-active state",
         "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
         "observed with no migration",
@@ -54,10 +63,11 @@ FACTS = (
         "exports.nbd_texts",
         {
             "too-long": "len ({length}) is larger than max len ({limit})",
-            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x25609513)",
+            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x{expected:x})",
         },
         "nbd/server.c:1548,2574, observed",
     ),
+    ("exports.extended_headers", True, "nbd/server.c:1346, nbd/client.c:976"),
     ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),

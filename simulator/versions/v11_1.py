@@ -34,6 +34,7 @@ FACTS = (
     ("identity.micro", 3, "greeting of the binary"),
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
+    ("texts.reports_name_program", True, "observed with a backup to a node of unknown block size"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
     ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),

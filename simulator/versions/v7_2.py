@@ -38,6 +38,11 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
+    (
+        "texts.reports_name_program",
+        False,
+        "util/error-report.c:147: print_loc, not while a monitor's command runs; observed with a backup",
+    ),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
@@ -85,6 +90,7 @@ FACTS = (
     ("block.resize_names_blocker", False, "blockdev.c:2447, observed"),
     ("exports.answers_bad_magic", True, "nbd/server.c:2352, observed"),
     ("exports.nbd_texts", _WORDS_OF_THE_WIRE, "simulator/wire/nbd/messages.py has those of 7.2"),
+    ("exports.extended_headers", False, "nbd/server.c: since 8.2"),
     ("exports.deleted_by_the_reply", True, "block/export/export.c:351, observed"),
     ("exports.hole_is_unallocated", False, "nbd/server.c:2193"),
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),
