@@ -11,7 +11,7 @@ from contextlib import suppress
 from errno import EINVAL, ENOTSUP, EPERM
 from os import strerror
 
-from simulator.block import chain, permissions
+from simulator.block import chain, granting
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
@@ -303,7 +303,7 @@ class MirrorJob(BlockJob):
         await graph.wait_drained([filter_node])
         driver = _mirror_top(filter_node)
         driver.stopped = True
-        permissions.refresh([filter_node])
+        granting.refresh([filter_node])
         failed = 0 if aborts else await self._set_backing(source, target)
         if self._should_complete and not aborts:
             failed = await self._pivot(source, target) or failed

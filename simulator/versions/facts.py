@@ -155,12 +155,12 @@ class Block(Group):
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
-    conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    permissions_at_once: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
-    new_children_are_asked_nothing: as in simulator/block/rules.py.
+    new_children_are_asked_nothing, stream_has_filter: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
     quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
@@ -180,7 +180,6 @@ class Block(Group):
         "cbw_timeout_bits",
         "changes_drain_all",
         "changes_made_drained",
-        "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "creating_yields",
@@ -199,12 +198,14 @@ class Block(Group):
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
+        "permissions_at_once",
         "probing_drains",
         "quorum_tells_zeroes",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
+        "stream_has_filter",
         "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
@@ -224,7 +225,7 @@ class Block(Group):
     new_children_are_asked_nothing: bool
     probing_drains: int
     daemon_closes_nodes: bool
-    conflict_names_both: bool
+    permissions_at_once: bool
     contexts_drain_all: bool
     changes_made_drained: bool
     jobs_have_backend: bool
@@ -235,6 +236,7 @@ class Block(Group):
     ending_stops_first: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
+    stream_has_filter: bool
     copy_bitmap_on_filter: bool
     creating_yields: bool
     filter_always_reads: bool

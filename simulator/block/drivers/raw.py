@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EINVAL, ENOSPC
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import granting, permissions
 from simulator.block.chain import cluster_bytes
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
@@ -35,7 +35,7 @@ class Raw(Driver):
         if self._offset or self._size is not None:
             # With a window this is no plain filter any more (raw_open).
             self.file.role = permissions.DATA | permissions.PRIMARY
-            permissions.refresh([self.node])
+            granting.refresh([self.node])
         self._measure()
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
