@@ -72,9 +72,6 @@ class NullCo(Driver):
         flags = STATUS_OFFSET_VALID | (STATUS_ZERO if self._read_zeroes else 0)
         return length, flags, None, offset
 
-    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        raise QmpError("Image format driver does not support resize")
-
     @property
     def filename(self) -> str:
         return f"{self.format_name}://" if self._has_plain_name else ""

@@ -234,9 +234,9 @@ class Tables:
                 (header.l1_offset + number * 8, pack(">Q", self.l1[number])) for number in self._l1_dirty
             ]
         self._l1_dirty = {}
-        if self._l1_moved or self.fields_dirty:
-            self._l1_moved = self.fields_dirty = False
-            # The header's fields size, crypt_method, l1_size, l1_table_offset.
-            fields = header.size_bytes, header.crypt_method, header.l1_entries, header.l1_offset
-            writes.append((24, pack(">QIIQ", *fields)))
+        if self._l1_moved:
+            writes.append((36, pack(">IQ", header.l1_entries, header.l1_offset)))
+        if self.fields_dirty:
+            writes.append((24, pack(">Q", header.size_bytes)))
+        self._l1_moved = self.fields_dirty = False
         return writes
