@@ -78,6 +78,7 @@ async def drive_mirror(jobs: Jobs, arguments: dict[str, Any]) -> None:
     options = MirrorOptions(source, target, arguments)
     options.backing_mode = SOURCE_BACKING if creates else OPEN_BACKING
     options.zeroes_target = sync == "full" and not creates
+    options.target_is_zero = creates
     try:
         await _check_and_start(jobs, options, sync)
     finally:

@@ -28,6 +28,7 @@ class JobRules:
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
     `mirror_bitmap_on_filter`: what differs is a bitmap of the mirror's filter, which notes the guest's writes
     there itself, and not one of the source.
+    `mirror_knows_zeroes`: a mirror looks where its target reads as zero, and writes no zeroes there.
     `mirror_tells_sizes`: a mirror to a target of another size says what is wrong with it.
     `paused_completes`: a job may be told to complete while it is paused.
     `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
@@ -47,6 +48,7 @@ class JobRules:
         "complete_ends_fleecing",
         "group_rollback_hangs",
         "mirror_bitmap_on_filter",
+        "mirror_knows_zeroes",
         "mirror_tells_sizes",
         "pause_wakes",
         "paused_completes",
@@ -69,6 +71,7 @@ class JobRules:
         group_rollback_hangs: bool = True,
         aborts_together: bool = False,
         mirror_bitmap_on_filter: bool = False,
+        mirror_knows_zeroes: bool = False,
         mirror_tells_sizes: bool = True,
         pause_wakes: bool = True,
         paused_completes: bool = True,
@@ -88,6 +91,7 @@ class JobRules:
         self.group_rollback_hangs = group_rollback_hangs
         self.aborts_together = aborts_together
         self.mirror_bitmap_on_filter = mirror_bitmap_on_filter
+        self.mirror_knows_zeroes = mirror_knows_zeroes
         self.mirror_tells_sizes = mirror_tells_sizes
         self.pause_wakes = pause_wakes
         self.paused_completes = paused_completes

@@ -35,6 +35,7 @@ FACTS = (
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("jobs.mirror_knows_zeroes", True, "block/mirror.c, mirror_dirty_init, 10.1; observed", "session jobs/*"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
     ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),

@@ -7,7 +7,6 @@ from os import strerror
 
 from simulator.block.driver import NO_FALLBACK, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
-from simulator.engine.task import interleave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,4 +87,4 @@ class NullAio(NullCo):
     async def _pass_time(self) -> None:
         await super()._pass_time()
         if not self._latency_ns:
-            await interleave()
+            await self.node.graph.scheduler.loop_turn
