@@ -338,6 +338,8 @@ def _job_rules(version: Version) -> JobRules:
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
+        mirror_bitmap_on_filter=version.jobs.mirror_bitmap_on_filter,
+        mirror_knows_zeroes=version.jobs.mirror_knows_zeroes,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
         paused_completes=version.jobs.paused_completes,

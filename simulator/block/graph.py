@@ -305,9 +305,10 @@ class Graph:
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
         new.references += 1
-        await self.changing()
         try:
-            await self.replace(node, new)
+            async with self.drained(node):
+                await self.changing()
+                await self.replace(node, new)
         except QmpError as error:
             new.references -= 1
             await self.release(new)

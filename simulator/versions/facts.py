@@ -102,6 +102,8 @@ class Jobs(Group):
     amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
+    mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
     paused_completes: a job may be told to complete while it is paused.
     backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
@@ -117,6 +119,8 @@ class Jobs(Group):
         "backup_chooses_late",
         "cancel_ends_waits",
         "failed_group_aborts_together",
+        "mirror_bitmap_on_filter",
+        "mirror_knows_zeroes",
         "mirror_tells_sizes",
         "pause_wakes",
         "paused_completes",
@@ -130,6 +134,8 @@ class Jobs(Group):
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
     backup_chooses_late: bool
+    mirror_bitmap_on_filter: bool
+    mirror_knows_zeroes: bool
     mirror_tells_sizes: bool
     pause_wakes: bool
     paused_completes: bool

@@ -49,6 +49,8 @@ FACTS = (
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.paused_completes", True, "job.c:1015"),
     ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
+    ("jobs.mirror_bitmap_on_filter", False, "block/mirror.c:1790"),
+    ("jobs.mirror_knows_zeroes", False, "block/mirror.c:817: mirror_dirty_init"),
     ("jobs.mirror_tells_sizes", True, "block/mirror.c:935"),
     ("jobs.aborted_commit_restores_base", False, "block/mirror.c:1627: it is not told; observed"),
     ("jobs.amend_holds_node", True, "block/amend.c:134"),
