@@ -161,10 +161,13 @@ class Exports:
         QmpError."""
         if "iothread" not in arguments:
             return None
-        if arguments["iothread"] not in threads:
-            raise QmpError(f'iothread "{arguments["iothread"]}" not found')
+        wanted = arguments["iothread"]
+        names = wanted if isinstance(wanted, list) else [wanted]
+        for name in names:
+            if name not in threads:
+                raise QmpError(f'iothread "{name}" not found')
         try:
-            iothreads.move(node, threads[arguments["iothread"]])
+            iothreads.move(node, threads[names[0]])
         except QmpError as error:
             if arguments.get("fixed-iothread"):
                 raise
