@@ -336,6 +336,7 @@ def _job_rules(version: Version) -> JobRules:
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
+        mirror_tracks_in_filter=version.jobs.mirror_tracks_in_filter,
         pause_wakes=version.jobs.pause_wakes,
         paused_completes=version.jobs.paused_completes,
         cancel_ends_waits=version.jobs.cancel_ends_waits,

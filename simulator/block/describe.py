@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from simulator.block import filenames, permissions
 from simulator.block.chain import cluster_bytes, skip_implicit_filters
+from simulator.block.drivers.backing_filter import BackingFilter
 from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
@@ -102,7 +103,7 @@ def _limits(node: Node) -> dict[str, Any]:
     otherwise, of all others their storage's; buffers in memory suit all that is below. qcow2 zeroes and
     discards in clusters, and what is above it discards so, too."""
     lowest, discard_bytes = node, _discard_alignment(node)
-    while (storage := storage_child(lowest)) is not None:
+    while not _was_put_on_top(lowest) and (storage := storage_child(lowest)) is not None:
         lowest = storage.node
         discard_bytes = max(discard_bytes, _discard_alignment(lowest))
     limits = {
@@ -118,9 +119,15 @@ def _limits(node: Node) -> dict[str, Any]:
     return limits | node.driver.limits()
 
 
+def _was_put_on_top(node: Node) -> bool:
+    """Whether it is a filter that a job has made and only then put above its node: its limits are those that
+    it had without (observed)."""
+    return isinstance(node.driver, BackingFilter)
+
+
 def _memory_alignment(node: Node) -> int:
     """In bytes, the largest of its children's (bdrv_merge_limits)."""
-    if node.children:
+    if node.children and not _was_put_on_top(node):
         return max(_memory_alignment(edge.node) for edge in node.children.values())
     return 1 if node.driver.format_name == "file" else 512
 

@@ -160,8 +160,13 @@ async def _prepare(job: MirrorJob) -> None:
     await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
     granularity = options.granularity_bytes or default_granularity(target)
-    job.dirty = DirtyBitmap(source, None, granularity)
-    job.dirty.enabled = options.copy_mode != "write-blocking"
+    if job.jobs.rules.mirror_tracks_in_filter:
+        # The filter notes each write by itself.
+        job.dirty = DirtyBitmap(filter_node, None, granularity)
+        job.dirty.enabled = False
+    else:
+        job.dirty = DirtyBitmap(source, None, granularity)
+        job.dirty.enabled = options.copy_mode != "write-blocking"
     job.copying = MirrorCopying(job, job.dirty, granularity, options.buffer_bytes or DEFAULT_BUFFER_BYTES)
     driver = filter_node.driver
     assert isinstance(driver, MirrorTop)

@@ -27,6 +27,7 @@ class JobRules:
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
     `mirror_tells_sizes`: a mirror to a target of another size says what is wrong with it.
+    `mirror_tracks_in_filter`: what a mirror has still to copy is a bitmap of its filter, not of its source.
     `paused_completes`: a job may be told to complete while it is paused.
     `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
     drained. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both
@@ -45,6 +46,7 @@ class JobRules:
         "complete_ends_fleecing",
         "group_rollback_hangs",
         "mirror_tells_sizes",
+        "mirror_tracks_in_filter",
         "pause_wakes",
         "paused_completes",
         "refused_image_keeps_drained",
@@ -66,6 +68,7 @@ class JobRules:
         group_rollback_hangs: bool = True,
         aborts_together: bool = False,
         mirror_tells_sizes: bool = True,
+        mirror_tracks_in_filter: bool = False,
         pause_wakes: bool = True,
         paused_completes: bool = True,
         checks_groups_first: bool = False,
@@ -84,6 +87,7 @@ class JobRules:
         self.group_rollback_hangs = group_rollback_hangs
         self.aborts_together = aborts_together
         self.mirror_tells_sizes = mirror_tells_sizes
+        self.mirror_tracks_in_filter = mirror_tracks_in_filter
         self.pause_wakes = pause_wakes
         self.paused_completes = paused_completes
         self.checks_groups_first = checks_groups_first

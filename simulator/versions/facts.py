@@ -96,6 +96,7 @@ class Jobs(Group):
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
+    mirror_tracks_in_filter: what a mirror has still to copy is a bitmap of its filter, not of its source.
     paused_completes: a job may be told to complete while it is paused.
     backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
     cancelled before it copies.
@@ -111,6 +112,7 @@ class Jobs(Group):
         "cancel_ends_waits",
         "failed_group_aborts_together",
         "mirror_tells_sizes",
+        "mirror_tracks_in_filter",
         "pause_wakes",
         "paused_completes",
         "refused_image_keeps_drained",
@@ -124,6 +126,7 @@ class Jobs(Group):
     failed_group_aborts_together: bool
     backup_chooses_late: bool
     mirror_tells_sizes: bool
+    mirror_tracks_in_filter: bool
     pause_wakes: bool
     paused_completes: bool
     refused_image_keeps_drained: bool

@@ -38,6 +38,7 @@ FACTS = (
     ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
+    ("jobs.mirror_tracks_in_filter", True, "block/mirror.c:1799"),
     ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),

@@ -40,6 +40,7 @@ FACTS = (
     ),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
+    ("jobs.mirror_tracks_in_filter", False, "block/mirror.c:1790"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.paused_completes", True, "job.c:1015"),
