@@ -128,7 +128,7 @@ FACTS = (
     ("block.ending_jobs_outlive_exports", False, "softmmu/vl.c:4535, block.c:4475"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
-    ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("exports.deleted_within_another", False, "observed with two exports"),
     (
         "exports.tls_keys_encipher",
         True,
