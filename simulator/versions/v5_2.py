@@ -14,6 +14,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "Property '{name}' is not writable",
+        "Insufficient permission to perform this operation",
+        "qom/object.c: object_property_set, QERR_PERMISSION_DENIED",
+    ),
+    (
         "Expected TLS credentials for a {endpoint} endpoint",
         "Expecting TLS credentials with a {endpoint} endpoint",
         "block/nbd.c:2123",
