@@ -64,6 +64,7 @@ class Graph:
         self.on_process_end: Callable[[int, str], None] = _nobody_ends
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
+        self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self._chance = chance
