@@ -87,6 +87,9 @@ class Machine:
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
+        program = "qemu-storage-daemon" if storage_daemon else "qemu-system-x86_64"
+        prefix = f"{program}: " if version.texts.reports_name_program else ""
+        self.graph.as_reported = lambda text: prefix + version.reword(text)
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply
         # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd
@@ -339,6 +342,8 @@ def _job_rules(version: Version) -> JobRules:
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
+        mirror_bitmap_on_filter=version.jobs.mirror_bitmap_on_filter,
+        mirror_knows_zeroes=version.jobs.mirror_knows_zeroes,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
         paused_completes=version.jobs.paused_completes,

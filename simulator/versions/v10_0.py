@@ -31,6 +31,15 @@ CAPABILITY_RULES = (
 
 REWORDED = (
     (
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The default block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this default, the backup may be unusable",
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The (default) block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this value, the backup may be unusable",
+        "block/block-copy.c:336",
+    ),
+    (
         "migrate-pause is currently only supported during postcopy-active state",
         "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
         "observed with no migration",
@@ -57,6 +66,7 @@ FACTS = (
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
     ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
+    ("jobs.mirror_bitmap_on_filter", True, "block/mirror.c:1799"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
     ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
@@ -74,10 +84,11 @@ FACTS = (
         "exports.nbd_texts",
         {
             "too-long": "len ({length}) is larger than max len ({limit})",
-            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x25609513)",
+            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x{expected:x})",
         },
         "nbd/server.c:1548,2574, observed",
     ),
+    ("exports.extended_headers", True, "nbd/server.c:1346, nbd/client.c:976"),
     ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),

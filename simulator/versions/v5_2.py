@@ -146,7 +146,7 @@ FACTS = (
     ("queries.shows_missing_key", True, "introspection of the binary"),
     ("exports.deleted_by_the_reply", False, "block/export/export.c:225: a bottom half deletes it, observed"),
     ("queries.shows_graph_mod", True, "introspection of the binary: BlockPermission"),
-    ("block.conflict_names_both", False, "block.c:2233,2249"),
+    ("block.permissions_at_once", False, "block.c:1979-2380: bdrv_check_update_perm"),
     ("block.ending_jobs_outlive_exports", False, "softmmu/vl.c:4535, block.c:4475"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
@@ -165,6 +165,7 @@ FACTS = (
     ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
     ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
+    ("block.stream_has_filter", False, "block/stream.c:219: no copy-on-read filter"),
     ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
     ("block.quorum_tells_zeroes", False, "block/quorum.c has no such function; observed"),
 )
