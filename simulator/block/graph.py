@@ -64,6 +64,7 @@ class Graph:
         # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
+        self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self.as_reported: Callable[[str], str] = str

@@ -151,7 +151,7 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
 def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.options = options
     node.read_only = options.get("read-only", read_only)
-    node.inactive = not options.get("active", True)
+    node.inactive = not options.get("active", not node.graph.opens_inactive)
     node.auto_read_only = options.get("auto-read-only", False)
     node.force_share = options.get("force-share", False)
     node.discard_unmap = options.get("discard", "ignore") == "unmap"

@@ -330,6 +330,28 @@ class Queries(Group):
     iothread_settings: dict[str, int]
 
 
+class Migration(Group):
+    """capability_rules: (capability, whether it needs another, the other, what is said where it is not so).
+    checks_address_first: an address that is none is refused before anything changes.
+    fails_in_two_steps: what fails is "failing" first. names_options: refusals call a parameter an option.
+    ignored_parameters: those that are taken and stay as they are.
+    """
+
+    __slots__ = (
+        "capability_rules",
+        "checks_address_first",
+        "fails_in_two_steps",
+        "ignored_parameters",
+        "names_options",
+    )
+
+    capability_rules: tuple[tuple[str, bool, str, str], ...]
+    checks_address_first: bool
+    fails_in_two_steps: bool
+    names_options: bool
+    ignored_parameters: tuple[str, ...]
+
+
 class Dialect(Group):
     """Interfaces that were proposed and never merged.
 
@@ -353,5 +375,6 @@ GROUPS: dict[str, type[Group]] = {
     "block": Block,
     "exports": Exports,
     "queries": Queries,
+    "migration": Migration,
     "dialect": Dialect,
 }

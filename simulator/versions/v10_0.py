@@ -5,12 +5,29 @@ Each fact: name, value, source (file:line of 10.0.13, or how it was observed).
 
 from __future__ import annotations
 
-from simulator.versions.v7_2 import VERBS
+from simulator.versions.v7_2 import IGNORES_SHARED, NEEDS_RAM, VERBS, ZERO_COPY
 
 NAME = "10.0"
 BASE = "7.2"
 RECORDED = "10.0"
 SCHEMA_EDITS = ()
+
+CAPABILITY_RULES = (
+    IGNORES_SHARED,
+    ("postcopy-ram", False, "multifd", "Postcopy is not yet compatible with multifd"),
+    ZERO_COPY,
+    NEEDS_RAM,
+    ("switchover-ack", True, "return-path", "Capability 'switchover-ack' requires capability 'return-path'"),
+    (
+        "dirty-limit",
+        False,
+        "auto-converge",
+        "dirty-limit conflicts with auto-converge either of then available currently",
+    ),
+    ("multifd", False, "xbzrle", "Multifd is not compatible with xbzrle"),
+    ("mapped-ram", False, "xbzrle", "Mapped-ram migration is incompatible with xbzrle"),
+    ("mapped-ram", False, "postcopy-ram", "Mapped-ram migration is incompatible with postcopy"),
+)
 
 REWORDED = (
     (
@@ -40,6 +57,9 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.capability_rules", CAPABILITY_RULES, "migration/options.c, migrate_caps_check; observed"),
+    ("migration.checks_address_first", True, "migration/migration.c, qmp_migrate; observed"),
+    ("migration.ignored_parameters", (), "observed"),
     ("identity.major", 10, "greeting of the binary"),
     ("identity.minor", 0, "greeting of the binary"),
     ("identity.micro", 13, "greeting of the binary"),

@@ -24,6 +24,23 @@ VERBS = {
 
 _WORDS_OF_THE_WIRE: dict[str, str] = {}
 
+# What goes together and what does not, in the order in which it is checked.
+NEEDS_RAM = ("postcopy-preempt", True, "postcopy-ram", "Postcopy preempt requires postcopy-ram")
+IGNORES_SHARED = (
+    "postcopy-ram", False, "x-ignore-shared", "Postcopy is not compatible with ignore-shared"
+)  # fmt: skip
+ZERO_COPY = (
+    "zero-copy-send", True, "multifd",
+    "Zero copy only available for non-compressed non-TLS multifd migration",
+)  # fmt: skip
+CAPABILITY_RULES = (
+    IGNORES_SHARED,
+    ZERO_COPY,
+    NEEDS_RAM,
+    ("postcopy-preempt", False, "compress", "Postcopy preempt not compatible with compress"),
+    ("multifd", False, "compress", "Multifd is not compatible with compress"),
+)
+
 FACTS = (
     ("identity.major", 7, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
@@ -104,6 +121,15 @@ FACTS = (
     ("exports.tells_refused_thread", False, "block/export/export.c:120"),
     ("exports.writable_multi_conn", True, "nbd/server.c:1732"),
     ("exports.multi_conn_unless_one_connection", True, "nbd/server.c:1732"),
+    ("migration.capability_rules", CAPABILITY_RULES, "migration/migration.c:1224"),
+    ("migration.checks_address_first", False, "migration/migration.c:2437, observed"),
+    ("migration.fails_in_two_steps", False, "migration/migration.c:2004, observed"),
+    ("migration.names_options", False, "migration/migration.c:1433"),
+    (
+        "migration.ignored_parameters",
+        ("multifd-zlib-level", "multifd-zstd-level"),
+        "migration/migration.c:1590, migrate_params_apply leaves them out; observed",
+    ),
     ("queries.status_singlestep", True, "softmmu/runstate.c:239"),
     (
         "queries.iothread_settings",
