@@ -61,8 +61,8 @@ class Scheduler:
     """
 
     __slots__ = (
-        "_ready", "_scheduled", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn", "make_ready",
-        "now_ns",
+        "_ready", "_scheduled", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn",
+        "make_ready", "now_ns",
     )  # fmt: skip
 
     def __init__(self, chance: Chance | None = None) -> None:
