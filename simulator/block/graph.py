@@ -5,7 +5,7 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 
 from __future__ import annotations
 
-from simulator.block import activity, iothreads, permissions
+from simulator.block import activity, granting, iothreads, permissions, permissions_by_user
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
@@ -64,6 +64,7 @@ class Graph:
         # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
+        self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self.as_reported: Callable[[str], str] = str
@@ -164,6 +165,8 @@ class Graph:
         the node, and leaves no edge."""
         if isinstance(parent, Node) and (parent is node or parent.parents):
             check_no_cycle(parent, name, node)
+        if not self.rules.members.graph_mod:
+            perm, shared = perm & ~permissions.GRAPH_MOD, shared | permissions.GRAPH_MOD
         if node.inactive:
             activity.check_user(parent, name, node, perm)
         edge = Edge(parent, name, role, node, perm, shared)
@@ -175,15 +178,12 @@ class Graph:
                 iothreads.meet(edge)
             if not refresh:
                 return edge
-            if isinstance(parent, Node):
-                permissions.refresh([parent])
-            else:
-                permissions.refresh_below_users(node)
+            granting.come(edge)
         except QmpError:
             self._unlink(edge)
             if isinstance(parent, Node):
                 del parent.children[name]
-            permissions.refresh([node])
+            granting.refresh([node])
             raise
         return edge
 
@@ -197,7 +197,7 @@ class Graph:
         if not node.parents and not node.monitor_owned and not node.references:
             await self.release(node)
         else:
-            permissions.refresh_below_users(node)
+            granting.go(node)
 
     def link(self, edge: Edge, node: Node) -> None:
         """Point an edge at a node. A user that comes to a drained node is drained too."""
@@ -250,14 +250,9 @@ class Graph:
 
     def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""
-        before = edge.perm, edge.shared
-        edge.perm, edge.shared = perm, shared
-        try:
-            permissions.refresh_below_users(edge.node)
-        except QmpError:
-            edge.perm, edge.shared = before
-            permissions.refresh([edge.node])
-            raise
+        if not self.rules.members.graph_mod:
+            perm, shared = perm & ~permissions.GRAPH_MOD, shared | permissions.GRAPH_MOD
+        granting.change(edge, perm, shared)
 
     # -- replacing
     async def replace(self, old: Node, new: Node, skips: bool = True) -> None:
@@ -273,14 +268,20 @@ class Graph:
             for edge in moved:
                 if edge.frozen:
                     raise QmpError(f"Cannot change '{edge.name}' link to '{old.node_name}'")
+            if not self.rules.permissions_at_once:
+                update = permissions_by_user.before_move(moved, new)
+                for edge in moved[::-1]:
+                    self.move(edge, new)
+                update.commit()
+                return
             for edge in moved:
                 self.move(edge, new)
             try:
-                permissions.refresh([new, old])
+                granting.refresh([new, old])
             except QmpError:
                 for edge in moved:
                     self.move(edge, old)
-                permissions.refresh([new, old])
+                granting.refresh([new, old])
                 raise
 
     async def replace_child(self, edge: Edge, node: Node) -> None:
@@ -290,10 +291,10 @@ class Graph:
         async with self.drained(old, node):
             self.move(edge, node)
             try:
-                permissions.refresh([node, old])
+                granting.refresh([node, old])
             except QmpError:
                 self.move(edge, old)
-                permissions.refresh([old, node])
+                granting.refresh([old, node])
                 raise
         await self.release(old)
 
@@ -305,9 +306,10 @@ class Graph:
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
         new.references += 1
-        await self.changing()
         try:
-            await self.replace(node, new)
+            async with self.drained(node):
+                await self.changing()
+                await self.replace(node, new)
         except QmpError as error:
             new.references -= 1
             await self.release(new)
@@ -331,7 +333,7 @@ class Graph:
             if self.rules.dropped_filter_lets_go:
                 self._unlink(edge)
                 del node.children[edge.name]
-            permissions.refresh([below, node])
+            granting.refresh([below, node])
         node.references -= 1
         await self.release(node)
 

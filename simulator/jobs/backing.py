@@ -7,7 +7,7 @@ from contextlib import suppress
 from errno import EINVAL, EIO, ENOTSUP, EPERM
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import granting, permissions
 from simulator.block.chain import skip_implicit_filters
 from simulator.block.drivers.backing_filter import BackingFilter
 from simulator.block.drivers.qcow2 import Qcow2
@@ -48,7 +48,7 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None) -> None
             if inherits:
                 backing.inherits_from = overlay
         else:
-            permissions.refresh([overlay])
+            granting.refresh([overlay])
     if edge is not None:
         await graph.release(edge.node)
 
