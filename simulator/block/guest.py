@@ -70,6 +70,16 @@ class GuestDevices:
                 return device
         return None
 
+    def holder(self, id_or_path: str) -> GuestDevice | None:
+        """The disk whose backend hangs on the very device that is named (blk_by_qdev_id,
+        block/block-backend.c, 7.2); None where there is no such device. A device that is put around it has
+        none itself. Raises QmpError."""
+        found = self.find(id_or_path)
+        is_around = found is not None and found.backend_path != found.path
+        if found is not None and is_around and id_or_path in (found.device_id, found.path):
+            raise QmpError("Device does not have a block device backend")
+        return found
+
     @staticmethod
     def is_disk(type_name: str) -> bool:
         """Whether it is a device that stands on a drive."""

@@ -260,7 +260,7 @@ class Exports(Group):
 
     hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
     list_needs_structured: contexts are listed only after structured replies were negotiated.
-    server_stop_newest_first: the order in which nbd-server-stop deletes exports.
+    deleted_within_another: exports that end at once are deleted one within the other.
 
     tls_over_ip_only: no TLS on unix sockets, for clients and servers.
     tls_keys_encipher: a certificate that says what its key is for must allow the encipherment of keys.
@@ -276,13 +276,13 @@ class Exports(Group):
     __slots__ = (
         "answers_bad_magic",
         "deleted_by_the_reply",
+        "deleted_within_another",
         "extended_headers",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "nbd_texts",
-        "server_stop_newest_first",
         "tells_refused_thread",
         "tls_keys_encipher",
         "tls_over_ip_only",
@@ -296,7 +296,7 @@ class Exports(Group):
     handshake_limit_s: int
     hole_is_unallocated: bool
     list_needs_structured: bool
-    server_stop_newest_first: bool
+    deleted_within_another: bool
     tells_refused_thread: bool
     tls_keys_encipher: bool
     tls_over_ip_only: bool

@@ -89,7 +89,7 @@ FACTS = (
         "nbd/server.c:1548,2574, observed",
     ),
     ("exports.extended_headers", True, "nbd/server.c:1346, nbd/client.c:976"),
-    ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
+    ("exports.deleted_within_another", True, "block/graph-lock.c:170, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),
     ("queries.shows_file_specific", True, "introspection of the binary"),

@@ -31,6 +31,11 @@ _PARAMETERS = (
 
 REWORDED = (
     (
+        "Property '{name}' is not writable",
+        "Insufficient permission to perform this operation",
+        "qom/object.c: object_property_set, QERR_PERMISSION_DENIED",
+    ),
+    (
         "Expected TLS credentials for a {endpoint} endpoint",
         "Expecting TLS credentials with a {endpoint} endpoint",
         "block/nbd.c:2123",
@@ -150,7 +155,7 @@ FACTS = (
     ("block.ending_jobs_outlive_exports", False, "softmmu/vl.c:4535, block.c:4475"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
-    ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("exports.deleted_within_another", False, "observed with two exports"),
     (
         "exports.tls_keys_encipher",
         True,

@@ -115,7 +115,7 @@ FACTS = (
     ("exports.hole_is_unallocated", False, "nbd/server.c:2193"),
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),
     ("exports.handshake_limit_s", 10, "include/block/nbd.h:34"),
-    ("exports.server_stop_newest_first", False, "observed with four exports"),
+    ("exports.deleted_within_another", False, "observed with four exports"),
     ("exports.tls_keys_encipher", False, "crypto/tlscredsx509.c: not looked at, observed with 7.2.22"),
     ("exports.tls_over_ip_only", False, "block/nbd.c and blockdev-nbd.c look at no type of socket, observed"),
     ("exports.tells_refused_thread", False, "block/export/export.c:120"),
