@@ -10,7 +10,7 @@ from simulator.block.activity import activate
 from simulator.block.backend import BlockBackend
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 from simulator.engine.task import Future
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.messages import ExportInfo

@@ -8,6 +8,7 @@ from __future__ import annotations
 from simulator.block import activity, granting, iothreads, permissions, permissions_by_user
 from simulator.block.drained import Drained
 from simulator.block.errors import ProcessEnd, QmpError
+from simulator.block.ids import well_formed_id
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
@@ -363,16 +364,6 @@ def check_no_cycle(parent: Node, name: str, node: Node) -> None:
         raise QmpError(
             f"Making '{node.node_name}' a {name} child of '{parent.node_name}' would create a cycle"
         )
-
-
-def well_formed_id(text: str) -> bool:
-    """id_wellformed, util/id.c: a letter, then letters, digits, '-', '.', '_'."""
-    if not text.isascii() or not text[:1].isalpha():
-        return False
-    return text.isalnum() or text.translate(_ALLOWED_IN_IDS).isalnum()
-
-
-_ALLOWED_IN_IDS = str.maketrans("", "", "-._")
 
 
 def _nobody_ends(status: int, words: str) -> None:

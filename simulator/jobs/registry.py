@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 from simulator.engine.task import WaitQueue
 from simulator.jobs.txn import JobTxn
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from simulator.block.bitmap import MAX_NAME_BYTES
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

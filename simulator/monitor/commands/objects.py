@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 from simulator.block.iothreads import IoThread
 from simulator.block.secrets import Secret
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
