@@ -160,6 +160,7 @@ def storage_child(node: Node) -> Edge | None:
 
 # -- x-debug-query-block-graph
 _PERMISSION_NAMES = (
+    (permissions.GRAPH_MOD, "graph-mod"),
     (permissions.RESIZE, "resize"),
     (permissions.WRITE_UNCHANGED, "write-unchanged"),
     (permissions.WRITE, "write"),
@@ -204,8 +205,8 @@ class GraphPicture:
 
 
 def _shared_names(edge: Edge) -> list[str]:
-    names = _names(edge.shared)
-    return ["graph-mod", *names] if edge.node.graph.rules.members.graph_mod else names
+    shared = edge.shared
+    return _names(shared if edge.node.graph.rules.members.graph_mod else shared & ~permissions.GRAPH_MOD)
 
 
 def _names(perm: int) -> list[str]:
