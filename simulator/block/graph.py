@@ -49,17 +49,13 @@ class Graph:
         self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
-        self.as_reported: Callable[[str], str] = str
+        self.report: Callable[[str], None] = self.warnings.append  # error_report, as the version does
         self._chance = chance
         self._serial = self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
     # -- names
-    def report(self, text: str) -> None:
-        """On standard error, as the version does (error_report)."""
-        self.warnings.append(self.as_reported(text))
-
     def find(self, name: str) -> Node | None:
         """By drive id or node name; a drive without a medium is no node."""
         backend = self.backends.get(name)
