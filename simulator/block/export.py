@@ -168,6 +168,8 @@ class Exports:
             return None
         wanted = arguments["iothread"]
         names = wanted if isinstance(wanted, list) else [wanted]
+        if not names:
+            raise QmpError("The set of I/O threads must not be empty")
         for name in names:
             if name not in threads:
                 raise QmpError(f'iothread "{name}" not found')

@@ -69,7 +69,7 @@ def full_options(node: Node) -> dict[str, Any]:
         options[driver.children_option] = [full_options(edge.node) for edge in node.children.values()]
         return options
     for name, edge in node.children.items():
-        if name != "backing" or overridden:
+        if name != "backing" or overridden or driver.is_filter:
             options[name] = full_options(edge.node)
     if overridden and node.backing is None:
         options["backing"] = None

@@ -326,8 +326,7 @@ class MirrorJob(BlockJob):
         """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
         if self.job_type != "mirror":
             super().change(arguments)
-        # Another `type` than mirror has no members, and what is not given is the first of its words.
-        mode = arguments.get("copy-mode", "background")
+        mode = arguments.get("copy-mode", "background")  # another `type` than mirror has no members
         if mode == self.options.copy_mode:
             return
         if mode != "write-blocking":
