@@ -14,6 +14,11 @@ SCHEMA_EDITS = ()
 
 REWORDED = (
     (
+        "Could not dup FD for {path} flags {flags}: No such file or directory",
+        "Failed to find fdset {path}",
+        "monitor/fds.c: monitor_fdset_dup_fd_add tells itself; observed",
+    ),
+    (
         "migrate-pause is currently only supported during postcopy-active state",
         "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
         "observed with no migration",

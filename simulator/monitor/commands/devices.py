@@ -25,6 +25,10 @@ async def device_del(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def system_reset(machine: Machine, arguments: Arguments) -> Any:
+    if machine.actions["reboot"] == "shutdown":
+        await machine.shut_down_as_told("host-qmp-system-reset")
+        return {}
+
     def reset() -> None:
         machine.outbox.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
         machine.slots.after_reset()
