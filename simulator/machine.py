@@ -81,7 +81,7 @@ class Machine:
         self._run_state, self._runs_since_ns, self._ran_ns = "running", self.scheduler.now_ns, 0
         self.name = ""
         self.actions = {"reboot": "reset", "shutdown": "poweroff"}  # set-action
-        self._ending = self.gone = False
+        self.ending = self.gone = False
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
@@ -266,7 +266,7 @@ class Machine:
 
     def end_soon(self, reason: str) -> None:
         """End in order at the next turn, unless the machine is at it already."""
-        if not self._ending:
+        if not self.ending:
             self.spawn(self.shut_down(reason), f"end by {reason}")
 
     async def shut_down_as_told(self, reason: str) -> None:
@@ -282,7 +282,7 @@ class Machine:
 
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
-        self._ending = True
+        self.ending = True
         if self.storage_daemon and not self.version.block.daemon_closes_nodes:
             self._end()
             return

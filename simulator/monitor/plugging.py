@@ -114,6 +114,8 @@ class Slots:
                     setattr(disk.backend.accounting, name.replace("-", "_"), value)
         else:
             path = machine.devices.path_of(device_id)
+            if device_id:
+                machine.devices.named[device_id] = driver
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
             if "iothread" in given and device_id and driver.startswith(_SCSI_ADAPTERS):
                 self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
@@ -228,7 +230,13 @@ class Slots:
             async with self._machine.graph.drained(device.disk.backend.node):
                 pass
         self._unparented.append(device.path)
+        self._forget_name(device)
         self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
+
+    def _forget_name(self, device: Plugged) -> None:
+        named = self._machine.devices.named
+        if device.device_id in named:
+            del named[device.device_id]
 
     async def _remove_later(self, device: Plugged) -> None:
         """Its place on the bus holds it until all readers of the bus are done (bus_free_bus_child): it cannot
@@ -301,6 +309,7 @@ class Slots:
             await machine.devices.unplug(device.disk)
         self._threads.pop(f"{device.device_id}.0", None)
         self._others.pop(device.path, None)
+        self._forget_name(device)
         self._in_slot.pop(device.path, None)
         self._bus.pop(device.path, None)
         self.settings.pop(device.path, None)

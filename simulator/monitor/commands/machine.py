@@ -33,6 +33,8 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def cont(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "shutdown":
+        raise QmpError("Resetting the Virtual Machine is required")
     if machine.run_state != "running":
         machine.run_state = "running"
         machine.outbox.emit("RESUME", {})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from json import dumps
-
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import iothreads
 from simulator.monitor.commands import objects as commands
 from simulator.monitor.dispatch import handlers
 from simulator.qapi import keyval
 from simulator.qapi.errors import ArgumentError
+from simulator.wire.json_stream import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ async def qom_list(machine: Machine, arguments: Arguments) -> str:
 
 async def qom_get(machine: Machine, arguments: Arguments) -> str:
     value = await handlers()["qom-get"](machine, arguments)
-    return f"{dumps(value, indent=4)}\n"
+    return encode_line(value, pretty=True).decode().replace("\r\n", "\n")
 
 
 COMMANDS = {
