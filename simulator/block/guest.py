@@ -3,7 +3,7 @@ hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, permissions
+from simulator.block import backend_limits, granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.qapi.glib_table import ChildTable
@@ -113,7 +113,7 @@ class GuestDevices:
             if not backend.name and backend.root is not None:
                 edge, backend.root = backend.root, None
                 self._graph.unlink(edge)
-                permissions.refresh([edge.node])
+                granting.refresh([edge.node])
             raise
         self.by_path[path] = device
         if device_id:
@@ -150,7 +150,7 @@ class GuestDevices:
         """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
         perm = permissions.CONSISTENT_READ
         # Every one of these devices can tell its guest of a new size.
-        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.RESIZE
+        shared = permissions.ALL & ~permissions.WRITE
         node = device.backend.node
         if device.tray_open is not None:
             pass

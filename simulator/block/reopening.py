@@ -6,7 +6,7 @@ Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import granting, permissions
 from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
@@ -155,7 +155,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
             await _prepare(graph, entry, undo, let_go)
         for entry in queue:
             _apply(entry)
-        permissions.refresh([*(entry.node for entry in queue), *let_go])
+        granting.refresh([*(entry.node for entry in queue), *let_go])
     except QmpError:
         await graph.changing()
         for entry in queue:
@@ -163,7 +163,7 @@ async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
                 setattr(entry.node, name, value)
         for step in reversed(undo):
             step()
-        permissions.refresh([*(entry.node for entry in queue), *let_go])
+        granting.refresh([*(entry.node for entry in queue), *let_go])
         for entry in queue:
             if entry.prepared:
                 entry.node.driver.reopen_abort()

@@ -71,7 +71,8 @@ class Quorum(Driver):
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         rewriting = permissions.WRITE if self._rewrites else 0
-        return perm | rewriting, shared & (permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED)
+        kept = shared & (permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED)
+        return perm & ~permissions.GRAPH_MOD | rewriting, kept | permissions.GRAPH_MOD
 
     # -- x-blockdev-change
     async def add_child(self, child: Node) -> None:
@@ -183,9 +184,6 @@ class Quorum(Driver):
             else:
                 data = max(data, run)
         return (data, STATUS_DATA, None, 0) if data else (zeroes, STATUS_ZERO, None, 0)
-
-    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        raise QmpError("Image format driver does not support resize")
 
     # -- what it tells
     def _report_bad(self, kind: str, offset: int, length: int, edge: Edge, error: OSError | None) -> None:

@@ -30,7 +30,7 @@ async def system_reset(machine: Machine, arguments: Arguments) -> Any:
         return {}
 
     def reset() -> None:
-        if machine.run_state != "running":
+        if machine.run_state not in ("running", "inmigrate", "finish-migrate"):
             # Whatever it waited for before, it is as if just made (main_loop_should_exit).
             machine.run_state = "prelaunch"
         machine.outbox.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
