@@ -74,7 +74,7 @@ class GuestDevices:
 
     def holder(self, id_or_path: str) -> GuestDevice | None:
         """The disk whose backend hangs on the very device that is named (blk_by_qdev_id,
-        block/block-backend.c, 7.2); None where there is no such device. A device that is put around it has
+        block/qapi-sysemu.c:52, 7.2); None where there is no such device. A device that is put around it has
         none itself. Raises QmpError."""
         found = self.find(id_or_path)
         is_around = found is not None and found.backend_path != found.path

@@ -33,7 +33,7 @@ REWORDED = (
     (
         "Could not dup FD for {path} flags {flags}: No such file or directory",
         "Failed to find fdset {path}",
-        "monitor/fds.c: monitor_fdset_dup_fd_add tells itself; observed",
+        "monitor/fds.c:471: monitor_fdset_dup_fd_add tells itself; observed",
     ),
     (
         "warning: The target block device doesn't provide information about the block size and it doesn't "
