@@ -83,7 +83,8 @@ class Machine:
         self._run_state, self._runs_since_ns, self._ran_ns = "running", self.scheduler.now_ns, 0
         self.runs_on_arrival = True  # a guest that comes from another machine goes on at once
         self.name = ""
-        self.gone = False
+        self.actions = {"reboot": "reset", "shutdown": "poweroff"}  # set-action
+        self.ending = self.gone = False
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
@@ -272,11 +273,23 @@ class Machine:
 
     def end_soon(self, reason: str) -> None:
         """End in order at the next turn, unless the machine is at it already."""
-        if self.run_state != "shutdown":
+        if not self.ending:
             self.spawn(self.shut_down(reason), f"end by {reason}")
+
+    async def shut_down_as_told(self, reason: str) -> None:
+        """What set-action has set for a guest that is to be shut down (main_loop_should_exit,
+        softmmu/runstate.c, 7.2)."""
+        if self.actions["shutdown"] == "poweroff":
+            self.end_soon(reason)
+            return
+        self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
+        if self.run_state == "running":
+            self.run_state = "shutdown"
+            self.outbox.emit("STOP", {})
 
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
+        self.ending = True
         if self.storage_daemon and not self.version.block.daemon_closes_nodes:
             self._end()
             return

@@ -48,6 +48,7 @@ class BlockBackend(Parent):
         "quiesce_count",
         "root",
         "shared",
+        "write_cache",
     )
 
     # Whether a request waits for a drained section to end; if not, its sender sees to that (an export).
@@ -62,6 +63,7 @@ class BlockBackend(Parent):
         self.root: Edge | None = None
         self.in_flight = 0
         self.keeps_io_status = True
+        self.write_cache = True  # what it says of it: every write is in memory here (blk_enable_write_cache)
         self.opens_read_only = True  # how a medium is opened that does not say so
         self.quiesce_count = 0
         self.on_resize: Callable[[], None] | None = None

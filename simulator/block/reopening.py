@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simulator.block.node import Edge, Node
 
 _ABSENT = object()
-# Of every node, and still none of common_options (block.c:1865).
+# Of every node, and still none of common_options (block.c:4119, 7.2).
 _FIXED = ("active", "force-share")
 
 

@@ -19,16 +19,16 @@ def not_found(path: str) -> QmpError:
     return QmpError(f"Device '{path}' not found", "DeviceNotFound")
 
 
-def resolve(machine: Machine, path: str) -> str:
+def resolve(machine: Machine, path: str, tells_of_several: bool = False) -> str:
     """The whole path; whether something is there is not looked at. Raises QmpError for the end of a path that
-    several have, or none."""
+    several have, or none; only qom-list tells these two apart."""
     parts = _parts(path)
     if path.startswith("/"):
         return "/" + "/".join(parts)
-    found = [each for each in _places(machine) if _parts(each)[-len(parts) :] == parts]
-    if len(found) > 1 or not parts:
+    found = [each for each in _places(machine) if not parts or _parts(each)[-len(parts) :] == parts]
+    if tells_of_several and len(found) > 1:
         raise QmpError(f"Path '{path}' is ambiguous")
-    if not found:
+    if len(found) != 1:
         raise not_found(path)
     return found[0]
 
@@ -39,6 +39,6 @@ def _parts(path: str) -> list[str]:
 
 def _places(machine: Machine) -> list[str]:
     places = [*CONTAINERS, "/machine", *(f"{OBJECTS}/{name}" for name in machine.objects)]
-    for device in machine.devices.by_path.values():
-        places += {device.path: None, device.backend_path: None}
-    return places
+    places += [f"{PERIPHERAL}/{name}" for name in machine.devices.named]
+    disks = machine.devices.by_path.values()
+    return places + [disk.backend_path for disk in disks if disk.backend_path != disk.path]

@@ -165,7 +165,7 @@ class Server:
         behind."""
         if self._nbd_listener is not None:
             self._watch(self._nbd_listener.socket.fileno(), 0, None)
-            if self.machine.run_state == "shutdown":
+            if self.machine.ending:
                 self._nbd_listener.abandon()
             else:
                 self._nbd_listener.close()

@@ -51,6 +51,7 @@ class Qmp(Group):
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
     "well-formed" (free only once there is a place), "any", or "checked" with the place.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
+    unplugged_after_ns: how long a device that has left its bus keeps its drive.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Qmp(Group):
         "oob",
         "quit_replies_first",
         "turns_before_reply",
+        "unplugged_after_ns",
     )
 
     device_ids: str
@@ -70,6 +72,7 @@ class Qmp(Group):
     oob: bool
     quit_replies_first: bool
     turns_before_reply: int
+    unplugged_after_ns: int
 
 
 class Texts(Group):

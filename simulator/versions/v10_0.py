@@ -31,6 +31,11 @@ CAPABILITY_RULES = (
 
 REWORDED = (
     (
+        "Could not dup FD for {path} flags {flags}: No such file or directory",
+        "Failed to find fdset {path}",
+        "monitor/fds.c:471: monitor_fdset_dup_fd_add tells itself; observed",
+    ),
+    (
         "warning: The target block device doesn't provide information about the block size and it doesn't "
         "have a backing file. The default block size of {bytes} bytes is used. If the actual block size of "
         "the target exceeds this default, the backup may be unusable",

@@ -36,6 +36,8 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def cont(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "shutdown":
+        raise QmpError("Resetting the Virtual Machine is required")
     if machine.run_state == "inmigrate":
         machine.runs_on_arrival = True
         return {}
@@ -83,7 +85,21 @@ async def system_powerdown(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
+async def set_action(machine: Machine, arguments: Arguments) -> Any:
+    """What a machine does at such events (softmmu/runstate-action.c, 7.2); a guest that panics and a watchdog
+    are not here."""
+    machine.actions |= arguments
+    return {}
+
+
+async def watchdog_set_action(machine: Machine, arguments: Arguments) -> Any:
+    machine.actions["watchdog"] = arguments["action"]
+    return {}
+
+
 COMMANDS = {
+    "set-action": set_action,
+    "watchdog-set-action": watchdog_set_action,
     "quit": quit_machine,
     "stop": stop,
     "cont": cont,

@@ -140,6 +140,7 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
             info["inserted"].update(backend_limits.describe(backend))
+            info["inserted"]["cache"]["writeback"] = backend.write_cache
             if top.bitmaps and machine.graph.rules.members.drive_bitmaps:
                 info["dirty-bitmaps"] = info["inserted"]["dirty-bitmaps"]
         replies.append(info)

@@ -193,6 +193,8 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     if isinstance(found, IoThread) and name in found.properties:
         found.set(name, arguments["value"])
         return {}
+    if found is not None and name not in _properties(machine, found):
+        raise _no_property(found.type_name, name)
     device = _device(machine, path, arguments["path"])
     if name != "drive":
         _check_settable(machine, device, name)
@@ -236,8 +238,7 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
 def _children(machine: Machine, path: str) -> list[tuple[str, str]]:
     """(name, type) of what a container holds."""
     if path == qom_paths.PERIPHERAL:
-        devices = machine.devices.by_path.values()
-        return [(device.device_id, device.type_name) for device in devices if device.device_id]
+        return machine.devices.named.in_qom_order()
     if path == qom_paths.OBJECTS:
         return [(name, found.type_name) for name, found in machine.objects.in_qom_order()]
     raise QmpError(f"Listing {path} is not simulated")
@@ -253,7 +254,7 @@ def _of_container(machine: Machine, path: str, name: str) -> str:
 
 
 async def qom_list(machine: Machine, arguments: Arguments) -> Any:
-    path = qom_paths.resolve(machine, arguments["path"])
+    path = qom_paths.resolve(machine, arguments["path"], tells_of_several=True)
     if path in qom_paths.CONTAINERS:
         children = _children(machine, path)
         return [_TYPE, *({"name": name, "type": f"child<{kind}>"} for name, kind in children)]
