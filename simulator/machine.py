@@ -17,6 +17,7 @@ from simulator.engine.outbox import Outbox
 from simulator.engine.scheduler import Scheduler
 from simulator.jobs.registry import Jobs
 from simulator.jobs.rules import JobRules
+from simulator.monitor.migrating import Migration
 from simulator.monitor.plugging import Slots
 from simulator.monitor.session import Session
 
@@ -74,16 +75,21 @@ class Machine:
         self.drives = Drives(self.graph)
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
+        self.migration = Migration(self)
         self.objects = self.graph.objects
         self.chardevs: dict[str, Any] = {}
         self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
         self._run_state, self._runs_since_ns, self._ran_ns = "running", self.scheduler.now_ns, 0
+        self.runs_on_arrival = True  # a guest that comes from another machine goes on at once
         self.name = ""
         self.gone = False
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
+        program = "qemu-storage-daemon" if storage_daemon else "qemu-system-x86_64"
+        prefix = f"{program}: " if version.texts.reports_name_program else ""
+        self.graph.as_reported = lambda text: prefix + version.reword(text)
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply
         # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd
@@ -111,6 +117,7 @@ class Machine:
     def run_state(self, state: str) -> None:
         self._ran_ns, self._runs_since_ns = self.guest_ran_ns(), self.scheduler.now_ns
         self._run_state = state
+        self.graph.opens_inactive = state == "inmigrate"
 
     def guest_ran_ns(self) -> int:
         """How long the guest has run: its clock stands still while it does."""

@@ -89,7 +89,7 @@ class SimSession(Session):
         )
         if self._scenario.certificates:
             machine.make_tls = make_context
-        machine.run_state = "prelaunch"
+        machine.run_state = "inmigrate" if self._scenario.incoming else "prelaunch"
         furnish(machine)
         machine.outbox.on_event = machine.on_end = self._on_event
         for name, disk in self._scenario.disks.items():

@@ -10,7 +10,7 @@ from contextlib import suppress
 from errno import EPERM
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.node import Node
@@ -41,7 +41,7 @@ async def activate(node: Node) -> None:
     if node.inactive:
         node.inactive = False
         try:
-            permissions.refresh([node])
+            granting.refresh([node])
             await node.driver.activate()
         except QmpError:
             node.inactive = True
@@ -101,6 +101,6 @@ async def _inactivate(node: Node) -> None:
         node.inactive = True
     # That only loosens what is held.
     with suppress(QmpError):
-        permissions.refresh([node])
+        granting.refresh([node])
     for edge in reversed(list(node.children.values())):
         await _inactivate(edge.node)

@@ -161,6 +161,10 @@ class BlockBackend(Parent):
             edge, self.root = self.root, None
             async with await self.graph.while_changing():
                 await self.graph.detach(edge)
+                await self.was_removed()
+
+    async def was_removed(self) -> None:
+        """The graph is still being changed."""
 
     def set_permissions(self, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""

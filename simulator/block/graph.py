@@ -5,7 +5,7 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 
 from __future__ import annotations
 
-from simulator.block import activity, iothreads, permissions
+from simulator.block import activity, granting, iothreads, permissions, permissions_by_user
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
@@ -60,19 +60,24 @@ class Graph:
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.objects = ChildTable()  # of object-add, by id
-        # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.on_process_end: Callable[[int, str], None] = _nobody_ends
+        # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
+        self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
+        self.as_reported: Callable[[str], str] = str
         self._chance = chance
-        self._serial = 0
-        self._backends_made = 0
+        self._serial = self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
     # -- names
+    def report(self, text: str) -> None:
+        """On standard error, as the version does (error_report)."""
+        self.warnings.append(self.as_reported(text))
+
     def find(self, name: str) -> Node | None:
         """By drive id or node name; a drive without a medium is no node."""
         backend = self.backends.get(name)
@@ -132,7 +137,7 @@ class Graph:
             await node.driver.close()
         except (OSError, QmpError) as error:
             why = error.desc if isinstance(error, QmpError) else error.strerror
-            self.warnings.append(f"closing node '{node.node_name}': {why}")
+            self.report(f"closing node '{node.node_name}': {why}")
         node.drained_end()
         del self.nodes[node.node_name]
         async with await self.while_changing():
@@ -160,6 +165,8 @@ class Graph:
         the node, and leaves no edge."""
         if isinstance(parent, Node) and (parent is node or parent.parents):
             check_no_cycle(parent, name, node)
+        if not self.rules.members.graph_mod:
+            perm, shared = perm & ~permissions.GRAPH_MOD, shared | permissions.GRAPH_MOD
         if node.inactive:
             activity.check_user(parent, name, node, perm)
         edge = Edge(parent, name, role, node, perm, shared)
@@ -171,15 +178,12 @@ class Graph:
                 iothreads.meet(edge)
             if not refresh:
                 return edge
-            if isinstance(parent, Node):
-                permissions.refresh([parent])
-            else:
-                permissions.refresh_below_users(node)
+            granting.come(edge)
         except QmpError:
             self._unlink(edge)
             if isinstance(parent, Node):
                 del parent.children[name]
-            permissions.refresh([node])
+            granting.refresh([node])
             raise
         return edge
 
@@ -193,7 +197,7 @@ class Graph:
         if not node.parents and not node.monitor_owned and not node.references:
             await self.release(node)
         else:
-            permissions.refresh_below_users(node)
+            granting.go(node)
 
     def link(self, edge: Edge, node: Node) -> None:
         """Point an edge at a node. A user that comes to a drained node is drained too."""
@@ -246,14 +250,9 @@ class Graph:
 
     def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""
-        before = edge.perm, edge.shared
-        edge.perm, edge.shared = perm, shared
-        try:
-            permissions.refresh_below_users(edge.node)
-        except QmpError:
-            edge.perm, edge.shared = before
-            permissions.refresh([edge.node])
-            raise
+        if not self.rules.members.graph_mod:
+            perm, shared = perm & ~permissions.GRAPH_MOD, shared | permissions.GRAPH_MOD
+        granting.change(edge, perm, shared)
 
     # -- replacing
     async def replace(self, old: Node, new: Node, skips: bool = True) -> None:
@@ -269,14 +268,20 @@ class Graph:
             for edge in moved:
                 if edge.frozen:
                     raise QmpError(f"Cannot change '{edge.name}' link to '{old.node_name}'")
+            if not self.rules.permissions_at_once:
+                update = permissions_by_user.before_move(moved, new)
+                for edge in moved[::-1]:
+                    self.move(edge, new)
+                update.commit()
+                return
             for edge in moved:
                 self.move(edge, new)
             try:
-                permissions.refresh([new, old])
+                granting.refresh([new, old])
             except QmpError:
                 for edge in moved:
                     self.move(edge, old)
-                permissions.refresh([new, old])
+                granting.refresh([new, old])
                 raise
 
     async def replace_child(self, edge: Edge, node: Node) -> None:
@@ -286,10 +291,10 @@ class Graph:
         async with self.drained(old, node):
             self.move(edge, node)
             try:
-                permissions.refresh([node, old])
+                granting.refresh([node, old])
             except QmpError:
                 self.move(edge, old)
-                permissions.refresh([old, node])
+                granting.refresh([old, node])
                 raise
         await self.release(old)
 
@@ -328,7 +333,7 @@ class Graph:
             if self.rules.dropped_filter_lets_go:
                 self._unlink(edge)
                 del node.children[edge.name]
-            permissions.refresh([below, node])
+            granting.refresh([below, node])
         node.references -= 1
         await self.release(node)
 

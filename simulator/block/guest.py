@@ -3,7 +3,7 @@ hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, permissions
+from simulator.block import backend_limits, granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 
@@ -70,6 +70,16 @@ class GuestDevices:
                 return device
         return None
 
+    def holder(self, id_or_path: str) -> GuestDevice | None:
+        """The disk whose backend hangs on the very device that is named (blk_by_qdev_id,
+        block/block-backend.c, 7.2); None where there is no such device. A device that is put around it has
+        none itself. Raises QmpError."""
+        found = self.find(id_or_path)
+        is_around = found is not None and found.backend_path != found.path
+        if found is not None and is_around and id_or_path in (found.device_id, found.path):
+            raise QmpError("Device does not have a block device backend")
+        return found
+
     @staticmethod
     def is_disk(type_name: str) -> bool:
         """Whether it is a device that stands on a drive."""
@@ -101,7 +111,7 @@ class GuestDevices:
             if not backend.name and backend.root is not None:
                 edge, backend.root = backend.root, None
                 self._graph.unlink(edge)
-                permissions.refresh([edge.node])
+                granting.refresh([edge.node])
             raise
         self.by_path[path] = device
         return device
@@ -136,7 +146,7 @@ class GuestDevices:
         """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
         perm = permissions.CONSISTENT_READ
         # Every one of these devices can tell its guest of a new size.
-        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.RESIZE
+        shared = permissions.ALL & ~permissions.WRITE
         node = device.backend.node
         if device.tray_open is not None:
             pass

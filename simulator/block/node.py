@@ -112,6 +112,7 @@ class Node:
         self.write_threshold = 0  # a write that ends beyond it is told once; 0: none is
         self.wr_highest_offset = 0  # where the write that reached farthest ended, whatever became of it
         self.quiesce_count = 0
+        self.reads_copy = 0  # jobs for which whatever is read here is to be copied here
         self.request_done = WaitQueue(f"an overlapping request on node '{node_name}'")
 
     def __repr__(self) -> str:
@@ -206,6 +207,8 @@ class Node:
     # -- requests
     async def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes; what lies beyond the end reads as zero (bdrv_aligned_preadv)."""
+        if self.reads_copy:
+            return await self.copy_on_read(offset, length)
         request = self._begin(offset, length, False)
         try:
             if self.serialising_in_flight:

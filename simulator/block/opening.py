@@ -5,7 +5,7 @@ Source: bdrv_open_inherit, bdrv_inherited_options, bdrv_open_backing_file in blo
 
 from __future__ import annotations
 
-from simulator.block import permissions
+from simulator.block import granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
@@ -36,6 +36,7 @@ _SUFFIXES = (
     "and exabytes, respectively.\n"
 )
 ABORTED = -6  # SIGABRT
+CRASHED = -11  # SIGSEGV
 _QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -84,7 +85,7 @@ async def open_tree(
         if not node.children:
             # With children it was done as each was attached; a driver whose `open` changes a role does it
             # anew.
-            permissions.refresh([node])
+            granting.refresh([node])
     except (QmpError, OSError) as error:
         if opened:
             await node.driver.close()
@@ -150,7 +151,7 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
 def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.options = options
     node.read_only = options.get("read-only", read_only)
-    node.inactive = not options.get("active", True)
+    node.inactive = not options.get("active", not node.graph.opens_inactive)
     node.auto_read_only = options.get("auto-read-only", False)
     node.force_share = options.get("force-share", False)
     node.discard_unmap = options.get("discard", "ignore") == "unmap"

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     Held = tuple[int, int, bool, bool, bool]
 
 CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE = 1, 2, 4, 8
-ALL = 15
+# To change a node's children (include/block/block.h:264, 5.2): versions from 6.1 on have no such permission,
+# so there nobody needs it, and all share it.
+GRAPH_MOD = 16
+ALL = 31
 NAMES = (
     (CONSISTENT_READ, "consistent read"),
     (WRITE, "write"),
     (WRITE_UNCHANGED, "write unchanged"),
     (RESIZE, "resize"),
+    (GRAPH_MOD, "change children"),
 )
 
 # What a child is to its parent (BdrvChildRoleBits).
@@ -39,11 +43,12 @@ def names(permissions: int) -> str:
 def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[int, int]:
     """What a node needs of, and shares on, a child of this role, given what its own parents need and
     share."""
+    perm, shared = perm & ~GRAPH_MOD, shared | GRAPH_MOD
     if role & FILTERED:
         return perm, shared
     if role & COW:
         kept = WRITE | RESIZE if shared & WRITE else 0
-        return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED
+        return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED | GRAPH_MOD
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
         perm |= CONSISTENT_READ | WRITE | RESIZE if node.is_writable() else CONSISTENT_READ
@@ -59,7 +64,7 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
 
 def cumulative(node: Node) -> tuple[int, int]:
     """All that the parents of a node need of it, and what every one of them shares."""
-    return _asked_of(node)[:2]
+    return asked_of(node)[:2]
 
 
 def topological(roots: Iterable[Node]) -> list[Node]:
@@ -115,7 +120,7 @@ def refresh(roots: list[Node]) -> None:
     walk.commit()
 
 
-def _asked_of(node: Node) -> Held:
+def asked_of(node: Node) -> Held:
     perm, shared, parents = 0, ALL, node.parents
     for edge in parents:
         perm |= edge.perm
@@ -125,7 +130,7 @@ def _asked_of(node: Node) -> Held:
 
 def _is_asked_anew(node: Node) -> bool:
     """A conflict always is: it must be told."""
-    asked = _asked_of(node)
+    asked = asked_of(node)
     return node.held != asked or bool(asked[0] & ~asked[1])
 
 
@@ -172,7 +177,7 @@ class _Walk:
     def look_at(self, node: Node, is_root: bool = False) -> list[Node]:
         """The children that are to be looked at next: of a root all, else those of which something new is
         asked."""
-        asked = perm, shared, read_only, _, _ = _asked_of(node)
+        asked = perm, shared, read_only, _, _ = asked_of(node)
         if perm & ~shared:
             _check_parents(node)
         if read_only and perm & (WRITE | WRITE_UNCHANGED):
@@ -203,9 +208,6 @@ def _check_parents(node: Node) -> None:
     """Raise if one parent needs what another does not share, naming both. Newest parent first, as QEMU's
     list."""
     newest_first = node.parents[::-1]
-    if not node.graph.rules.conflict_names_both:
-        _check_beside_older(node, newest_first)
-        return
     for a in newest_first:
         for b in newest_first:
             missing = b.perm & ~a.shared
@@ -217,16 +219,3 @@ def _check_parents(node: Node) -> None:
                 f"{b.parent.user_description()} (uses node '{name}' as '{b.name}' child) and unshared by "
                 f"{a.parent.user_description()} (uses node '{name}' as '{a.name}' child)."
             )
-
-
-def _check_beside_older(node: Node, newest_first: list[Edge]) -> None:
-    """5.2 looks at one user beside each that was there before, and names that, and first what the newer one
-    of the two may not (bdrv_check_update_perm, block.c:2218, 5.2)."""
-    for index, newer in enumerate(newest_first):
-        for older in newest_first[index + 1 :]:
-            denied, used = newer.perm & ~older.shared, older.perm & ~newer.shared
-            if denied or used:
-                raise QmpError(
-                    f"Conflicts with use by {older.parent.short_description()} as '{older.name}', which "
-                    f"{'does not allow' if denied else 'uses'} '{names(denied or used)}' on {node.node_name}"
-                )

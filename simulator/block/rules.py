@@ -15,7 +15,7 @@ MAX_LENGTH_BYTES = (1 << 63) - (1 << 30)  # BDRV_MAX_LENGTH
 class Members:
     """Members that replies about nodes and drives have in some versions only. The defaults are 7.2's.
 
-    `active`, `children`, `limits`, `file_specific`: of a node. `graph_mod`: a permission that all share.
+    `active`, `children`, `limits`, `file_specific`: of a node. `graph_mod`: the permission GRAPH_MOD.
     `missing_key`: a node's encryption_key_missing. `bitmap_status`: of a bitmap, and `drive_bitmaps`: a drive
     has its node's bitmaps, too. `zone_append`: a node's counters of such requests. `device_accounts`: a
     device counts refused and failed requests, as a drive does.
@@ -50,7 +50,8 @@ class BlockRules:
     `backup_filter`: the driver of the filter that a backup job puts above its source.
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
-    `conflict_names_both`: a permission conflict is told with both users.
+    `permissions_at_once`: all that changes together is looked at together, and a conflict is told with both
+    users (simulator/block/permissions.py); otherwise one user at a time (permissions_by_user.py).
     `contexts_drain_all`: a node that is put into the context of another drains all nodes.
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
@@ -71,6 +72,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
+    `nbd_extended_headers`: the driver asks NBD servers for them.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
@@ -80,6 +82,7 @@ class BlockRules:
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
+    `stream_has_filter`: a stream copies by a filter above its disk, not by reads of its own.
     """
 
     __slots__ = (
@@ -87,7 +90,6 @@ class BlockRules:
         "cbw_timeout_bits",
         "changes_drain_all",
         "changes_made_drained",
-        "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "copy_bytes",
@@ -105,13 +107,16 @@ class BlockRules:
         "members",
         "mirror_passes_needs_on",
         "moved_edge_is_newest",
+        "nbd_extended_headers",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
+        "permissions_at_once",
         "probing_drains",
         "quorum_tells_zeroes",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "stored_bitmaps_need_write",
+        "stream_has_filter",
         "tls_over_ip_only",
         "too_long_is_empty",
     )
@@ -133,7 +138,7 @@ class BlockRules:
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
-        self.conflict_names_both: bool = given.pop("conflict_names_both", True)
+        self.permissions_at_once: bool = given.pop("permissions_at_once", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
         self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
@@ -148,6 +153,8 @@ class BlockRules:
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
+        self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
+        self.stream_has_filter: bool = given.pop("stream_has_filter", True)
         self.tls_over_ip_only: bool = given.pop("tls_over_ip_only", False)
         self.members: Members = given.pop("members", None) or Members()
         assert not given, given
@@ -172,8 +179,9 @@ def rules_of(version: Version) -> BlockRules:
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
         changes_made_drained=block.changes_made_drained,
-        conflict_names_both=block.conflict_names_both,
+        permissions_at_once=block.permissions_at_once,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
+        stream_has_filter=block.stream_has_filter,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
         creating_yields=block.creating_yields,
         devices_open_as_files=block.devices_open_as_files,
@@ -181,6 +189,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        nbd_extended_headers=version.exports.extended_headers,
         tls_over_ip_only=version.exports.tls_over_ip_only,
         replaced_is_missing=block.replaced_is_missing,
         copy_bytes=block.backup_step_bytes,

@@ -13,9 +13,11 @@ from os import strerror
 from simulator.block import chain, permissions
 from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
 from simulator.block.drivers import driver_class
+from simulator.block.drivers.backup_top import BackupTop
 from simulator.block.errors import QmpError
 from simulator.engine.task import Future
-from simulator.jobs.block_job import BlockJob
+from simulator.jobs import backup_filter
+from simulator.jobs.block_job import BlockJob, create
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,18 +191,16 @@ class BackupJob(BlockJob):
             bitmap.merge(self.copying.copy_bitmap)
 
     async def clean(self) -> None:
-        await self.remove_all_nodes()
-        await _drop(self.filter)
+        # 5.2 stays on the nodes until it is dismissed, and so its filter stays too, though nobody is below it
+        # (block/backup.c, backup_clean, 5.2).
+        if not isinstance(self.filter.driver, BackupTop):
+            await self.remove_all_nodes()
+        await backup_filter.drop(self.filter)
 
 
 def _copying_of(cbw: Node) -> BlockCopyState:
     filter_driver: CopyBeforeWrite = cbw.driver  # type: ignore[assignment]
     return filter_driver.copy_state
-
-
-async def _drop(cbw: Node) -> None:
-    cbw.references -= 1
-    await cbw.graph.drop_filter(cbw)
 
 
 async def create_backup(
@@ -218,14 +218,13 @@ async def create_backup(
     try:
         if target.size_bytes != source.size_bytes:
             raise QmpError("Source and target image have different sizes")
-        cbw = await jobs.graph.insert_above(source, _filter_options(source, target, options))
-        cbw.references += 1
+        cbw = await backup_filter.append(source, _filter_options(source, target, options))
         return await _make_job(jobs, source, target, options, txn, cbw)
     except QmpError:
         if bitmap is not None:
             bitmap.reclaim()
         if cbw is not None:
-            await _drop(cbw)
+            await backup_filter.drop(cbw)
         raise
 
 
@@ -275,10 +274,8 @@ async def _make_job(
         return BackupJob(jobs, job_id, group, options, source, target, cbw)
 
     job_id = options.job_id if options.job_id is not None else cbw.drive_name()
-    async with await jobs.graph.while_changing():
-        job = jobs.add(job_id, make, txn)
-        assert isinstance(job, BackupJob)
-        await job.stand_on(cbw, 0, permissions.ALL, options.speed_bytes_per_s)
+    job = await create(jobs, job_id, make, (cbw, 0, permissions.ALL), options.speed_bytes_per_s, txn)
+    assert isinstance(job, BackupJob)
     copying.set_options(compress=options.compress)
     copying.progress = job.progress
     if jobs.rules.backup_chooses_late:

@@ -13,6 +13,7 @@ from simulator.jobs.job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from simulator.block.node import Edge, Node
@@ -63,10 +64,6 @@ class BlockJob(Job):
     async def stand_on(self, node: Node, perm: int, shared: int, speed_bytes_per_s: int) -> None:
         """The second half of block_job_create. Raises QmpError, and then the job is gone."""
         try:
-            if self.jobs.graph.rules.jobs_have_backend:
-                self.own_backend = self._new_backend(node, perm, shared)
-                self.own_backend.insert(node)
-                perm, shared = 0, permissions.ALL
             self.add_node("main node", node, perm, shared, frozenset(("dataplane",)))
             self.set_speed(speed_bytes_per_s)
         except QmpError:
@@ -77,15 +74,8 @@ class BlockJob(Job):
         """A way for the job's own requests, which do not wait while the node is drained: the job would never
         come to rest. `moves`: it follows its node to another thread. Raises QmpError on a permission
         conflict."""
-        backend = self._new_backend(node, perm, shared, moves)
-        backend.insert(node)
+        backend = _new_backend(node, perm, shared, moves)
         self.backends.append(backend)
-        return backend
-
-    def _new_backend(self, node: Node, perm: int, shared: int, moves: bool = True) -> BlockBackend:
-        backend = _JobBackend(self.jobs.graph, "", perm, shared)
-        backend.iothread = node.iothread
-        backend.allows_iothread_change = moves
         return backend
 
     async def remove_backend(self, backend: BlockBackend) -> None:
@@ -219,3 +209,41 @@ class BlockJob(Job):
         if self.errno:
             shown["error"] = self.error
         return shown
+
+
+def _new_backend(node: Node, perm: int, shared: int, moves: bool = True) -> BlockBackend:
+    """Raises QmpError on a permission conflict."""
+    backend = _JobBackend(node.graph, "", perm, shared)
+    backend.iothread = node.iothread
+    backend.allows_iothread_change = moves
+    backend.insert(node)
+    return backend
+
+
+async def create(
+    jobs: Jobs,
+    job_id: str,
+    make: Callable[[str, JobTxn], Job],
+    stands_on: tuple[Node, int, int],
+    speed_bytes_per_s: int,
+    txn: JobTxn | None = None,
+) -> BlockJob:
+    """block_job_create: `make` the job and let it stand on a node, with the permissions that it needs and
+    shares there. Raises QmpError, and leaves no job."""
+    node, perm, shared = stands_on
+    async with await jobs.graph.while_changing():
+        backend: BlockBackend | None = None
+        if jobs.graph.rules.jobs_have_backend:
+            # It comes before the job, of which nothing is seen if it cannot have what it needs.
+            backend = _new_backend(node, perm, shared)
+            perm, shared = 0, permissions.ALL
+        try:
+            job = jobs.add(job_id, make, txn)
+        except QmpError:
+            if backend is not None:
+                await backend.remove()
+            raise
+        assert isinstance(job, BlockJob)
+        job.own_backend = backend
+        await job.stand_on(node, perm, shared, speed_bytes_per_s)
+        return job

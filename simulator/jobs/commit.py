@@ -15,7 +15,7 @@ from simulator.block.drivers.commit_top import CommitTop
 from simulator.block.errors import QmpError
 from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import append_filter, drop_intermediate
-from simulator.jobs.block_job import RETRY_NS, BlockJob
+from simulator.jobs.block_job import RETRY_NS, BlockJob, create
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,10 +134,9 @@ async def start_commit(jobs: Jobs, options: CommitOptions) -> None:
         return CommitJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else options.active.drive_name()
-    async with await jobs.graph.while_changing():
-        job = jobs.add(job_id, make)
-        assert isinstance(job, CommitJob)
-        await job.stand_on(options.active, 0, permissions.ALL, options.speed_bytes_per_s)
+    stands_on = options.active, 0, permissions.ALL
+    job = await create(jobs, job_id, make, stands_on, options.speed_bytes_per_s)
+    assert isinstance(job, CommitJob)
     try:
         await _prepare_chain(job)
     except QmpError:
@@ -171,7 +170,7 @@ async def _prepare_chain(job: CommitJob) -> None:
     writes = permissions.CONSISTENT_READ | permissions.WRITE
     if base.size_bytes < top.size_bytes:
         writes |= permissions.RESIZE
-    reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+    reads = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED | permissions.GRAPH_MOD
     await graph.changing()
     job.base_backend = job.add_backend(base, writes, reads, moves=False)
     await graph.changing()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from errno import EINVAL, ENOTSUP, EPERM
 from os import strerror
 
-from simulator.block import chain, permissions
+from simulator.block import chain, granting
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
@@ -259,7 +259,7 @@ class MirrorJob(BlockJob):
         await graph.wait_drained([filter_node])
         driver = _mirror_top(filter_node)
         driver.stopped = True
-        permissions.refresh([filter_node])
+        granting.refresh([filter_node])
         failed = 0 if aborts else await self._set_backing(source, target)
         if self._should_complete and not aborts:
             failed = await self._pivot(source, target) or failed
@@ -296,7 +296,7 @@ class MirrorJob(BlockJob):
             else:
                 await open_backing_from_header(graph, top)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             return EPERM if mode == SOURCE_BACKING else EINVAL
         return 0
 
@@ -318,7 +318,7 @@ class MirrorJob(BlockJob):
                 await graph.changing()
                 await graph.replace(replaced, target)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             return EPERM
         return 0
 
@@ -326,7 +326,8 @@ class MirrorJob(BlockJob):
         """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
         if self.job_type != "mirror":
             super().change(arguments)
-        mode = arguments["copy-mode"]
+        # Another `type` than mirror has no members, and what is not given is the first of its words.
+        mode = arguments.get("copy-mode", "background")
         if mode == self.options.copy_mode:
             return
         if mode != "write-blocking":

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from simulator.block import chain, iothreads, permissions
+from simulator.block import chain, granting, iothreads, permissions
 from simulator.block.bitmap import DirtyBitmap, default_granularity
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
 from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import append_filter
+from simulator.jobs.block_job import create
 from simulator.jobs.mirror import ActiveCommitJob, MirrorJob
 from simulator.jobs.mirror_copying import DEFAULT_BUFFER_BYTES, MirrorCopying
-from simulator.jobs.mirror_options import OPEN_BACKING, SOURCE_BACKING, MirrorOptions, check
+from simulator.jobs.mirror_options import LEAVE_BACKING, OPEN_BACKING, SOURCE_BACKING, MirrorOptions, check
 from simulator.jobs.new_image import create_image, describe_image
 
 TYPE_CHECKING = False
@@ -123,11 +124,10 @@ async def _start(jobs: Jobs, kind: type[MirrorJob], options: MirrorOptions) -> N
 
     try:
         job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
-        shared = permissions.CONSISTENT_READ | _SHARED
-        async with await jobs.graph.while_changing():
-            made = jobs.add(job_id, make)
-            assert isinstance(made, MirrorJob)
-            await made.stand_on(filter_node, permissions.CONSISTENT_READ, shared, options.speed_bytes_per_s)
+        shared = permissions.CONSISTENT_READ | permissions.GRAPH_MOD | _SHARED
+        stands_on = filter_node, permissions.CONSISTENT_READ, shared
+        made = await create(jobs, job_id, make, stands_on, options.speed_bytes_per_s)
+        assert isinstance(made, MirrorJob)
         job = made
         await _prepare(job)
     except QmpError:
@@ -155,9 +155,11 @@ async def _prepare(job: MirrorJob) -> None:
     if options.is_commit:
         if target.size_bytes < source.size_bytes:
             needed |= permissions.RESIZE
-        shared |= permissions.CONSISTENT_READ | permissions.WRITE
+        shared |= permissions.CONSISTENT_READ | permissions.WRITE | permissions.GRAPH_MOD
     elif chain.chain_contains(source, chain.skip_filters(target)):
         raise QmpError("Cannot mirror to a filter on top of a node in the source's backing chain")
+    if options.backing_mode != LEAVE_BACKING:
+        needed |= permissions.GRAPH_MOD
     await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
     granularity = options.granularity_bytes or default_granularity(target)
@@ -199,7 +201,7 @@ async def _undo(filter_node: Node, job: MirrorJob | None) -> None:
             job.dirty.release()
         await job.fail_early()
     driver.stopped = True
-    permissions.refresh([filter_node])
+    granting.refresh([filter_node])
     await graph.replace(filter_node, below)
     filter_node.references -= 1
     await graph.release(filter_node)

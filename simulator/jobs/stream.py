@@ -13,9 +13,10 @@ from os import strerror
 from simulator.block import chain, permissions
 from simulator.block.drivers.copy_on_read import CopyOnRead
 from simulator.block.errors import QmpError
+from simulator.block.opening import ABORTED
 from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import change_backing_file, set_backing
-from simulator.jobs.block_job import BlockJob
+from simulator.jobs.block_job import BlockJob, create
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ class StreamJob(BlockJob):
 
     job_type = "stream"
 
-    __slots__ = ("above_base", "bottom", "filter", "options", "read_only", "target")
+    __slots__ = ("above_base", "bottom", "filter", "frozen", "options", "read_only", "target")
 
-    filter: Node | None
     bottom: Node
     above_base: Node
     read_only: bool
@@ -47,12 +47,23 @@ class StreamJob(BlockJob):
         super().__init__(jobs, job_id, txn, options.auto_finalize, options.auto_dismiss)
         self.options = options
         self.target = options.top
+        self.filter: Node | None = None
+        self.frozen = False  # by the job itself, and not by its filter
 
     # -- the work
     async def run(self) -> None:
         top = chain.skip_filters(self.target)
         if top is self.bottom:
             return
+        # Without a filter everybody's reads of the node copy, where the whole chain goes.
+        helped = self.filter is None and self.bottom.backing is None
+        self.target.reads_copy += helped
+        try:
+            await self._stream(top)
+        finally:
+            self.target.reads_copy -= helped
+
+    async def _stream(self, top: Node) -> None:
         length = self.target.size_bytes
         self.progress.set_remaining(length)
         first_error: OSError | None = None
@@ -91,13 +102,26 @@ class StreamJob(BlockJob):
         return below, count or length - offset
 
     async def _populate(self, offset: int, length: int) -> None:
-        assert self.filter is not None
+        if self.filter is None:
+            assert self.own_backend is not None
+            assert self.own_backend.node is not None
+            await self.own_backend.node.copy_on_read(offset, length, wanted=False)
+            return
         driver = self.filter.driver
         assert isinstance(driver, CopyOnRead)
         await driver.populate(offset, length)
 
     # -- the end
+    def _unfreeze(self) -> None:
+        if self.frozen:
+            self.frozen = False
+            chain.unfreeze(self.target, self.above_base)
+
+    async def abort(self) -> None:
+        self._unfreeze()
+
     async def prepare(self) -> None:
+        self._unfreeze()
         await self._drop_filter()
         graph, above = self.jobs.graph, self.above_base
         # A layer that is taken out is let go with all nodes drained, where changes are made so.
@@ -130,7 +154,7 @@ class StreamJob(BlockJob):
             refusal = error
         await change_backing_file(top, filename, image_format)
         if refusal is not None:
-            self.jobs.graph.warnings.append(refusal.console_text)
+            self.jobs.graph.report(refusal.console_text)
             raise OSError(EPERM, strerror(EPERM))
 
     async def _drop_filter(self) -> None:
@@ -143,6 +167,8 @@ class StreamJob(BlockJob):
         for backend in list(self.backends):
             await self.remove_backend(backend)
         if self.read_only:
+            if self.own_backend is not None:
+                self.own_backend.set_permissions(0, permissions.ALL)
             with suppress(QmpError):
                 await set_read_only(self.jobs.graph, self.target, True)
 
@@ -174,6 +200,10 @@ async def start_stream(jobs: Jobs, options: StreamOptions) -> None:
             await set_read_only(jobs.graph, top, False)
         finally:
             chain.unfreeze(top, above_base)
+    if not jobs.graph.rules.stream_has_filter:
+        job = await _start_without_filter(jobs, options, bottom, above_base, was_read_only)
+        job.start()
+        return
     filter_node: Node | None = None
     try:
         filter_node = await jobs.graph.insert_above(top, _filter_options(options, bottom))
@@ -189,6 +219,38 @@ async def start_stream(jobs: Jobs, options: StreamOptions) -> None:
         raise
     job.read_only = was_read_only
     job.start()
+
+
+async def _start_without_filter(
+    jobs: Jobs, options: StreamOptions, bottom: Node, above_base: Node, was_read_only: bool
+) -> StreamJob:
+    """stream_start of 5.2, from block_job_create on. Raises QmpError, undoing all."""
+
+    def make(job_id: str, txn: JobTxn) -> StreamJob:
+        return StreamJob(jobs, job_id, txn, options)
+
+    top = options.top
+    chain.freeze(top, above_base)
+    stands_on = top, _READS | permissions.GRAPH_MOD, _READS | permissions.WRITE
+    job_id = options.job_id if options.job_id is not None else top.drive_name()
+    try:
+        job = await create(jobs, job_id, make, stands_on, options.speed_bytes_per_s)
+    except QmpError:
+        chain.unfreeze(top, above_base)
+        if was_read_only:
+            with suppress(QmpError):
+                await set_read_only(jobs.graph, top, True)
+        raise
+    assert isinstance(job, StreamJob)
+    job.frozen = True
+    job.bottom, job.above_base, job.read_only = bottom, above_base, was_read_only
+    try:
+        for node in chain.layers(top.below, above_base.below):
+            job.add_node("intermediate node", node, 0, _READS)
+    except QmpError as error:
+        # It takes it that nobody can be in the way (block/stream.c:289: error_abort).
+        await jobs.graph.end_process(ABORTED, error.desc)
+    return job
 
 
 def _filter_options(options: StreamOptions, bottom: Node) -> dict[str, Any]:
@@ -224,10 +286,8 @@ async def _make_job(
         return StreamJob(jobs, job_id, txn, options)
 
     job_id = options.job_id if options.job_id is not None else filter_node.drive_name()
-    async with await jobs.graph.while_changing():
-        job = jobs.add(job_id, make)
-        assert isinstance(job, StreamJob)
-        await job.stand_on(filter_node, 0, permissions.ALL, options.speed_bytes_per_s)
+    job = await create(jobs, job_id, make, (filter_node, 0, permissions.ALL), options.speed_bytes_per_s)
+    assert isinstance(job, StreamJob)
     top = options.top
     await jobs.graph.changing()
     try:

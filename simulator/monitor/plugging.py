@@ -238,6 +238,15 @@ class Slots:
         is_pci = self._machine.devices.bus_of(disk.type_name) == "PCI"
         return Plugged(disk.type_name, disk.device_id, path, is_pci, disk)
 
+    def disk_of(self, name: str) -> GuestDevice:
+        """The disk that a command means by the id or path of a device. Raises QmpError."""
+        disk = self._machine.devices.holder(name)
+        if disk is not None:
+            return disk
+        if self._find(name) is not None:
+            raise QmpError("Device does not have a block device backend")
+        raise QmpError(f"Device '{name}' not found", "DeviceNotFound")
+
     def after_reset(self) -> None:
         """What waits for the guest goes, right behind the reply."""
         leaving = sorted(self._leaving, key=lambda path: self._in_slot.get(path, 0))

@@ -78,12 +78,19 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
+    __slots__ = (
+        "blockstats_in_columns",
+        "hmp_drive_prefix",
+        "reports_name_program",
+        "snapshots_in_wide_columns",
+    )
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    reports_name_program: bool
     snapshots_in_wide_columns: bool
 
 
@@ -154,12 +161,12 @@ class Block(Group):
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
-    conflict_names_both: a permission conflict is told with both users, not only with the one that was there.
+    permissions_at_once: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
-    new_children_are_asked_nothing: as in simulator/block/rules.py.
+    new_children_are_asked_nothing, stream_has_filter: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
     quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
@@ -179,7 +186,6 @@ class Block(Group):
         "cbw_timeout_bits",
         "changes_drain_all",
         "changes_made_drained",
-        "conflict_names_both",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "creating_yields",
@@ -198,12 +204,14 @@ class Block(Group):
         "moved_edge_is_newest",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
+        "permissions_at_once",
         "probing_drains",
         "quorum_tells_zeroes",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
+        "stream_has_filter",
         "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
@@ -223,7 +231,7 @@ class Block(Group):
     new_children_are_asked_nothing: bool
     probing_drains: int
     daemon_closes_nodes: bool
-    conflict_names_both: bool
+    permissions_at_once: bool
     contexts_drain_all: bool
     changes_made_drained: bool
     jobs_have_backend: bool
@@ -234,6 +242,7 @@ class Block(Group):
     ending_stops_first: bool
     changes_drain_all: bool
     stored_bitmaps_need_write: bool
+    stream_has_filter: bool
     copy_bitmap_on_filter: bool
     creating_yields: bool
     filter_always_reads: bool
@@ -246,11 +255,12 @@ class Block(Group):
 
 class Exports(Group):
     """answers_bad_magic: a request without the magic number is answered before the connection ends.
+    extended_headers: NBD_OPT_EXTENDED_HEADERS is known, to the server and to the driver.
     nbd_texts: what the NBD server says in words of the version; keys as in simulator/wire/nbd/messages.py.
 
     hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
     list_needs_structured: contexts are listed only after structured replies were negotiated.
-    server_stop_newest_first: the order in which nbd-server-stop deletes exports.
+    deleted_within_another: exports that end at once are deleted one within the other.
 
     tls_over_ip_only: no TLS on unix sockets, for clients and servers.
     tls_keys_encipher: a certificate that says what its key is for must allow the encipherment of keys.
@@ -266,12 +276,13 @@ class Exports(Group):
     __slots__ = (
         "answers_bad_magic",
         "deleted_by_the_reply",
+        "deleted_within_another",
+        "extended_headers",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "nbd_texts",
-        "server_stop_newest_first",
         "tells_refused_thread",
         "tls_keys_encipher",
         "tls_over_ip_only",
@@ -281,10 +292,11 @@ class Exports(Group):
     answers_bad_magic: bool
     nbd_texts: dict[str, str]
     deleted_by_the_reply: bool
+    extended_headers: bool
     handshake_limit_s: int
     hole_is_unallocated: bool
     list_needs_structured: bool
-    server_stop_newest_first: bool
+    deleted_within_another: bool
     tells_refused_thread: bool
     tls_keys_encipher: bool
     tls_over_ip_only: bool
@@ -318,6 +330,28 @@ class Queries(Group):
     iothread_settings: dict[str, int]
 
 
+class Migration(Group):
+    """capability_rules: (capability, whether it needs another, the other, what is said where it is not so).
+    checks_address_first: an address that is none is refused before anything changes.
+    fails_in_two_steps: what fails is "failing" first. names_options: refusals call a parameter an option.
+    ignored_parameters: those that are taken and stay as they are.
+    """
+
+    __slots__ = (
+        "capability_rules",
+        "checks_address_first",
+        "fails_in_two_steps",
+        "ignored_parameters",
+        "names_options",
+    )
+
+    capability_rules: tuple[tuple[str, bool, str, str], ...]
+    checks_address_first: bool
+    fails_in_two_steps: bool
+    names_options: bool
+    ignored_parameters: tuple[str, ...]
+
+
 class Dialect(Group):
     """Interfaces that were proposed and never merged.
 
@@ -341,5 +375,6 @@ GROUPS: dict[str, type[Group]] = {
     "block": Block,
     "exports": Exports,
     "queries": Queries,
+    "migration": Migration,
     "dialect": Dialect,
 }

@@ -5,14 +5,36 @@ Each fact: name, value, source (file:line of 5.2.0, or how it was observed).
 
 from __future__ import annotations
 
-from simulator.versions.v7_2 import VERBS
+from simulator.versions.v7_2 import IGNORES_SHARED, VERBS
 
 NAME = "5.2"
 BASE = "7.2"
 RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
+# Of migrate-set-parameters: name, what 7.2 expects, what 5.2 says instead.
+_PARAMETERS = (
+    ("compress_level", "a value between 0 and 9", "is invalid, it should be in the range of 0 to 9"),
+    ("compress_threads", "a value between 1 and 255", "is invalid, it should be in the range of 1 to 255"),
+    ("decompress_threads", "a value between 1 and 255", "is invalid, it should be in the range of 1 to 255"),
+    ("multifd_channels", "a value between 1 and 255", "is invalid, it should be in the range of 1 to 255"),
+    (
+        "xbzrle_cache_size",
+        "a power of two no less than the target page size",
+        "is invalid, it should be bigger than target page size and a power of 2",
+    ),
+    ("announce_initial", "a value between 0 and 100000", "is invalid, it must be less than 100000 ms"),
+    ("announce_max", "a value between 0 and 100000", "is invalid, it must be less than 100000 ms"),
+    ("announce_rounds", "a value between 0 and 1000", "is invalid, it must be in the range of 0 to 1000"),
+    ("announce_step", "a value between 0 and 10000", "is invalid, it must be in the range of 1 to 10000 ms"),
+)
+
 REWORDED = (
+    (
+        "Property '{name}' is not writable",
+        "Insufficient permission to perform this operation",
+        "qom/object.c: object_property_set, QERR_PERMISSION_DENIED",
+    ),
     (
         "Expected TLS credentials for a {endpoint} endpoint",
         "Expecting TLS credentials with a {endpoint} endpoint",
@@ -54,6 +76,10 @@ REWORDED = (
         "No available block device supports snapshots",
         "observed without disks",
     ),
+    *(
+        (f"Parameter '{name}' expects {base}", f"Parameter '{name}' expects {own}", "observed")
+        for name, base, own in _PARAMETERS
+    ),
     ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
@@ -80,6 +106,7 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.capability_rules", (IGNORES_SHARED,), "observed"),
     ("identity.major", 5, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
     ("identity.micro", 0, "greeting of the binary"),
@@ -124,11 +151,11 @@ FACTS = (
     ("queries.shows_missing_key", True, "introspection of the binary"),
     ("exports.deleted_by_the_reply", False, "block/export/export.c:225: a bottom half deletes it, observed"),
     ("queries.shows_graph_mod", True, "introspection of the binary: BlockPermission"),
-    ("block.conflict_names_both", False, "block.c:2233,2249"),
+    ("block.permissions_at_once", False, "block.c:1979-2380: bdrv_check_update_perm"),
     ("block.ending_jobs_outlive_exports", False, "softmmu/vl.c:4535, block.c:4475"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
-    ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("exports.deleted_within_another", False, "observed with two exports"),
     (
         "exports.tls_keys_encipher",
         True,
@@ -143,6 +170,7 @@ FACTS = (
     ("exports.tells_refused_thread", True, "block/export/export.c:121: the error is kept, observed"),
     ("qmp.doubles_have_six_places", True, "qobject/qnum.c: qnum_to_string, %f; observed"),
     ("block.too_long_is_empty", True, "block.c:942, 5210: only bdrv_getlength finds out"),
+    ("block.stream_has_filter", False, "block/stream.c:219: no copy-on-read filter"),
     ("block.jobs_have_backend", True, "blockjob.c: block_job_create, job->blk"),
     ("block.quorum_tells_zeroes", False, "block/quorum.c has no such function; observed"),
 )

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class BackupTop(CopyBeforeWrite):
+    """`active`: what it needs of its children is asked for; not while it comes and once it has gone."""
+
     format_name = "backup-top"
     children = (
         ("target", permissions.DATA, True),
         ("backing", permissions.FILTERED | permissions.PRIMARY, True),
     )
+
+    active = False
 
     async def open(self, options: dict[str, Any]) -> None:
         self.node.size_bytes = self.file.node.size_bytes
@@ -37,6 +41,20 @@ class BackupTop(CopyBeforeWrite):
     @property
     def file(self) -> Edge:
         return self.node.children["backing"]
+
+    def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
+        if not self.active:
+            return 0, permissions.ALL
+        if name == "target":
+            return super().child_permissions(name, role, perm, shared)
+        needed, shared = permissions.default_permissions(self.node, role, perm, shared)
+        if perm & permissions.WRITE:
+            needed |= permissions.CONSISTENT_READ
+        return needed, shared & ~(permissions.WRITE | permissions.RESIZE)
+
+    async def hand_flush_on(self) -> None:
+        if "backing" in self.node.children:
+            await self.file.flush()
 
     def actual_size_bytes(self) -> int | None:
         return self.file.node.driver.actual_size_bytes()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EIO, ENOENT, ENOTSUP
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import granting, permissions
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.drivers import blkdebug_limits
 from simulator.block.errors import QmpError
@@ -44,6 +44,7 @@ _LISTS = ("inject-error", "set-state")
 # Of both, as the schema has them.
 _MEMBERS = ("event", "state", "new_state", "iotype", "errno", "sector", "once", "immediately")
 _BITS = {name.replace(" ", "-"): bit for bit, name in permissions.NAMES}
+_BITS["graph-mod"] = permissions.GRAPH_MOD
 
 
 class _Rule:
@@ -109,7 +110,7 @@ class Blkdebug(Driver):
             self._rules.setdefault(given["event"], []).insert(0, _Rule(given))
         self.node.size_bytes = self.file.node.size_bytes
         if self._taken or self._unshared:
-            permissions.refresh([self.node])
+            granting.refresh([self.node])
         await self.event("none")
         for name in _LISTS:
             if options.get(name) == []:
@@ -209,7 +210,7 @@ class Blkdebug(Driver):
                 if rule in rules:
                     rules.remove(rule)
         if not rule.immediately:
-            await self.node.graph.scheduler.loop_turn
+            await self.node.graph.scheduler.rescheduled()
         raise OSError(rule.errno, strerror(rule.errno))
 
     # -- requests

@@ -58,7 +58,7 @@ class CopyOnRead(Driver):
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         needed = perm & _PASSED_ON | permissions.WRITE_UNCHANGED
-        return needed, shared & _PASSED_ON | permissions.WRITE_UNCHANGED
+        return needed, shared & _PASSED_ON | permissions.WRITE_UNCHANGED | permissions.GRAPH_MOD
 
     # -- requests
     async def read(self, offset: int, length: int) -> bytes:

@@ -37,7 +37,7 @@ async def resize(driver: Qcow2, size_bytes: int, preallocation: str) -> None:
         else:
             _grow_l1(driver, header.l1_entries_for(size_bytes))
         header.size_bytes = node.size_bytes = size_bytes
-        driver.tables.fields_dirty = True
+        driver.tables.size_dirty = True
         if size_bytes > old_size:
             if preallocation != "off":
                 await _preallocate(driver, old_size, size_bytes, preallocation)
@@ -76,7 +76,7 @@ async def _cut_file(driver: Qcow2) -> None:
         try:
             await driver.file.node.truncate(end)
         except QmpError as error:
-            driver.node.graph.warnings.append(f"Failed to truncate the tail of the image: {error.desc}")
+            driver.node.graph.report(f"Failed to truncate the tail of the image: {error.desc}")
 
 
 async def _hide_backing(driver: Qcow2, old_size: int, size_bytes: int) -> None:

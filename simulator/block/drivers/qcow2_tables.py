@@ -69,7 +69,7 @@ class Tables:
         self._l1_dirty: dict[int, None] = {}
         self._l1_moved = False
         self._l2_dirty = False  # at least one of the tables
-        self.fields_dirty = False  # the disk's size in the header must be written
+        self.size_dirty = False  # the disk's size in the header must be written
         self.l1: list[int] = []
         self.l2_entries = header.cluster_bytes // 8
         self.l2_shift = 2 * header.cluster_bits - 3
@@ -214,7 +214,7 @@ class Tables:
     # Writing back.
 
     def is_dirty(self) -> bool:
-        return self._l2_dirty or self.fields_dirty or self._l1_moved or bool(self._l1_dirty)
+        return self._l2_dirty or self.size_dirty or self._l1_moved or bool(self._l1_dirty)
 
     def take_writes(self) -> Writes:
         """L2 tables before the L1 table, and that before the header's fields that say where it is and how big
@@ -235,8 +235,11 @@ class Tables:
             ]
         self._l1_dirty = {}
         if self._l1_moved:
+            self._l1_moved = False
+            # The header's fields l1_size and l1_table_offset (qcow2_grow_l1_table).
             writes.append((36, pack(">IQ", header.l1_entries, header.l1_offset)))
-        if self.fields_dirty:
+        if self.size_dirty:
+            self.size_dirty = False
+            # The header's field size (qcow2_co_truncate).
             writes.append((24, pack(">Q", header.size_bytes)))
-        self._l1_moved = self.fields_dirty = False
         return writes

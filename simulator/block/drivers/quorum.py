@@ -71,7 +71,8 @@ class Quorum(Driver):
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         rewriting = permissions.WRITE if self._rewrites else 0
-        return perm | rewriting, shared & (permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED)
+        kept = shared & (permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED)
+        return perm & ~permissions.GRAPH_MOD | rewriting, kept | permissions.GRAPH_MOD
 
     # -- x-blockdev-change
     async def add_child(self, child: Node) -> None:

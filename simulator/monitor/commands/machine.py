@@ -23,6 +23,9 @@ async def quit_machine(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def stop(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "inmigrate":
+        machine.runs_on_arrival = False
+        return {}
     if machine.run_state == "running":
         machine.run_state = "paused"
         machine.outbox.emit("STOP", {})
@@ -33,6 +36,9 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def cont(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "inmigrate":
+        machine.runs_on_arrival = True
+        return {}
     if machine.run_state != "running":
         machine.run_state = "running"
         machine.outbox.emit("RESUME", {})
