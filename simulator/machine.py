@@ -89,7 +89,7 @@ class Machine:
         self.warnings: list[str] = self.graph.warnings  # standard error
         program = "qemu-storage-daemon" if storage_daemon else "qemu-system-x86_64"
         prefix = f"{program}: " if version.texts.reports_name_program else ""
-        self.graph.as_reported = lambda text: prefix + version.reword(text)
+        self.graph.report = lambda text: self.warn(prefix + version.reword(text))
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply
         # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd

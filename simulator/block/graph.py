@@ -6,16 +6,17 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 from __future__ import annotations
 
 from simulator.block import activity, granting, iothreads, permissions, permissions_by_user
+from simulator.block.drained import Drained
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
-from simulator.engine.task import NO_TURN, Future, WaitQueue
+from simulator.engine.task import Future, WaitQueue
 from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from simulator.block.backend import BlockBackend
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
     from simulator.engine.scheduler import Scheduler
 
 MAX_NODE_NAME = 31  # sizeof(BlockDriverState.node_name) - 1
-
-
-class Drained:
-    """``async with graph.drained(node)``: no request is under way on the nodes, and none starts."""
-
-    __slots__ = ("_graph", "_nodes")
-
-    def __init__(self, graph: Graph, nodes: Collection[Node]) -> None:
-        self._graph, self._nodes = graph, nodes
-
-    def __aenter__(self) -> Awaitable[None]:
-        for node in self._nodes:
-            node.drained_begin()
-        return self._graph.wait_drained(self._nodes)
-
-    def __aexit__(self, *_: object) -> Awaitable[None]:
-        for node in self._nodes:
-            node.drained_end()
-        return NO_TURN
 
 
 class Graph:
@@ -67,17 +49,13 @@ class Graph:
         self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
-        self.as_reported: Callable[[str], str] = str
+        self.report: Callable[[str], None] = self.warnings.append  # error_report, as the version does
         self._chance = chance
         self._serial = self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
     # -- names
-    def report(self, text: str) -> None:
-        """On standard error, as the version does (error_report)."""
-        self.warnings.append(self.as_reported(text))
-
     def find(self, name: str) -> Node | None:
         """By drive id or node name; a drive without a medium is no node."""
         backend = self.backends.get(name)

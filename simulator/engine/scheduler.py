@@ -61,7 +61,8 @@ class Scheduler:
     """
 
     __slots__ = (
-        "_ready", "_scheduled", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn", "make_ready", "now_ns",
+        "_ready", "_scheduled", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn",
+        "make_ready", "now_ns",
     )  # fmt: skip
 
     def __init__(self, chance: Chance | None = None) -> None:
@@ -114,7 +115,8 @@ class Scheduler:
 
     async def rescheduled(self) -> None:
         """aio_co_schedule: go on in the next round of the main loop. All that wait like this share one turn,
-        that of the first, and come in the order in which they asked (co_schedule_bh_cb, util/async.c:524, 7.2)."""
+        that of the first, and come in the order in which they asked (co_schedule_bh_cb, util/async.c:524,
+        7.2)."""
         if self._scheduled is None:
             self._scheduled = Future("the main loop")
             self.enter(self._run_scheduled(), "coroutines that were scheduled")

@@ -81,7 +81,8 @@ class BitmapEnable(_Switch):
     to = True
 
     async def abort(self) -> None:
-        """block_dirty_bitmap_enable_abort, blockdev.c:2094, 7.2: it does not look whether there is a bitmap."""
+        """block_dirty_bitmap_enable_abort, blockdev.c:2094, 7.2: it does not look whether there is a
+        bitmap."""
         if self._was_enabled:
             return
         if self.bitmap is None:
