@@ -79,8 +79,7 @@ def check(graph: Graph, options: MirrorOptions, sync: str) -> None:
             raise QmpError("cannot replace image with a mirror image of different size")
     if sync in ("incremental", "bitmap"):
         raise QmpError(f"Sync mode '{sync}' not supported")
-    has_layers = chain.next_in_chain(options.source) is not None
-    options.is_full = sync == "full" or (sync == "top" and not has_layers)
+    options.is_full = sync == "full"
     options.is_none_mode = sync == "none"
     options.base = chain.next_in_chain(options.source) if sync == "top" else None
 
