@@ -351,7 +351,7 @@ class Qcow2(Driver):
                 return
             bits = self.header.cluster_bits
             freed = self.refcounts.settle(given_back)
-            if self.file.node.discard_unmap and self.node.discard_unmap:
+            if self.file.node.discard_unmap:
                 for cluster, count in freed:
                     await self.file.discard(cluster << bits, count << bits)
             for offset, payload in self.refcounts.take_writes():

@@ -351,7 +351,7 @@ async def _give_back_bits(driver: Qcow2, stored: StoredBitmap) -> None:
     bits, size = driver.header.cluster_bits, driver.header.cluster_bytes
     for entry in await read_table(driver, stored):
         if entry & _OFFSET_MASK:
-            driver.refcounts.give_back((entry & _OFFSET_MASK) >> bits)
+            driver.refcounts.give_back((entry & _OFFSET_MASK) >> bits, discard=True)
     driver.refcounts.give_back(stored.table_offset >> bits, -(-stored.table_entries * 8 // size))
 
 

@@ -235,7 +235,7 @@ class Refcounts:
 
     def settle(self, taken: list[tuple[int, int, bool]]) -> list[tuple[int, int]]:
         """Decrement what was given back; (cluster, count) of what the file may discard."""
-        free = []
+        free: list[tuple[int, int]] = []
         for first, count, discard in taken:
             for cluster in range(first, first + count):
                 left = self.get(cluster) - 1
@@ -247,7 +247,7 @@ class Refcounts:
                     if self._free_byte >> self._header.cluster_bits == cluster:
                         self._free_byte = 0
             if discard and not any(self.get(cluster) for cluster in range(first, first + count)):
-                free.append((first, count))
+                _add_run(free, first, count)
         return free
 
     def search_from_start(self) -> None:
@@ -376,3 +376,13 @@ def _pack(entries: array[int], width: int) -> bytes:
     if byteorder == "little":
         out.byteswap()
     return out.tobytes()
+
+
+def _add_run(runs: list[tuple[int, int]], first: int, count: int) -> None:
+    """Runs that touch are discarded in one go (update_refcount_discard, block/qcow2-refcount.c)."""
+    for index, (other, other_count) in enumerate(runs):
+        start = min(first, other)
+        if max(first + count, other + other_count) - start <= count + other_count:
+            runs[index] = start, count + other_count
+            return
+    runs.append((first, count))

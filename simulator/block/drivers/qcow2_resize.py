@@ -65,6 +65,8 @@ async def _cut(driver: Qcow2, size_bytes: int, old_size: int) -> None:
     start = size_bytes + -size_bytes % size
     if start < old_size:
         await qcow2_zero.change_entries(driver, start, old_size, lambda old: 0, True)
+        # What was there is discarded before the tables are, each by itself.
+        await driver.flush()
     for number in range(driver.header.l1_entries_for(size_bytes), len(driver.tables.l1)):
         driver.tables.drop(number)
 

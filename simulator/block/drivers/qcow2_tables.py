@@ -187,7 +187,7 @@ class Tables:
         """Forget a whole L2 table and give its cluster back."""
         entry = self.l1[number]
         if entry & OFFSET_MASK:
-            self._refcounts.give_back((entry & OFFSET_MASK) >> self._header.cluster_bits)
+            self._refcounts.give_back((entry & OFFSET_MASK) >> self._header.cluster_bits, discard=True)
             self._tables.pop(number, None)
             self.l1[number] = 0
             self._l1_dirty[number] = None

@@ -51,7 +51,7 @@ async def write_zeroes(driver: Qcow2, offset: int, length: int, flags: int) -> N
         offset = part
     whole = end if end == driver.node.size_bytes else end & -size
     if offset < whole:
-        await change_entries(driver, offset, whole, _zero_entry(flags), False)
+        await change_entries(driver, offset, whole, _zero_entry(flags), driver.node.discard_unmap)
         offset = whole
     if offset < end:
         await _zero_part(driver, offset, end - offset, flags)
@@ -84,7 +84,7 @@ async def _zero_part(driver: Qcow2, offset: int, length: int, flags: int) -> Non
             if table is None or not driver.tables.is_own(start):
                 await driver.tables.own(start)
                 continue
-            _change_table(driver, table, start, end, _zero_entry(flags), False)
+            _change_table(driver, table, start, end, _zero_entry(flags), driver.node.discard_unmap)
             return
     finally:
         driver.requests -= 1

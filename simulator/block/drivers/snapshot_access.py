@@ -11,6 +11,7 @@ from os import strerror
 
 from simulator.block import permissions
 from simulator.block.driver import Driver
+from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ class SnapshotAccess(Driver):
 
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
         raise OSError(ENOTSUP, strerror(ENOTSUP))
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        raise QmpError("Image format driver does not support resize")
 
     def _enter(self) -> Node:
         node = self.file.node
