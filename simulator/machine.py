@@ -17,6 +17,7 @@ from simulator.engine.outbox import Outbox
 from simulator.engine.scheduler import Scheduler
 from simulator.jobs.registry import Jobs
 from simulator.jobs.rules import JobRules
+from simulator.monitor.migrating import Migration
 from simulator.monitor.plugging import Slots
 from simulator.monitor.session import Session
 
@@ -74,16 +75,22 @@ class Machine:
         self.drives = Drives(self.graph)
         self.devices.on_drive_gone = self.drives.forget
         self.slots = Slots(self)
+        self.migration = Migration(self)
         self.objects = self.graph.objects
         self.chardevs: dict[str, Any] = {}
         self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
         self._run_state, self._runs_since_ns, self._ran_ns = "running", self.scheduler.now_ns, 0
+        self.runs_on_arrival = True  # a guest that comes from another machine goes on at once
         self.name = ""
-        self.gone = False
+        self.actions = {"reboot": "reset", "shutdown": "poweroff"}  # set-action
+        self.ending = self.gone = False
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
+        program = "qemu-storage-daemon" if storage_daemon else "qemu-system-x86_64"
+        prefix = f"{program}: " if version.texts.reports_name_program else ""
+        self.graph.report = lambda text: self.warn(prefix + version.reword(text))
         self.sessions: list[Session] = []
         self.turns_before_reply = version.qmp.turns_before_reply
         # How to listen on an address; the in-process machine has no sockets and is reached by connect_nbd
@@ -111,6 +118,7 @@ class Machine:
     def run_state(self, state: str) -> None:
         self._ran_ns, self._runs_since_ns = self.guest_ran_ns(), self.scheduler.now_ns
         self._run_state = state
+        self.graph.opens_inactive = state == "inmigrate"
 
     def guest_ran_ns(self) -> int:
         """How long the guest has run: its clock stands still while it does."""
@@ -265,11 +273,23 @@ class Machine:
 
     def end_soon(self, reason: str) -> None:
         """End in order at the next turn, unless the machine is at it already."""
-        if self.run_state != "shutdown":
+        if not self.ending:
             self.spawn(self.shut_down(reason), f"end by {reason}")
+
+    async def shut_down_as_told(self, reason: str) -> None:
+        """What set-action has set for a guest that is to be shut down (main_loop_should_exit,
+        softmmu/runstate.c, 7.2)."""
+        if self.actions["shutdown"] == "poweroff":
+            self.end_soon(reason)
+            return
+        self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
+        if self.run_state == "running":
+            self.run_state = "shutdown"
+            self.outbox.emit("STOP", {})
 
     async def shut_down(self, reason: str) -> None:
         """An orderly end (qemu_cleanup, softmmu/runstate.c, 7.2; storage-daemon/qemu-storage-daemon.c)."""
+        self.ending = True
         if self.storage_daemon and not self.version.block.daemon_closes_nodes:
             self._end()
             return
@@ -335,6 +355,8 @@ def _job_rules(version: Version) -> JobRules:
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,
+        mirror_bitmap_on_filter=version.jobs.mirror_bitmap_on_filter,
+        mirror_knows_zeroes=version.jobs.mirror_knows_zeroes,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
         paused_completes=version.jobs.paused_completes,

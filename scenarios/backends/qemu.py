@@ -76,6 +76,8 @@ class QemuSession(AsyncioSession):
 
     def command_line(self, control: str) -> list[str]:
         arguments = self.machine_arguments()
+        if self._scenario.incoming:
+            arguments += ["-incoming", "defer"]
         for name in self.parked:
             device = self._device_words({**self.device_options(name), "drive": f"{name}-parked"})
             arguments += ["-blockdev", json.dumps(_parked_node(name)), "-device", device]

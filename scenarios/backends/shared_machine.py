@@ -49,6 +49,7 @@ def can_share(scenario: Scenario) -> bool:
     return (
         scenario.attach != "drive"
         and not scenario.certificates
+        and not scenario.incoming
         and all(entry.startswith("file:") for entry in scenario.leaves)
         and not any(step.verb in _ENDING or _needs_more(step) for step in walk(scenario.steps))
     )
@@ -56,9 +57,9 @@ def can_share(scenario: Scenario) -> bool:
 
 def _needs_more(step: Step) -> bool:
     """Another monitor, counters that begin at nought, processors that have never run, a machine that has not
-    been migrated, or a file system that was mounted before it started."""
+    been told of a migration, or a file system that was mounted before it started."""
     if step.qmp is not None:
-        return step.qmp.execute in (COUNTERS, "cont", "migrate")
+        return step.qmp.execute in (COUNTERS, "cont") or step.qmp.execute.startswith("migrate")
     if step.hmp is not None:
         return step.hmp.line.split()[:2] == ["info", "blockstats"]
     if step.fleece is not None:

@@ -89,9 +89,9 @@ class SimSession(Session):
         )
         if self._scenario.certificates:
             machine.make_tls = make_context
-        machine.run_state = "prelaunch"
+        machine.run_state = "inmigrate" if self._scenario.incoming else "prelaunch"
         furnish(machine)
-        machine.outbox.on_event = machine.on_end = self._on_event
+        machine.outbox.on_event, machine.on_end = self._on_event, self._on_end
         for name, disk in self._scenario.disks.items():
             await sim_disks.add(machine, name, disk, self._scenario.attach)
         self._qmp.connect(machine)
@@ -112,6 +112,12 @@ class SimSession(Session):
         for each in waiting:
             if not each.done():
                 each.set_result()
+
+    def _on_end(self) -> None:
+        """What a process held on the host is let go however it ends."""
+        if self.machine.exit_status:
+            self._die(self.machine.exit_status)
+        self._on_event()
 
     async def _next_event(self, what: str, until_ns: int) -> None:
         """Until something happens in the machine; lanes of a `together` may wait at the same time."""

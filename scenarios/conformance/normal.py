@@ -13,6 +13,10 @@ _HOST_IN_WORDS = re.compile(
     r"(?<=disk size: )[0-9.]+ (B|[KMG]iB)|(?<=thread_id=)[0-9]+|(?<=_time_ns=)[0-9]+"
     r"|(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 )
+# A row of the table that "info blockstats" prints in some versions: how long requests took.
+_TIME_IN_ROW = re.compile(
+    r"(?m)^((?:Read|Write): +[0-9]+ +[0-9]+|Flush: +[0-9]+)( +[0-9]+)(?=(?: +[0-9]+)?\r?$)"
+)
 _MADE_UP = re.compile(r"#block[0-9]+")
 
 
@@ -48,6 +52,7 @@ class Normaliser:
             text = _MADE_UP.sub(self._made_up, text)
         if "\n" in text:
             text = _HOST_IN_WORDS.sub("HOST", text)
+            text = _TIME_IN_ROW.sub(lambda row: row[1] + "HOST".rjust(len(row[2])), text)
         return text.replace(self._directory, "DIRECTORY")
 
     def _made_up(self, found: re.Match[str]) -> str:

@@ -25,6 +25,11 @@ def header(problems: Problems, members: dict[str, Any]) -> None:
         add(("name",), "expected a name that says what the scenario is for")
     if members.get("guest") == "linux" and members.get("attach") == "none":
         add(("guest",), "a Linux guest needs its disks: attach cannot be none")
+    if members.get("incoming") and (members.get("attach") != "none" or members.get("methods")):
+        add(
+            ("incoming",),
+            "a machine that waits for a migration has no guest yet: expected attach: none and no methods",
+        )
     methods = members.get("methods", [])
     if len(set(methods)) < len(methods):
         add(("methods",), f"expected each method once, got {', '.join(methods)}")

@@ -326,6 +326,8 @@ class Scenario(Part, kw_only=True, frozen=True):
     server on localhost and for a client, with the certificate of that authority. Its subject is CN=NAME.
     `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
     "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
+    `incoming`: the machine is started with -incoming defer: it waits for a guest from another machine, its
+    nodes are inactive, and it has no guest whose requests could be made.
     `guest`: who makes the guest's requests: "requests" are handed to the device from outside, "linux" boots a
     Linux whose programs open the disks with O_DIRECT (offsets and lengths are then whole sectors).
     """
@@ -334,6 +336,7 @@ class Scenario(Part, kw_only=True, frozen=True):
     source: str = ""
     disks: dict[str, Disk] = {}
     attach: Literal["device", "drive", "none"] = "device"
+    incoming: bool = False
     guest: Literal["requests", "linux"] = "requests"
     methods: list[MethodName] = []
     needs: list[str] = []

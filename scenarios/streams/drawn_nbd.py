@@ -27,8 +27,8 @@ _MAGICS = (nbd.OPTION_MAGIC, b"IHAVEOPS", bytes(8), b"NBDMAGIC")
 # Of a client, reads and queries are the most; disconnecting ends it.
 _KINDS = (0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 9, 255, 0xFFFF)
 _OTHER_OPTIONS = (
-    nbd.OPT_LIST, nbd.OPT_LIST, nbd.OPT_STRUCTURED_REPLY, nbd.OPT_STARTTLS, nbd.OPT_ABORT, 0, 4, 11, 12, 42,
-    0xFFFFFFFF, nbd.OPT_EXPORT_NAME,
+    nbd.OPT_LIST, nbd.OPT_LIST, nbd.OPT_STRUCTURED_REPLY, nbd.OPT_STARTTLS, nbd.OPT_ABORT, 0, 4, 12, 42,
+    nbd.OPT_EXTENDED_HEADERS, 0xFFFFFFFF, nbd.OPT_EXPORT_NAME,
 )  # fmt: skip
 _MOST_PAYLOAD = 70_000
 
@@ -40,15 +40,18 @@ def draw(seed: int) -> Input:
         return Input(tuple(noise(rng) for _ in range(rng.randint(1, 4))), cut(rng))
     parts = [pack(">L", rng.choice((3, 3, 3, 3, 3, 1, 1, 0, 2, 4, 7, 0x80000003, rng.getrandbits(32))))]
     structured = rng.random() < 0.6
+    extended = rng.random() < 0.4
     parts += [option(nbd.OPT_STRUCTURED_REPLY)] * structured
+    parts += [option(nbd.OPT_EXTENDED_HEADERS)] * extended
+    structured |= extended
     if structured and rng.random() < 0.5:
         parts.append(_context(rng, nbd.OPT_SET_META_CONTEXT, rng.choice(EXPORTS)))
     parts += [_any_option(rng) for _ in range(rng.choice((0, 0, 1, 1, 2, 4)))]
     if rng.random() < 0.7:
         parts.append(_opening(rng))
-        parts += [_request(rng) for _ in range(rng.choice((0, 1, 1, 2, 3, 5)))]
+        parts += [_request(rng, extended) for _ in range(rng.choice((0, 1, 1, 2, 3, 5)))]
     if rng.random() < 0.5:
-        spare = [_any_option(rng), _request(rng), noise(rng), option(nbd.OPT_ABORT), pack(">L", 3)]
+        spare = [_any_option(rng), _request(rng, extended), noise(rng), option(nbd.OPT_ABORT), pack(">L", 3)]
         parts = parts[:1] + shuffled(rng, parts[1:], spare)
     if rng.random() < 0.1:
         parts = [altered(rng, part) if rng.random() < 0.3 else part for part in parts]
@@ -124,8 +127,10 @@ def _any_option(rng: random.Random) -> bytes:
     return _option(rng, code, b"" if rng.random() < 0.8 else rng.choice((name, noise(rng), bytes(4))))
 
 
-def _request(rng: random.Random) -> bytes:
-    magic = nbd.REQUEST_MAGIC if rng.random() < 0.97 else rng.getrandbits(32)
+def _request(rng: random.Random, extended: bool) -> bytes:
+    """To a server that has been asked for extended headers, whether it knows them or not."""
+    magic = nbd.EXTENDED_REQUEST_MAGIC if extended else nbd.REQUEST_MAGIC
+    magic = magic if rng.random() < 0.97 else rng.choice((rng.getrandbits(32), nbd.REQUEST_MAGIC))
     kind = rng.choice(_KINDS)
     flags = 0 if rng.random() < 0.7 else rng.choice((1, 2, 4, 8, 16, 32, 1 << 15, 3, 0xFFFF))
     offset = rng.randrange(SIZE) if rng.random() < 0.7 else rng.choice((*_NUMBERS, 1 << 63, (1 << 64) - 1))
@@ -134,4 +139,20 @@ def _request(rng: random.Random) -> bytes:
     if kind == nbd.CMD_WRITE:
         length = min(length, 5000) if rng.random() < 0.8 else length
         payload = bytes(length if length <= _MOST_PAYLOAD else 100)
-    return pack(">LHHQQL", magic, flags, kind, rng.getrandbits(64), offset, length) + payload
+    elif extended and rng.random() < 0.2:
+        flags |= nbd.CMD_FLAG_PAYLOAD_LEN
+        payload = _status_payload(rng, length)
+        length = len(payload)
+    if extended and rng.random() < 0.05:
+        length = rng.choice((length + (1 << 32), 1 << 40, 1 << 63, (1 << 64) - 1))
+    layout = ">LHHQQQ" if extended else ">LHHQQL"
+    return pack(layout, magic, flags, kind, rng.getrandbits(64), offset, length) + payload
+
+
+def _status_payload(rng: random.Random, length: int) -> bytes:
+    """The contexts that a block status is to tell of: of ids that the server gave, mostly."""
+    ids = rng.sample((0, 1, 2), rng.choice((1, 1, 2, 3)))
+    if rng.random() < 0.3:
+        ids = [rng.choice((0, 1, 2, 3, 0xFFFFFFFF)) for _ in range(rng.choice((0, 1, 2, 3, 5)))]
+    payload = pack(">Q", length) + b"".join(pack(">L", each) for each in ids)
+    return payload if rng.random() < 0.9 else altered(rng, payload)

@@ -16,8 +16,11 @@ _OPTION_REPLY = Struct(">QLLL")
 _EXPORT_NAME_REPLY_BYTES = 10
 _ZEROES_BYTES = 124
 _SIMPLE = Struct(">LLQ")
-_CHUNK = Struct(">LHHQL")
-_MAGICS = (nbd.SIMPLE_REPLY_MAGIC, nbd.STRUCTURED_REPLY_MAGIC)
+_HEADS = {
+    nbd.SIMPLE_REPLY_MAGIC: _SIMPLE,
+    nbd.STRUCTURED_REPLY_MAGIC: Struct(">LHHQL"),
+    nbd.EXTENDED_REPLY_MAGIC: Struct(">LHHQQQ"),
+}
 _ERRNOS = frozenset(nbd.ERRNO_NAMES)
 
 
@@ -79,8 +82,8 @@ def _export_name_reply(answer: bytes, start: int) -> int:
 def _reply(answer: bytes, start: int) -> int:
     """Where it ends."""
     magic = int.from_bytes(answer[start : start + 4], "big")
-    head = _SIMPLE if magic == nbd.SIMPLE_REPLY_MAGIC else _CHUNK
-    if magic not in _MAGICS or len(answer) - start < head.size:
+    head = _HEADS.get(magic)
+    if head is None or len(answer) - start < head.size:
         raise MalformedError(f"at {start}: expected a reply, got {answer[start : start + 20]!r}")
     if head is _SIMPLE:
         errno: int = _SIMPLE.unpack_from(answer, start)[1]
@@ -88,9 +91,9 @@ def _reply(answer: bytes, start: int) -> int:
             raise MalformedError(f"at {start}: a reply with the error {errno}")
         rest = answer[start + _SIMPLE.size :]
         return len(answer) - len(rest if errno else rest.lstrip(b"\0"))
-    _, flags, kind, _, length = _CHUNK.unpack_from(answer, start)
-    end: int = start + _CHUNK.size + length
-    payload = answer[start + _CHUNK.size : end]
+    _, flags, kind, *_, length = head.unpack_from(answer, start)
+    end: int = start + head.size + length
+    payload = answer[start + head.size : end]
     if len(payload) != length:
         raise MalformedError(f"at {start}: a chunk announces {length} bytes, {len(payload)} follow")
     if not _is_chunk(kind, flags, payload):
@@ -110,6 +113,8 @@ def _is_chunk(kind: int, flags: int, payload: bytes) -> bool:
         return length == 12 and payload[8:] != bytes(4)
     if kind == nbd.REPLY_BLOCK_STATUS:
         return length % 8 == 4 and length > 4
+    if kind == nbd.REPLY_BLOCK_STATUS_EXT:
+        return length > 8 and length == 8 + 16 * int.from_bytes(payload[4:8], "big")
     if kind in (nbd.REPLY_ERROR, nbd.REPLY_ERROR_OFFSET):
         said = int.from_bytes(payload[4:6], "big")
         errno = int.from_bytes(payload[:4], "big")

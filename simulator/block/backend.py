@@ -48,6 +48,7 @@ class BlockBackend(Parent):
         "quiesce_count",
         "root",
         "shared",
+        "write_cache",
     )
 
     # Whether a request waits for a drained section to end; if not, its sender sees to that (an export).
@@ -62,6 +63,7 @@ class BlockBackend(Parent):
         self.root: Edge | None = None
         self.in_flight = 0
         self.keeps_io_status = True
+        self.write_cache = True  # what it says of it: every write is in memory here (blk_enable_write_cache)
         self.opens_read_only = True  # how a medium is opened that does not say so
         self.quiesce_count = 0
         self.on_resize: Callable[[], None] | None = None
@@ -161,6 +163,10 @@ class BlockBackend(Parent):
             edge, self.root = self.root, None
             async with await self.graph.while_changing():
                 await self.graph.detach(edge)
+                await self.was_removed()
+
+    async def was_removed(self) -> None:
+        """The graph is still being changed."""
 
     def set_permissions(self, perm: int, shared: int) -> None:
         """Raises QmpError and changes nothing on a conflict."""

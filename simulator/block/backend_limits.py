@@ -31,10 +31,14 @@ async def set_limits(backend: BlockBackend, arguments: dict[str, Any], default_g
         await take_off(backend)
         return
     name = arguments.get("group")
-    if backend.limits is None:
-        join(backend, name or default_group)
-    elif name is not None and name != backend.limits.group.name:
+    if backend.limits is not None and name is not None and name != backend.limits.group.name:
         await take_off(backend)
+    enable(backend, wanted, name or default_group)
+
+
+def enable(backend: BlockBackend, wanted: ThrottleGroup, name: str) -> None:
+    """Its group, that of this name if it is in none, has the limits of `wanted` from now on."""
+    if backend.limits is None:
         join(backend, name)
     assert backend.limits is not None
     backend.limits.group.set_limits(wanted.limits())

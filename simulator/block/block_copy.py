@@ -391,7 +391,7 @@ def _cluster_bytes(target: Node, least: int) -> int:
     if cluster is not None:
         return max(least, cluster)
     if next_in_chain(target) is None:
-        target.graph.warnings.append(
+        target.graph.report(
             "warning: The target block device doesn't provide information about the block size and it "
             "doesn't have a backing file. The default block size of "
             f"{least} bytes is used. If the actual block size of the target exceeds this "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from simulator.block import filenames, permissions
 from simulator.block.chain import cluster_bytes, skip_implicit_filters
+from simulator.block.drivers.backing_filter import BackingFilter
 from simulator.qapi.integers import signed64
 
 TYPE_CHECKING = False
@@ -99,12 +100,9 @@ def image_info(node: Node) -> dict[str, Any]:
 
 def _limits(node: Node) -> dict[str, Any]:
     """BlockLimitsInfo (bdrv_refresh_limits, block/io.c): of a node without children what no driver says
-    otherwise, of all others their storage's; buffers in memory suit all that is below. qcow2 zeroes and
-    discards in clusters, and what is above it discards so, too."""
-    lowest, discard_bytes = node, _discard_alignment(node)
-    while (storage := storage_child(lowest)) is not None:
-        lowest = storage.node
-        discard_bytes = max(discard_bytes, _discard_alignment(lowest))
+    otherwise; buffers in memory suit all that is below. qcow2 zeroes and discards in clusters, and what is
+    above it discards so, too."""
+    discard_bytes = _discard_alignment(node)
     limits = {
         "request-alignment": node.driver.request_alignment,
         "max-iov": 1024,
@@ -118,15 +116,35 @@ def _limits(node: Node) -> dict[str, Any]:
     return limits | node.driver.limits()
 
 
+def _was_put_on_top(node: Node) -> bool:
+    """Whether it is a filter that a job has made and only then put above its node: its limits are those that
+    it had without (observed)."""
+    return isinstance(node.driver, BackingFilter)
+
+
 def _memory_alignment(node: Node) -> int:
     """In bytes, the largest of its children's (bdrv_merge_limits)."""
-    if node.children:
-        return max(_memory_alignment(edge.node) for edge in node.children.values())
+    if node.children and not _was_put_on_top(node):
+        return max(_memory_alignment(_as_it_was(edge.node)) for edge in node.children.values())
     return 1 if node.driver.format_name == "file" else 512
 
 
+def _as_it_was(node: Node) -> Node:
+    """What its users stood on before such filters came between: they have not looked again."""
+    while _was_put_on_top(node) and node.filtered is not None:
+        node = node.filtered
+    return node
+
+
 def _discard_alignment(node: Node) -> int:
-    return (node.driver.cluster_bytes or 0) if node.driver.format_name == "qcow2" else 0
+    """Likewise of a child that holds data, or shows through."""
+    if node.driver.format_name == "qcow2":
+        return node.driver.cluster_bytes or 0
+    if _was_put_on_top(node):
+        return 0
+    looked_at = permissions.DATA | permissions.FILTERED | permissions.COW
+    below = [_as_it_was(edge.node) for edge in node.children.values() if edge.role & looked_at]
+    return max(map(_discard_alignment, below), default=0)
 
 
 def storage_child(node: Node) -> Edge | None:

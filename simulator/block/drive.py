@@ -5,10 +5,11 @@ Source: blockdev.c drive_new and blockdev_init, 7.2.
 
 from __future__ import annotations
 
-from simulator.block import drive_statistics, opening, permissions
+from simulator.block import backend_limits, drive_statistics, opening, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.option_texts import PROTOCOLS, converted, flat
+from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.qapi import qemu_opts
 from simulator.wire.json_stream import ParseError, parse_text
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")  # BlockInterfaceType
 _UNITS_PER_BUS = {"ide": 2, "scsi": 7}  # if_max_devs
-_OLD_NAMES = {"readonly": "read-only", "group": "throttling.group"}
+_OLD_NAMES = {
+    "readonly": "read-only",
+    "group": "throttling.group",
+    **{name: f"throttling.{limit}" for limit, name in backend_limits.NAMES.items()},
+}
 # The drive's own options, which its node never sees, and the kind of each value (qemu_legacy_drive_opts,
 # qemu_common_drive_opts).
 _LEGACY = {
@@ -116,6 +121,7 @@ class Drives:
         identifier = given.get("id") or _made_up_id(interface, bus, unit, given.get("media") == "cdrom")
         _check(given, _DRIVE_ONLY)
         intervals = drive_statistics.take_intervals(given)
+        limits, group = _take_limits(graph, given)
         _check_values(given)
         options = node_options(graph, schema, given)
         backend = await self._backend(identifier, options, _is_read_only(given))
@@ -125,10 +131,16 @@ class Drives:
             except QmpError:
                 await backend.remove()
                 raise
+            backend.write_cache = given.get("cache.writeback", "on") in _TRUE
+            assert backend.node is not None
+            # Nobody looks whether it may be "unmap" (blockdev_init).
+            backend.node.detect_zeroes = given.get("detect-zeroes", "off")
         if problem := self._name_conflict(identifier):
             await backend.remove()
             raise QmpError(problem)
         graph.backends[identifier] = backend
+        if limits is not None and options is not None:
+            backend_limits.enable(backend, limits, group or identifier)
         self.places[identifier] = interface, bus, unit
         return interface, identifier
 
@@ -219,9 +231,19 @@ def _check_values(given: dict[str, str]) -> None:
         if value not in allowed or (name == "rerror" and value == "enospc"):
             raise QmpError(f"'{value}' invalid {what} error action")
     for name in given:
-        unsupported = name.startswith(("throttling.", "bps", "iops"))
-        if unsupported or (name in ("snapshot", "copy-on-read") and given[name] in _TRUE):
+        if name in ("snapshot", "copy-on-read") and given[name] in _TRUE:
             raise QmpError(f"'{name}' of a drive is not simulated")
+
+
+def _take_limits(graph: Graph, given: dict[str, str]) -> tuple[ThrottleGroup | None, str]:
+    """(the limits of a drive, None for none; the group that it names or ""), which are no longer in `given`
+    then (extract_common_blockdev_options). Raises QmpError."""
+    group = given.pop("throttling.group", "")
+    names = [name for name in given if name.removeprefix("throttling.") in LIMITS]
+    _check(given, dict.fromkeys(names, "num"))
+    limits = {name.removeprefix("throttling."): int(given.pop(name), 0) for name in names}
+    wanted = ThrottleGroup(graph.scheduler, "", {"limits": limits})
+    return (wanted if wanted.limits_anything else None), group
 
 
 def _made_up_id(interface: str, bus: int, unit: int, is_cd: bool) -> str:
@@ -268,8 +290,6 @@ def tree_options(
     _add_file(graph, tree, given)
     if "driver" not in tree:
         raise QmpError("Must specify either driver or file")
-    if "detect-zeroes" in given:
-        tree["detect-zeroes"] = given["detect-zeroes"]
     if tree.get("discard") in ("on", "off"):
         tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
     return converted(graph, schema, tree)

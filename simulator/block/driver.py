@@ -110,6 +110,10 @@ class Driver:
                 return
 
     # -- permissions
+    def role_of(self, name: str, role: int) -> int:
+        """What a child in `children` is to this very node, where that depends on its options."""
+        return role
+
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         """(needed, shared) on a child, from what the parents need and share."""
         return permissions.default_permissions(self.node, role, perm, shared)
@@ -174,7 +178,10 @@ class Driver:
         raise OSError(ENOTSUP, strerror(ENOTSUP))
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        """Change the size; sets node.size_bytes. Raises QmpError."""
+        """Change the size; sets node.size_bytes. A filter hands it on, and of others only those can that say
+        how (bdrv_co_truncate). Raises QmpError."""
+        if not self.is_filter:
+            raise QmpError("Image format driver does not support resize")
         await self.file.node.truncate(size_bytes, exact, preallocation)
         self.node.size_bytes = size_bytes
 

@@ -10,14 +10,14 @@ from simulator.block.activity import activate
 from simulator.block.backend import BlockBackend
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 from simulator.engine.task import Future
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.messages import ExportInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
 
     from simulator.block.graph import Graph
@@ -34,10 +34,14 @@ _SECTOR_BYTES = 512
 class ExportBackend(BlockBackend):
     """Requests already begun go through in a drained section; the connections begin no new ones."""
 
-    __slots__ = ("export",)
+    __slots__ = ("export", "on_let_go")
 
     queues_while_drained = False
     export: NbdExport | None
+    on_let_go: Callable[[], Awaitable[None]]
+
+    async def was_removed(self) -> None:
+        await self.on_let_go()
 
     def drained_end(self) -> None:
         super().drained_end()
@@ -89,13 +93,13 @@ class NbdExport:
 class Exports:
     """All exports of a machine. `by_age` newest first, as query-block-exports lists them."""
 
-    __slots__ = ("_deletes_newest_first", "_graph", "_outbox", "by_age", "rules", "served")
+    __slots__ = ("_graph", "_outbox", "_to_delete", "by_age", "rules", "served")
 
     def __init__(self, graph: Graph, outbox: Outbox, version: Version) -> None:
         self._graph = graph
         self._outbox = outbox
         self.rules = version.exports
-        self._deletes_newest_first = version.exports.server_stop_newest_first
+        self._to_delete: list[NbdExport] = []
         self.by_age: list[NbdExport] = []
         self.served: list[NbdExport] = []  # oldest first: what an NBD client can still find
 
@@ -137,6 +141,7 @@ class Exports:
         perm = permissions.CONSISTENT_READ | (permissions.WRITE if writable else 0)
         backend = ExportBackend(self._graph, "", perm, permissions.ALL)
         backend.export = None
+        backend.on_let_go = self._let_go
         backend.iothread = node.iothread
         backend.allows_inactivity = arguments.get("allow-inactive", False)
         backend.allows_iothread_change = not arguments.get("fixed-iothread")
@@ -161,10 +166,15 @@ class Exports:
         QmpError."""
         if "iothread" not in arguments:
             return None
-        if arguments["iothread"] not in threads:
-            raise QmpError(f'iothread "{arguments["iothread"]}" not found')
+        wanted = arguments["iothread"]
+        names = wanted if isinstance(wanted, list) else [wanted]
+        if not names:
+            raise QmpError("The set of I/O threads must not be empty")
+        for name in names:
+            if name not in threads:
+                raise QmpError(f'iothread "{name}" not found')
         try:
-            iothreads.move(node, threads[arguments["iothread"]])
+            iothreads.move(node, threads[names[0]])
         except QmpError as error:
             if arguments.get("fixed-iothread"):
                 raise
@@ -271,7 +281,20 @@ class Exports:
         self._graph.progress()
 
     def _spawn_delete(self, export: NbdExport) -> None:
-        self._graph.scheduler.spawn(self._delete(export), f"delete export '{export.id}'")
+        """In the main loop's next round (blk_exp_unref, block/export/export.c:214, 7.2)."""
+        self._to_delete.append(export)
+        self._graph.scheduler.enter(self._delete_in_turn(), f"delete export '{export.id}'")
+
+    async def _delete_in_turn(self) -> None:
+        await self._graph.scheduler.loop_turn
+        if self._to_delete:
+            await self._delete(self._to_delete.pop())
+
+    async def _let_go(self) -> None:
+        """What else was to be deleted in this round comes before the end of a change of the graph, if that
+        polls (bdrv_graph_wrunlock, block/graph-lock.c:170, 10.0)."""
+        while self.rules.deleted_within_another and self._to_delete:
+            await self._delete(self._to_delete.pop())
 
     async def _delete(self, export: NbdExport) -> None:
         self.by_age.remove(export)
@@ -284,7 +307,7 @@ class Exports:
 
     async def close_all(self) -> None:
         """Remove all, clients or not, and wait for it (blk_exp_close_all)."""
-        exports = list(self.by_age) if self._deletes_newest_first else self.by_age[::-1]
+        exports = list(self.by_age)
         for export in exports:
             self.request_shutdown(export)
         for export in exports:

@@ -54,7 +54,10 @@ def full_backing(node: Node) -> str:
 
 
 def full_options(node: Node) -> dict[str, Any]:
-    """Options that would open the same node again (BlockDriverState.full_open_options)."""
+    """Options that would open the same node again (BlockDriverState.full_open_options); a filter that QEMU
+    put in by itself goes by those of what it stands on (bdrv_refresh_filename, block.c:7676, 7.2)."""
+    while node.implicit and node.filtered is not None:
+        node = node.filtered
     driver = node.driver
     options = {name: node.options[name] for name in _ALWAYS_STRONG if name in node.options}
     options |= driver.strong_values()
@@ -66,7 +69,7 @@ def full_options(node: Node) -> dict[str, Any]:
         options[driver.children_option] = [full_options(edge.node) for edge in node.children.values()]
         return options
     for name, edge in node.children.items():
-        if name != "backing" or overridden:
+        if name != "backing" or overridden or driver.is_filter:
             options[name] = full_options(edge.node)
     if overridden and node.backing is None:
         options["backing"] = None

@@ -6,16 +6,18 @@ Source: block.c and blockdev.c, 7.2. Commands run one at a time, so the graph it
 from __future__ import annotations
 
 from simulator.block import activity, granting, iothreads, permissions, permissions_by_user
+from simulator.block.drained import Drained
 from simulator.block.errors import ProcessEnd, QmpError
+from simulator.block.ids import well_formed_id
 from simulator.block.node import Edge, Node
 from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
-from simulator.engine.task import NO_TURN, Future, WaitQueue
+from simulator.engine.task import Future, WaitQueue
 from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from simulator.block.backend import BlockBackend
@@ -26,25 +28,6 @@ if TYPE_CHECKING:
     from simulator.engine.scheduler import Scheduler
 
 MAX_NODE_NAME = 31  # sizeof(BlockDriverState.node_name) - 1
-
-
-class Drained:
-    """``async with graph.drained(node)``: no request is under way on the nodes, and none starts."""
-
-    __slots__ = ("_graph", "_nodes")
-
-    def __init__(self, graph: Graph, nodes: Collection[Node]) -> None:
-        self._graph, self._nodes = graph, nodes
-
-    def __aenter__(self) -> Awaitable[None]:
-        for node in self._nodes:
-            node.drained_begin()
-        return self._graph.wait_drained(self._nodes)
-
-    def __aexit__(self, *_: object) -> Awaitable[None]:
-        for node in self._nodes:
-            node.drained_end()
-        return NO_TURN
 
 
 class Graph:
@@ -60,15 +43,16 @@ class Graph:
         self.rules = BlockRules()
         self.throttle_groups: dict[str, ThrottleGroup] = {}
         self.objects = ChildTable()  # of object-add, by id
-        # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.on_process_end: Callable[[int, str], None] = _nobody_ends
+        # (nanoseconds since 1970, nanoseconds that the guest has run)
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
+        self.opens_inactive = False  # while the guest is still in another machine
         self.printed: list[str] = []
         self.warnings: list[str] = []
+        self.report: Callable[[str], None] = self.warnings.append  # error_report, as the version does
         self._chance = chance
-        self._serial = 0
-        self._backends_made = 0
+        self._serial = self._backends_made = 0
         self._progress = WaitQueue("requests to finish in a drained section")
         self.progress: Callable[[], None] = self._progress.wake_all
 
@@ -132,7 +116,7 @@ class Graph:
             await node.driver.close()
         except (OSError, QmpError) as error:
             why = error.desc if isinstance(error, QmpError) else error.strerror
-            self.warnings.append(f"closing node '{node.node_name}': {why}")
+            self.report(f"closing node '{node.node_name}': {why}")
         node.drained_end()
         del self.nodes[node.node_name]
         async with await self.while_changing():
@@ -301,9 +285,10 @@ class Graph:
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
         new.references += 1
-        await self.changing()
         try:
-            await self.replace(node, new)
+            async with self.drained(node):
+                await self.changing()
+                await self.replace(node, new)
         except QmpError as error:
             new.references -= 1
             await self.release(new)
@@ -379,16 +364,6 @@ def check_no_cycle(parent: Node, name: str, node: Node) -> None:
         raise QmpError(
             f"Making '{node.node_name}' a {name} child of '{parent.node_name}' would create a cycle"
         )
-
-
-def well_formed_id(text: str) -> bool:
-    """id_wellformed, util/id.c: a letter, then letters, digits, '-', '.', '_'."""
-    if not text.isascii() or not text[:1].isalpha():
-        return False
-    return text.isalnum() or text.translate(_ALLOWED_IN_IDS).isalnum()
-
-
-_ALLOWED_IN_IDS = str.maketrans("", "", "-._")
 
 
 def _nobody_ends(status: int, words: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from simulator.block import backend_limits, granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
+from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class GuestDevices:
         self._anonymous = 0
         self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
         self.by_path: dict[str, GuestDevice] = {}
+        self.named = ChildTable()  # types of the machine's devices that have an id, by it
 
     def find(self, id_or_path: str) -> GuestDevice | None:
         """By qdev id, by path, or by the path of the part below that holds the backend; the end of a path
@@ -69,6 +71,16 @@ class GuestDevices:
             if id_or_path in (device.device_id or None, device.path) or device.is_backend_path(id_or_path):
                 return device
         return None
+
+    def holder(self, id_or_path: str) -> GuestDevice | None:
+        """The disk whose backend hangs on the very device that is named (blk_by_qdev_id,
+        block/qapi-sysemu.c:52, 7.2); None where there is no such device. A device that is put around it has
+        none itself. Raises QmpError."""
+        found = self.find(id_or_path)
+        is_around = found is not None and found.backend_path != found.path
+        if found is not None and is_around and id_or_path in (found.device_id, found.path):
+            raise QmpError("Device does not have a block device backend")
+        return found
 
     @staticmethod
     def is_disk(type_name: str) -> bool:
@@ -104,6 +116,8 @@ class GuestDevices:
                 granting.refresh([edge.node])
             raise
         self.by_path[path] = device
+        if device_id:
+            self.named[device_id] = type_name
         return device
 
     def path_of(self, device_id: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from errno import ECONNREFUSED
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import fdsets, permissions
 from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
@@ -186,6 +186,9 @@ class HostProcess(Host):
         self._opened: list[HostFile | HostStream] = []
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
+        if path.startswith(fdsets.PREFIX) and self.fdsets is not None:
+            # Nobody can pass a descriptor here, so this tells in which way there is none.
+            self.fdsets.open(path, not read_only)
         file = self.host.open(path, read_only, create)
         self._remember(file)
         return file

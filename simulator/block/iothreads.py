@@ -44,6 +44,13 @@ class IoThread:
         if not least <= most <= _MOST_THREADS or not most:
             raise QmpError("bad thread-pool-min/thread-pool-max values")
 
+    def set(self, name: str, value: Any) -> None:
+        """qom-set while it runs. Raises QmpError and changes nothing."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise QmpError(f"Invalid parameter type for '{name}', expected: integer")
+        IoThread(self.identifier, {**self.properties, name: value}, self.thread_id, {})
+        self.properties[name] = value
+
     def describe(self) -> dict[str, Any]:
         """IOThreadInfo."""
         shown = {name: self.properties[name] for name in self._shown}

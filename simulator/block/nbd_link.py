@@ -65,7 +65,7 @@ class NbdLink:
     """Negotiates at once; `opened` is finished with a Ready, or with a QmpError in QEMU's words.
 
     `context` is the metadata context that block status is to tell of. `new_tls` makes a session, None for a
-    connection without TLS. Raises QmpError if there is no server.
+    connection without TLS. `extended`: asks for extended headers. Raises QmpError if there is no server.
     """
 
     def __init__(
@@ -75,8 +75,11 @@ class NbdLink:
         export: str,
         context: str,
         new_tls: Callable[[], TlsSession] | None = None,
+        extended: bool = False,
     ) -> None:
-        self.wire = open_export(export, (context,), export_name=True, tls=new_tls is not None)
+        self.wire = open_export(
+            export, (context,), export_name=True, tls=new_tls is not None, extended=extended
+        )
         self._new_tls = new_tls
         self._tls: TlsSession | None = None
         self.opened = Future(f"an NBD server to open export '{export}'")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from simulator.wire.nbd.server import ServerConnection
 
 _INT32_MAX = (1 << 31) - 1
+_INT64_MAX = (1 << 63) - 1
 _UINT32_MAX = (1 << 32) - 1
+_UINT64_MAX = (1 << 64) - 1
 
 
 class ConnectionLostError(Exception):
@@ -128,8 +130,8 @@ async def _cache(wire: ServerConnection, export: NbdExport, request: Request) ->
 async def _block_status(wire: ServerConnection, export: NbdExport, request: Request) -> None:
     limit = 1 if request.flags & nbd.CMD_FLAG_REQ_ONE else wire.policy.max_extents
     statuses: dict[int, Iterable[tuple[int, int]]] = {}
-    for name, number in wire.contexts.items():
-        extents = ExtentList(limit)
+    for name, number in request.contexts.items():
+        extents = ExtentList(limit, wire.extended)
         if name == "base:allocation":
             await _add_status(extents, export.node, request.offset, request.length, _base_allocation)
         elif name == "qemu:allocation-depth":
@@ -142,12 +144,15 @@ async def _block_status(wire: ServerConnection, export: NbdExport, request: Requ
 
 
 class ExtentList:
-    """At most `limit` extents (length, flags); neighbours of equal flags are one (nbd_extent_array_add)."""
+    """At most `limit` extents (length, flags); neighbours of equal flags are one (nbd_extent_array_add).
+    `extended`: their lengths have 64 bits."""
 
-    __slots__ = ("extents", "limit")
+    __slots__ = ("extended", "extents", "limit", "longest")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, extended: bool = False) -> None:
         self.limit = limit
+        self.extended = extended
+        self.longest = _UINT64_MAX if extended else _UINT32_MAX
         self.extents: list[tuple[int, int]] = []
 
     def add(self, length: int, flags: int) -> bool:
@@ -157,7 +162,7 @@ class ExtentList:
         extents = self.extents
         if extents:
             before, before_flags = extents[-1]
-            if before_flags == flags and before + length <= _UINT32_MAX:
+            if before_flags == flags and before + length <= self.longest:
                 extents[-1] = (before + length, flags)
                 return True
         if len(extents) >= self.limit:
@@ -196,7 +201,8 @@ async def _add_status(
 def add_bitmap(extents: ExtentList, bitmap: DirtyBitmap, offset: int, length: int) -> None:
     """bitmap_to_extents."""
     end = offset + length
-    while (area := bitmap.next_dirty_area(offset, end, _INT32_MAX)) is not None:
+    most = _INT64_MAX if extents.extended else _INT32_MAX
+    while (area := bitmap.next_dirty_area(offset, end, most)) is not None:
         dirty_offset, count = area
         if not extents.add(dirty_offset - offset, 0) or not extents.add(count, nbd.STATE_DIRTY):
             return

@@ -9,6 +9,7 @@ Whoever has the sockets, or a client in the same process, calls `NbdServer.conne
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 from simulator.block import nbd_requests
 from simulator.block.tls import TlsError
@@ -149,7 +150,7 @@ class NbdConnection:
         self._server = server
         self._limit = server.policy.max_requests_in_flight
         self._unread: list[bytes] | None = []  # until the server accepts
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[Request | ConnectionEnded] = deque()
         self._timer: Timer | None = None
         self._ended = False
         self._stalled = False
@@ -272,9 +273,10 @@ class NbdConnection:
                 self._start_tls(event.received)
             elif isinstance(event, ExportOpened):
                 self._opened(event.export.export)
+            elif isinstance(event, ConnectionEnded) and (self._waiting or self.in_flight):
+                self._waiting.append(event)
             elif isinstance(event, ConnectionEnded):
-                self.reason, self.aborts = event.reason, event.aborts
-                self._end()
+                self._reach_end(event)
         self.resume()
 
     def _opened(self, export: NbdExport) -> None:
@@ -294,11 +296,24 @@ class NbdConnection:
             assert export is not None
             if export.backend.quiesce_count or self._stalled:
                 return
-            self.in_flight += 1
             request = self._waiting.popleft()
-            self._server.scheduler.spawn(self._serve(export, request), "NBD request")
+            if isinstance(request, ConnectionEnded):
+                # Behind all that happens now: several requests may be finished at once.
+                scheduler = self._server.scheduler
+                scheduler.call_at(scheduler.now_ns, partial(self._end_behind_requests, request))
+            else:
+                self.in_flight += 1
+                self._server.scheduler.spawn(self._serve(export, request), "NBD request")
         if self._ended:
             self._rest()
+
+    def _end_behind_requests(self, ended: ConnectionEnded) -> None:
+        """QEMU reads one request after the other: each has begun, and is answered unless it has to wait for
+        something, before the next is looked at."""
+        if not self._ended:
+            self._reach_end(ended)
+            self._rest()
+            self._notify()
 
     async def _serve(self, export: NbdExport, request: Request) -> None:
         wire = self.wire
@@ -315,6 +330,12 @@ class NbdConnection:
         self.resume()
 
     # -- the end
+    def _reach_end(self, ended: ConnectionEnded) -> None:
+        assert self.wire is not None
+        self.reason, self.aborts = ended.reason, ended.aborts
+        self.wire.close()
+        self._end()
+
     def _end(self) -> None:
         self._ended = True
         self.closed = True

@@ -51,7 +51,12 @@ async def open_tree(
     node.explicit_options = options
     # A format's or filter's file is opened before the node has a name, all other children after that: which
     # shows in the order of nodes, in made-up names, and in which of two errors is told.
-    file = await _find_file(graph, node)
+    try:
+        file = await _find_file(graph, node)
+    except QmpError:
+        # The node that came to nothing is closed, as any is.
+        await graph.changing()
+        raise
     try:
         _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
@@ -66,7 +71,8 @@ async def open_tree(
     node.references += 1
     opened = False
     try:
-        for child_name, role, required in node.driver.children:
+        for child_name, usual_role, required in node.driver.children:
+            role = node.driver.role_of(child_name, usual_role)
             if child_name == "file" and file is not None:
                 await _attach(graph, node, "file", role, file)
             else:
@@ -109,8 +115,10 @@ async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
     (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
     if file is None:
         return
-    for _ in ("it comes", "it goes"):
-        await graph.changing()
+    await graph.changing()
+    async with await graph.while_changing():
+        # With its last user a file goes, which of a node that came to nothing is this one.
+        await graph.release(file)
     if any(edge.parent is not node for edge in file.parents):
         for _ in range(graph.rules.probing_drains):
             async with graph.drained(file):
@@ -143,7 +151,7 @@ async def _open_driver(node: Node, options: dict[str, Any]) -> None:
 def _apply_common(node: Node, options: dict[str, Any], read_only: bool) -> None:
     node.options = options
     node.read_only = options.get("read-only", read_only)
-    node.inactive = not options.get("active", True)
+    node.inactive = not options.get("active", not node.graph.opens_inactive)
     node.auto_read_only = options.get("auto-read-only", False)
     node.force_share = options.get("force-share", False)
     node.discard_unmap = options.get("discard", "ignore") == "unmap"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from simulator.block.node import Edge, Node
 
 _ABSENT = object()
+# Of every node, and still none of common_options (block.c:4119, 7.2).
+_FIXED = ("active", "force-share")
 
 
 class _Entry:
@@ -205,9 +207,10 @@ async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], 
 
 
 def _own_options(node: Node, options: dict[str, Any]) -> list[str]:
-    """Names that are neither every node's, nor a child's."""
-    children = [name for name, _, _ in node.driver.children]
-    return [name for name in in_order(options) if name not in COMMON and name not in (*children, "backing")]
+    """Names that are neither every node's, nor a child's; two of every node's can never change."""
+    others = [*(name for name in COMMON if name not in _FIXED), "backing"]
+    others += [name for name, _, _ in node.driver.children]
+    return [name for name in in_order(options) if name not in others]
 
 
 def _check_resets(node: Node, options: dict[str, Any]) -> None:
@@ -218,8 +221,10 @@ def _check_resets(node: Node, options: dict[str, Any]) -> None:
             f"Block format '{driver.format_name}' used by node '{node.device_or_node_name}' does not support "
             "reopening files"
         )
-    for name in ("driver", *_own_options(node, node.options)):
-        if name not in options and name not in driver.resettable_options:
+    new = _flat("", options)
+    own = _flat("", {name: node.options[name] for name in _own_options(node, node.options)})
+    for name in ("driver", *in_order(own)):
+        if name not in new and name.partition(".")[0] not in driver.resettable_options:
             raise QmpError(f"Option '{name}' cannot be reset to its default value")
 
 
@@ -244,14 +249,17 @@ def _is_taken(node: Node, name: str, value: Any) -> bool:
         return node.children[name].node.inherits_from is node
     if name in ("file", "backing"):
         return not isinstance(value, dict)
-    return (name in COMMON and name not in ("driver", "node-name")) or name in node.driver.changeable_options
+    is_common = name in COMMON and name not in ("driver", "node-name", *_FIXED)
+    return is_common or name in node.driver.changeable_options
 
 
 def _flat(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Members of objects as options of their own: "file.driver"."""
+    """Members of objects and lists as options of their own: "file.driver", "inject-error.0.event"."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
         key = f"{prefix}.{name}" if prefix else name
+        if isinstance(value, list):
+            value = {str(index): each for index, each in enumerate(value)}
         flat |= _flat(key, value) if isinstance(value, dict) else {key: value}
     return flat
 

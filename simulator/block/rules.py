@@ -72,6 +72,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
+    `nbd_extended_headers`: the driver asks NBD servers for them.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
@@ -106,6 +107,7 @@ class BlockRules:
         "members",
         "mirror_passes_needs_on",
         "moved_edge_is_newest",
+        "nbd_extended_headers",
         "negative_size_is_out_of_range",
         "new_children_are_asked_nothing",
         "permissions_at_once",
@@ -151,6 +153,7 @@ class BlockRules:
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
+        self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
         self.stream_has_filter: bool = given.pop("stream_has_filter", True)
         self.tls_over_ip_only: bool = given.pop("tls_over_ip_only", False)
         self.members: Members = given.pop("members", None) or Members()
@@ -186,6 +189,7 @@ def rules_of(version: Version) -> BlockRules:
         filter_always_reads=block.filter_always_reads,
         export_tells_refused_thread=version.exports.tells_refused_thread,
         json_pushed=version.qmp.json_pushed,
+        nbd_extended_headers=version.exports.extended_headers,
         tls_over_ip_only=version.exports.tls_over_ip_only,
         replaced_is_missing=block.replaced_is_missing,
         copy_bytes=block.backup_step_bytes,

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
     from simulator.block.host import Host
 
+_KEY_BYTES, _IV_BYTES = 32, 16
+
 
 class Secret:
     """`payload` is what it hides."""
 
     __slots__ = ("payload", "properties", "type_name")
 
-    def __init__(self, properties: dict[str, Any], host: Host) -> None:
+    def __init__(self, properties: dict[str, Any], host: Host, objects: dict[str, Any]) -> None:
         """Raises QmpError."""
         self.type_name, self.properties = "secret", properties
         if "file" in properties and "data" in properties:
@@ -31,10 +33,21 @@ class Secret:
         else:
             raise QmpError("Either 'file' or 'data' must be provided")
         if "keyid" in properties:
+            self._check_key(objects)
             raise QmpError("secrets that are encrypted with another (keyid) are not simulated")
         if properties.get("format", "raw") == "base64":
             payload = _decode(payload)
         self.payload = payload
+
+    def _check_key(self, objects: dict[str, Any]) -> None:
+        """As qcrypto_secret_decrypt does, before it deciphers. Raises QmpError."""
+        if len(_payload(objects, self.properties["keyid"])) != _KEY_BYTES:
+            raise QmpError(f"Key should be {_KEY_BYTES} bytes in length")
+        if "iv" not in self.properties:
+            raise QmpError("IV is required to decrypt secret")
+        length = len(_decode(self.properties["iv"].encode()))
+        if length != _IV_BYTES:
+            raise QmpError(f"IV should be {_IV_BYTES} bytes in length not {length}")
 
 
 def read_file(host: Host, path: str, failure: str) -> bytes:
@@ -55,12 +68,16 @@ def _decode(text: bytes) -> bytes:
 
 def find_secret(objects: dict[str, Any], identifier: str) -> str:
     """As text. Raises QmpError (qcrypto_secret_lookup_as_utf8)."""
+    try:
+        return _payload(objects, identifier).decode()
+    except UnicodeDecodeError:
+        raise QmpError(f"Data from secret {identifier} is not valid UTF-8") from None
+
+
+def _payload(objects: dict[str, Any], identifier: str) -> bytes:
     found = objects.get(identifier)
     if found is None:
         raise QmpError(f"No secret with id '{identifier}'")
     if not isinstance(found, Secret):
         raise QmpError(f"Object with id '{identifier}' is not a secret")
-    try:
-        return found.payload.decode()
-    except UnicodeDecodeError:
-        raise QmpError(f"Data from secret {identifier} is not valid UTF-8") from None
+    return found.payload

@@ -52,6 +52,9 @@ class Domain:
     def loop_turn(self) -> HostTurn:
         return self._shared.loop_turn
 
+    async def rescheduled(self) -> None:
+        await self._shared.rescheduled()
+
     def next_round(self) -> None:
         self._shared.next_round()
 

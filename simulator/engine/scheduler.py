@@ -9,7 +9,7 @@ from simulator.engine.task import NO_TURN, Future, HostTurn, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
     from typing import Any
 
     from simulator.engine.chance import Chance
@@ -19,8 +19,7 @@ class Stuck(Exception):
     """Nothing can happen any more, yet something is waited for. str() lists who waits for what."""
 
 
-def _wake(turn: HostTurn) -> None:
-    waiters, turn.waiters = turn.waiters, []
+def _wake(waiters: Iterable[Task]) -> None:
     for task in waiters:
         task.scheduler.make_ready(task)
 
@@ -62,7 +61,8 @@ class Scheduler:
     """
 
     __slots__ = (
-        "_ready", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn", "make_ready", "now_ns",
+        "_ready", "_scheduled", "_serial", "_timers", "chance", "failed", "host_turn", "loop_turn",
+        "make_ready", "now_ns",
     )  # fmt: skip
 
     def __init__(self, chance: Chance | None = None) -> None:
@@ -75,6 +75,7 @@ class Scheduler:
         self.make_ready: Callable[[Task], None] = self._ready.append
         self._timers: list[tuple[int, int, Timer]] = []
         self._serial = 0
+        self._scheduled: Future | None = None
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         """Start a coroutine; it first runs when its turn comes."""
@@ -107,8 +108,25 @@ class Scheduler:
 
     def next_round(self) -> None:
         """Who waits for the main loop's next round gets a turn. Whoever asks for one from now on waits for
-        the round after."""
-        _wake(self.loop_turn)
+        the round after. The last to ask comes first: QEMU keeps what is to be done (BHs, util/async.c:161,
+        7.2) in a stack."""
+        waiters, self.loop_turn.waiters = self.loop_turn.waiters, []
+        _wake(reversed(waiters))
+
+    async def rescheduled(self) -> None:
+        """aio_co_schedule: go on in the next round of the main loop. All that wait like this share one turn,
+        that of the first, and come in the order in which they asked (co_schedule_bh_cb, util/async.c:524,
+        7.2)."""
+        if self._scheduled is None:
+            self._scheduled = Future("the main loop")
+            self.enter(self._run_scheduled(), "coroutines that were scheduled")
+        await self._scheduled
+
+    async def _run_scheduled(self) -> None:
+        await self.loop_turn
+        due, self._scheduled = self._scheduled, None
+        assert due is not None
+        due.set_result()
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""
@@ -137,7 +155,8 @@ class Scheduler:
                 self.next_round()
             if host.waiters and (chance is not None or not ready):
                 # What is drawn by chance may be anything; else the host is slower than we are.
-                _wake(host)
+                waiters, host.waiters = host.waiters, []
+                _wake(waiters)
             if chance is not None and len(ready) > 1:
                 ready.rotate(-chance.below(len(ready)))
             ready.popleft().step()

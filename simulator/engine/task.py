@@ -148,7 +148,7 @@ class Task(Future):
             self.coroutine.throw(Killed())
         except (Killed, StopIteration):
             pass
-        except RuntimeError as error:
+        except ValueError as error:  # it is this task that ends all of them
             if "already executing" not in str(error):
                 raise
             return

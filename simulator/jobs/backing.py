@@ -146,7 +146,7 @@ async def drop_intermediate(graph: Graph, top: Node, base: Node, backing_file: s
             try:
                 await graph.replace(top, base, skips=False)
             except QmpError as error:
-                graph.warnings.append(error.console_text)
+                graph.report(error.console_text)
                 raise OSError(EIO, strerror(EIO)) from None
             for edge in users:
                 if isinstance(edge.parent, Node) and edge.role & permissions.COW:
@@ -165,12 +165,12 @@ async def _name_backing(graph: Graph, node: Node, base: Node, filename: str) -> 
         try:
             await set_read_only(graph, node, False)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             raise OSError(EPERM, strerror(EPERM)) from None
     try:
         await change_backing_file(node, filename, base.driver.format_name)
     except OSError as error:
-        graph.warnings.append(f"Could not update backing file link: {error.strerror}")
+        graph.report(f"Could not update backing file link: {error.strerror}")
         raise
     finally:
         if was_read_only:

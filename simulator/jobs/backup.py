@@ -106,10 +106,12 @@ class BackupJob(BlockJob):
         if self.jobs.rules.backup_chooses_late and self.force_cancelled:
             return
         whole = self.copying.size_bytes + -self.copying.size_bytes % self.copying.cluster_bytes
+        options = self.options
+        # A loop over clusters waits for each (backup_loop, block/backup.c:237, 5.2).
+        max_workers = options.max_workers if self.jobs.graph.rules.copy_bytes else 1
         while True:
-            options = self.options
             call = self._call = self.copying.start(
-                0, whole, max_workers=options.max_workers, max_chunk=options.max_chunk_bytes,
+                0, whole, max_workers=max_workers, max_chunk=options.max_chunk_bytes,
                 on_finished=self._copy_finished,
             )  # fmt: skip
             while not call.finished and not self.force_cancelled:

@@ -96,12 +96,12 @@ class BlockJob(Job):
         self._blockers.append((node, blocker))
 
     async def remove_all_nodes(self) -> None:
-        await self.jobs.graph.changing()
-        for node, blocker in self._blockers:
-            node.op_blockers.remove(blocker)
-        self._blockers.clear()
-        while self.edges:
-            await self.jobs.graph.detach(self.edges.pop(0))
+        async with await self.jobs.graph.while_changing():
+            for node, blocker in self._blockers:
+                node.op_blockers.remove(blocker)
+            self._blockers.clear()
+            while self.edges:
+                await self.jobs.graph.detach(self.edges.pop(0))
 
     async def free(self) -> None:
         await self.remove_all_nodes()

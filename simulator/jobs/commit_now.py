@@ -47,7 +47,7 @@ async def commit_now(graph: Graph, node: Node) -> None:
         try:
             await _commit(graph, node, backing)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             raise OSError(EPERM, strerror(EPERM)) from None
         finally:
             if was_read_only:
@@ -104,7 +104,7 @@ async def _copy(node: Node, backing: Node, reader: _Backend, writer: _Backend) -
         try:
             await backing.truncate(size_bytes)
         except QmpError as error:
-            node.graph.warnings.append(error.console_text)
+            node.graph.report(error.console_text)
             raise OSError(EIO, strerror(EIO)) from None
     offset = 0
     while offset < size_bytes:

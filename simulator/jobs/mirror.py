@@ -19,7 +19,8 @@ from simulator.block.opening import open_backing_from_header
 from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import set_backing
 from simulator.jobs.block_job import RETRY_NS, BlockJob
-from simulator.jobs.mirror_copying import MAX_IN_FLIGHT, ZERO, MirrorCopying
+from simulator.jobs.mirror_copying import MAX_IN_FLIGHT, MirrorCopying
+from simulator.jobs.mirror_dirty import find_dirty
 from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions, can_replace
 
 TYPE_CHECKING = False
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from simulator.jobs.txn import JobTxn
 
 _SLICE_NS = 100_000_000
-_INT_MAX = (1 << 31) - 1
 
 
 class MirrorJob(BlockJob):
@@ -42,8 +42,8 @@ class MirrorJob(BlockJob):
     job_type = "mirror"
 
     __slots__ = (
-        "_base_overlay", "_last_pause_ns", "_prepared", "_replace_blocker", "_replaced", "_should_complete",
-        "copying", "dirty", "filter", "in_drain", "options", "target",
+        "_last_pause_ns", "_prepared", "_replace_blocker", "_replaced", "_should_complete",
+        "base_overlay", "copying", "dirty", "filter", "in_drain", "options", "target",
     )  # fmt: skip
 
     target: BlockBackend
@@ -57,7 +57,7 @@ class MirrorJob(BlockJob):
         self.options = options
         self.filter = filter_node
         self.in_drain = False
-        self._base_overlay = chain.find_overlay(options.source, options.base)
+        self.base_overlay = chain.find_overlay(options.source, options.base)
         self._last_pause_ns = 0
         self._prepared = False
         self._should_complete = False
@@ -107,7 +107,7 @@ class MirrorJob(BlockJob):
         self.copying.prepare(self.source_edge.node.size_bytes)
         self._last_pause_ns = self._now_ns
         if not self.options.is_none_mode:
-            await self._find_dirty()
+            await find_dirty(self)
             if self.force_cancelled:
                 return False
         while True:
@@ -133,51 +133,7 @@ class MirrorJob(BlockJob):
             except QmpError:
                 raise OSError(ENOTSUP, strerror(ENOTSUP)) from None
 
-    async def _find_dirty(self) -> None:
-        """mirror_dirty_init: what is to be copied at all. Raises OSError."""
-        source, target = self.source_edge.node, self.target.node
-        assert target is not None
-        if self.options.zeroes_target:
-            if not (target.discard_unmap and target.driver.unmaps_zeroes):
-                self.dirty.set(0, source.size_bytes)
-                return
-            if not await self._zero_target(source.size_bytes):
-                return
-        offset = 0
-        while offset < source.size_bytes:
-            await self._breathe()
-            if self.force_cancelled:
-                return
-            found, count = await chain.is_allocated_above(
-                source, self._base_overlay, offset, min(source.size_bytes - offset, self._longest)
-            )
-            if found:
-                self.dirty.set(offset, count)
-            offset += count
-
-    @property
-    def _longest(self) -> int:
-        return _INT_MAX - _INT_MAX % self.copying.granularity
-
-    async def _zero_target(self, size_bytes: int) -> bool:
-        """False if the job was cancelled meanwhile."""
-        copying = self.copying
-        copying.zeroing = True
-        offset = 0
-        while offset < size_bytes:
-            await self._breathe()
-            if self.force_cancelled:
-                copying.zeroing = False
-                return False
-            if copying.in_flight >= MAX_IN_FLIGHT:
-                await copying.wait_for_slot()
-                continue
-            offset += copying.perform(offset, min(size_bytes - offset, self._longest), ZERO)
-        await copying.wait_for_all()
-        copying.zeroing = False
-        return True
-
-    async def _breathe(self) -> None:
+    async def breathe(self) -> None:
         """mirror_throttle: from time to time, let others run."""
         if self._now_ns - self._last_pause_ns > _SLICE_NS:
             self._last_pause_ns = self._now_ns
@@ -340,7 +296,7 @@ class MirrorJob(BlockJob):
             else:
                 await open_backing_from_header(graph, top)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             return EPERM if mode == SOURCE_BACKING else EINVAL
         return 0
 
@@ -362,7 +318,7 @@ class MirrorJob(BlockJob):
                 await graph.changing()
                 await graph.replace(replaced, target)
         except QmpError as error:
-            graph.warnings.append(error.console_text)
+            graph.report(error.console_text)
             return EPERM
         return 0
 
@@ -370,7 +326,7 @@ class MirrorJob(BlockJob):
         """mirror_change, block/mirror.c:1262, 10.0.13. A commit has none."""
         if self.job_type != "mirror":
             super().change(arguments)
-        mode = arguments["copy-mode"]
+        mode = arguments.get("copy-mode", "background")  # another `type` than mirror has no members
         if mode == self.options.copy_mode:
             return
         if mode != "write-blocking":

@@ -60,6 +60,8 @@ class MirrorCopying:
         self._position = 0
         self._ops: list[MirrorOp] = []
         self._busy = ExtentMap()  # numbers of granules
+        # Granules of the target that read as zero, of a job that takes care of that.
+        self.zeroes: ExtentMap | None = None
         # Clusters of the target that may be written in part: only without a backing file of its own yet.
         self._whole: ExtentMap | None = None
 
@@ -115,6 +117,8 @@ class MirrorCopying:
     # -- the job's requests
     def perform(self, offset: int, length: int, method: str) -> int:
         """Start a request; how far from `offset` it goes."""
+        if method != ZERO and self.zeroes is not None:
+            self.zeroes.clear(*self._granules(offset, length))
         op = MirrorOp(offset, length)
         handled = self._fit(op) if method == COPY else length
         self._ops.append(op)
@@ -159,8 +163,7 @@ class MirrorCopying:
                 operation = "write"
                 await self.job.target.write(op.offset, payload)
             elif method == ZERO:
-                flags = MAY_UNMAP if self.job.options.unmap else 0
-                await self.job.target.write_zeroes(op.offset, op.length, flags)
+                await self._write_zeroes(op)
             else:
                 await self.job.target.discard(op.offset, op.length)
         except OSError as error:
@@ -169,6 +172,18 @@ class MirrorCopying:
             self._done(op, good=False)
         else:
             self._done(op, good=True)
+
+    async def _write_zeroes(self, op: MirrorOp) -> None:
+        if not self._is_zero(op.offset, op.length):
+            flags = MAY_UNMAP if self.job.options.unmap else 0
+            await self.job.target.write_zeroes(op.offset, op.length, flags)
+            if self.zeroes is not None:
+                self.zeroes.set(*self._granules(op.offset, op.length), 1)
+
+    def _is_zero(self, offset: int, length: int) -> bool:
+        """Whether nothing needs to be written to make it so."""
+        first, end = self._granules(offset, length)
+        return self.zeroes is not None and self.zeroes.next_clear(first, end) is None
 
     async def _take_buffers(self, op: MirrorOp) -> None:
         op.buffers = -(-op.length // self.granularity)
@@ -250,10 +265,14 @@ class MirrorCopying:
                 await self.wait_for_slot()
             if self.error is not None:
                 return 0
-            length = self.perform(offset, min(length, self.size_bytes - offset), method)
+            length = min(length, self.size_bytes - offset)
+            is_free = (method != COPY and zeroes_are_free) or (
+                method == ZERO and self._is_zero(offset, length)
+            )
+            length = self.perform(offset, length, method)
             offset += length
             count -= -(-length // self.granularity)
-            delay_ns = self.job.delay_ns(0 if method != COPY and zeroes_are_free else length)
+            delay_ns = self.job.delay_ns(0 if is_free else length)
         return delay_ns
 
     async def _choose(self, offset: int, length: int) -> tuple[str, int]:
@@ -330,12 +349,15 @@ class MirrorCopying:
         self.active_bytes += length
         failure: OSError | None = None
         try:
-            if kind == "write":
-                await self.job.target.write(offset, payload, flags)
-            elif kind == "zero":
-                await self.job.target.write_zeroes(offset, length, flags)
+            if kind == "zero":
+                await self._zero_actively(offset, length, flags)
             else:
-                await self.job.target.discard(offset, length)
+                if self.zeroes is not None:
+                    self.zeroes.clear(*self._granules(offset, length))
+                if kind == "write":
+                    await self.job.target.write(offset, payload, flags)
+                else:
+                    await self.job.target.discard(offset, length)
         except OSError as error:
             failure = error
         self.active_bytes -= length
@@ -344,3 +366,11 @@ class MirrorCopying:
             return
         self.dirty.set(offset, length)
         self.failed("write", failure)
+
+    async def _zero_actively(self, offset: int, length: int, flags: int) -> None:
+        if self._is_zero(offset, length):
+            return
+        await self.job.target.write_zeroes(offset, length, flags)
+        first, end = -(-offset // self.granularity), (offset + length) // self.granularity
+        if self.zeroes is not None and first < end:
+            self.zeroes.set(first, end, 1)

@@ -24,14 +24,15 @@ _MOST_GRANULARITY = 64 << 20
 
 class MirrorOptions:
     """`base`: what is there or below is not copied. `replaces`: the node whose users go to the target, if not
-    the source. `granularity_bytes` 0 and `buffer_bytes` 0 are the defaults. `zeroes_target`: its content is
-    not known to be zero."""
+    the source. `granularity_bytes` 0 and `buffer_bytes` 0 are the defaults. `is_full`: all is copied,
+    whatever the source has below it. `target_is_zero`: who asks for the job says so, or has made it;
+    `zeroes_target`: it is to be made so, in versions that do not look."""
 
     __slots__ = (
         "auto_dismiss", "auto_finalize", "backing_mode", "base", "base_was_read_only", "buffer_bytes",
-        "copy_mode", "filter_node_name", "granularity_bytes", "is_commit", "is_none_mode", "job_id",
-        "on_source_error", "on_target_error", "replaces", "source", "speed_bytes_per_s", "target", "unmap",
-        "zeroes_target",
+        "copy_mode", "filter_node_name", "granularity_bytes", "is_commit", "is_full", "is_none_mode",
+        "job_id", "on_source_error", "on_target_error", "replaces", "source", "speed_bytes_per_s", "target",
+        "target_is_zero", "unmap", "zeroes_target",
     )  # fmt: skip
 
     def __init__(self, source: Node, target: Node, arguments: dict[str, Any]) -> None:
@@ -50,6 +51,8 @@ class MirrorOptions:
         self.replaces: str | None = arguments.get("replaces")
         self.unmap: bool = arguments.get("unmap", True)
         self.backing_mode = LEAVE_BACKING
+        self.is_full = False
+        self.target_is_zero: bool = arguments.get("target-is-zero", False)
         self.zeroes_target = False
         self.is_none_mode = False
         self.is_commit = False
@@ -76,6 +79,7 @@ def check(graph: Graph, options: MirrorOptions, sync: str) -> None:
             raise QmpError("cannot replace image with a mirror image of different size")
     if sync in ("incremental", "bitmap"):
         raise QmpError(f"Sync mode '{sync}' not supported")
+    options.is_full = sync == "full"
     options.is_none_mode = sync == "none"
     options.base = chain.next_in_chain(options.source) if sync == "top" else None
 

@@ -40,8 +40,8 @@ async def blockdev_mirror(jobs: Jobs, arguments: dict[str, Any]) -> None:
 
 async def _check_and_start(jobs: Jobs, options: MirrorOptions, sync: str) -> None:
     iothreads.move(options.target, options.source.iothread)
-    check(jobs.graph, options, sync)
     await jobs.graph.changing_context()
+    check(jobs.graph, options, sync)
     await _start(jobs, MirrorJob, options)
 
 
@@ -79,6 +79,7 @@ async def drive_mirror(jobs: Jobs, arguments: dict[str, Any]) -> None:
     options = MirrorOptions(source, target, arguments)
     options.backing_mode = SOURCE_BACKING if creates else OPEN_BACKING
     options.zeroes_target = sync == "full" and not creates
+    options.target_is_zero = creates
     try:
         await _check_and_start(jobs, options, sync)
     finally:
@@ -162,8 +163,12 @@ async def _prepare(job: MirrorJob) -> None:
     await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
     granularity = options.granularity_bytes or default_granularity(target)
-    job.dirty = DirtyBitmap(source, None, granularity)
-    job.dirty.enabled = options.copy_mode != "write-blocking"
+    if job.jobs.rules.mirror_bitmap_on_filter:
+        job.dirty = DirtyBitmap(filter_node, None, granularity)
+        job.dirty.enabled = False
+    else:
+        job.dirty = DirtyBitmap(source, None, granularity)
+        job.dirty.enabled = options.copy_mode != "write-blocking"
     job.copying = MirrorCopying(job, job.dirty, granularity, options.buffer_bytes or DEFAULT_BUFFER_BYTES)
     driver = filter_node.driver
     assert isinstance(driver, MirrorTop)

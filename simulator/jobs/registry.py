@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 from simulator.engine.task import WaitQueue
 from simulator.jobs.txn import JobTxn
 
@@ -36,7 +36,6 @@ class Jobs:
         self.rules = rules
         self.by_age: list[Job] = []
         self.changed = WaitQueue("a job to get on")
-        self._exits: list[Job] = []
         self.ending = 0
 
     def add(self, job_id: str | None, make: Callable[[str, JobTxn], Job], txn: JobTxn | None = None) -> Job:
@@ -62,18 +61,10 @@ class Jobs:
     def schedule_exit(self, job: Job) -> None:
         """Let the main loop see to a job whose coroutine has ended. Of jobs that end in one turn of it the
         last comes first: QEMU keeps what is to be done (BHs, util/async.c) in a stack."""
-        self._exits.append(job)
-        if len(self._exits) == 1:
-            self.scheduler.enter(self._run_exits(), "main loop")
-
-    async def _run_exits(self) -> None:
-        await self.scheduler.loop_turn
-        due, self._exits = self._exits, []
-        while due:
-            job = due.pop()
-            self.scheduler.enter(self._end(job), f"end of job '{job.id}'")
+        self.scheduler.enter(self._end(job), f"end of job '{job.id}'")
 
     async def _end(self, job: Job) -> None:
+        await self.scheduler.loop_turn
         self.ending += 1
         try:
             await job.exit()

@@ -26,6 +26,9 @@ class JobRules:
     job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
+    `mirror_bitmap_on_filter`: what differs is a bitmap of the mirror's filter, which notes the guest's writes
+    there itself, and not one of the source.
+    `mirror_knows_zeroes`: a mirror looks where its target reads as zero, and writes no zeroes there.
     `mirror_tells_sizes`: a mirror to a target of another size says what is wrong with it.
     `paused_completes`: a job may be told to complete while it is paused.
     `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
@@ -44,6 +47,8 @@ class JobRules:
         "commit_newest_first",
         "complete_ends_fleecing",
         "group_rollback_hangs",
+        "mirror_bitmap_on_filter",
+        "mirror_knows_zeroes",
         "mirror_tells_sizes",
         "pause_wakes",
         "paused_completes",
@@ -65,6 +70,8 @@ class JobRules:
         target_by_device: bool = False,
         group_rollback_hangs: bool = True,
         aborts_together: bool = False,
+        mirror_bitmap_on_filter: bool = False,
+        mirror_knows_zeroes: bool = False,
         mirror_tells_sizes: bool = True,
         pause_wakes: bool = True,
         paused_completes: bool = True,
@@ -83,6 +90,8 @@ class JobRules:
         self.target_by_device = target_by_device
         self.group_rollback_hangs = group_rollback_hangs
         self.aborts_together = aborts_together
+        self.mirror_bitmap_on_filter = mirror_bitmap_on_filter
+        self.mirror_knows_zeroes = mirror_knows_zeroes
         self.mirror_tells_sizes = mirror_tells_sizes
         self.pause_wakes = pause_wakes
         self.paused_completes = paused_completes

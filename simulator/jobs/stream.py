@@ -124,7 +124,10 @@ class StreamJob(BlockJob):
         self._unfreeze()
         await self._drop_filter()
         graph, above = self.jobs.graph, self.above_base
-        async with graph.drained(*permissions.topological([above])):
+        # A layer that is taken out is let go with all nodes drained, where changes are made so.
+        all_nodes = graph.rules.changes_made_drained
+        nodes = graph.nodes.values() if all_nodes else permissions.topological([above])
+        async with graph.drained(*nodes):
             base = above.below
             top = chain.skip_filters(self.target)
             if top.backing is None:
@@ -151,7 +154,7 @@ class StreamJob(BlockJob):
             refusal = error
         await change_backing_file(top, filename, image_format)
         if refusal is not None:
-            self.jobs.graph.warnings.append(refusal.console_text)
+            self.jobs.graph.report(refusal.console_text)
             raise OSError(EPERM, strerror(EPERM))
 
     async def _drop_filter(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Slots:
         self.memory_id = ""  # the object that is the board's memory
         self._others: dict[str, Plugged] = {}  # no disks
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
+        self._unparented: list[str] = []  # paths of devices that are on their way out
         self._bus: dict[str, str] = {}  # the name of each device's
         self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
         self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
@@ -105,11 +106,16 @@ class Slots:
             if kind == "SCSI" and disk.backend.node is not None:
                 # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
                 iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
+            write_cache = _on_off_auto(given, "write-cache")
+            if write_cache is not None:
+                disk.backend.write_cache = write_cache
             for name, value in counted.items():
                 if value is not None:
                     setattr(disk.backend.accounting, name.replace("-", "_"), value)
         else:
             path = machine.devices.path_of(device_id)
+            if device_id:
+                machine.devices.named[device_id] = driver
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
             if "iothread" in given and device_id and driver.startswith(_SCSI_ADAPTERS):
                 self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
@@ -223,13 +229,29 @@ class Slots:
         if device.disk is not None and device.disk.backend.node is not None:
             async with self._machine.graph.drained(device.disk.backend.node):
                 pass
-        self._machine.spawn(self._remove(device), f"unplug of {device.path}")
+        self._unparented.append(device.path)
+        self._forget_name(device)
+        self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
+
+    def _forget_name(self, device: Plugged) -> None:
+        named = self._machine.devices.named
+        if device.device_id in named:
+            del named[device.device_id]
+
+    async def _remove_later(self, device: Plugged) -> None:
+        """Its place on the bus holds it until all readers of the bus are done (bus_free_bus_child): it cannot
+        be named any more, and still stands on its drive."""
+        await self._machine.scheduler.sleep(self._machine.version.qmp.unplugged_after_ns)
+        self._unparented.remove(device.path)
+        await self._remove(device)
 
     def _may_leave(self, device: Plugged) -> bool:
         return device.disk is None or self._machine.devices.bus_of(device.type_name) != "IDE"
 
     def _find(self, name: str) -> Plugged | None:
         path = name if name.startswith("/") else f"/machine/peripheral/{name}"
+        if path in self._unparented:
+            return None
         if path in self._others:
             return self._others[path]
         disk = self._machine.devices.by_path.get(path)
@@ -237,6 +259,15 @@ class Slots:
             return None
         is_pci = self._machine.devices.bus_of(disk.type_name) == "PCI"
         return Plugged(disk.type_name, disk.device_id, path, is_pci, disk)
+
+    def disk_of(self, name: str) -> GuestDevice:
+        """The disk that a command means by the id or path of a device. Raises QmpError."""
+        disk = self._machine.devices.holder(name)
+        if disk is not None:
+            return disk
+        if self._find(name) is not None:
+            raise QmpError("Device does not have a block device backend")
+        raise QmpError(f"Device '{name}' not found", "DeviceNotFound")
 
     def after_reset(self) -> None:
         """What waits for the guest goes, right behind the reply."""
@@ -278,6 +309,7 @@ class Slots:
             await machine.devices.unplug(device.disk)
         self._threads.pop(f"{device.device_id}.0", None)
         self._others.pop(device.path, None)
+        self._forget_name(device)
         self._in_slot.pop(device.path, None)
         self._bus.pop(device.path, None)
         self.settings.pop(device.path, None)

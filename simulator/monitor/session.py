@@ -139,6 +139,9 @@ class Session:
         if scheduler.loop_turn.waiters:
             scheduler.next_round()
             await scheduler.turns(turns)
+        if self._machine.jobs.ending:
+            # That is one step of the round, whatever it polls for.
+            await self._machine.jobs.main_loop_free()
 
     async def _reply_to(self, value: Any) -> bytes:
         if isinstance(value, ParseError):

@@ -165,7 +165,7 @@ class Server:
         behind."""
         if self._nbd_listener is not None:
             self._watch(self._nbd_listener.socket.fileno(), 0, None)
-            if self.machine.run_state == "shutdown":
+            if self.machine.ending:
                 self._nbd_listener.abandon()
             else:
                 self._nbd_listener.close()
@@ -362,7 +362,10 @@ class Server:
                     pass
 
     def _say_last_words(self) -> None:
-        """Give each client a moment to take the rest; one that does not read loses it, as with QEMU."""
+        """Give each client a moment to take the rest; one that does not read loses it, as with QEMU.
+
+        Connections end with the process: QEMU closes its monitors last of all, and a client that takes the
+        reply to quit should find the time to close first (else qmp-shell shows an EOFError)."""
         deadline = time.monotonic() + _LAST_WORDS_S
         for descriptor in list(self._events):
             self._watch(descriptor, 0, None)
@@ -374,6 +377,4 @@ class Server:
             if not self._events:
                 break
             self.selector.select(0.01)
-        for channel in list(self._channels):
-            self._drop(channel)
         self.print()

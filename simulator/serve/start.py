@@ -64,7 +64,9 @@ class Start:
     ) -> None:
         """qemu-system: all options are read in the order they stand in, then take effect by kind.
         `choose` looks at the machine's type. Raises StartError."""
-        self.machine.run_state = "prelaunch" if any(name == "S" for name, _, _ in options) else "running"
+        names = [name for name, _, _ in options]
+        self.machine.runs_on_arrival = "S" not in names
+        self.machine.run_state = "prelaunch" if "S" in names else "running"
         self.read_only(options, readers)
         self._write_pid_file()
         choose()

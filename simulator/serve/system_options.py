@@ -135,6 +135,13 @@ def name(start: Start, text: str, shown: str) -> None:
     start.machine.name = opts.get("guest") or ""
 
 
+def incoming(start: Start, text: str, shown: str) -> None:
+    """-incoming: nodes are inactive from here on (qemu_init, softmmu/vl.c, 7.2). Raises StartError."""
+    if text != "defer":
+        raise StartError(f"{shown}: the simulator waits for a guest, but takes none: only defer is simulated")
+    start.machine.run_state = "inmigrate"
+
+
 def log_file(start: Start, text: str, shown: str) -> None:
     try:
         with open(text, "wb"):
@@ -153,6 +160,7 @@ SYSTEM: dict[str, Reader] = {
     "display": display,
     "drive": drive,
     "hda": disk_image,
+    "incoming": incoming,
     "m": memory,
     "machine": machine_option,
     "mon": readers.mon,

@@ -51,6 +51,7 @@ class Qmp(Group):
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
     "well-formed" (free only once there is a place), "any", or "checked" with the place.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
+    unplugged_after_ns: how long a device that has left its bus keeps its drive.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Qmp(Group):
         "oob",
         "quit_replies_first",
         "turns_before_reply",
+        "unplugged_after_ns",
     )
 
     device_ids: str
@@ -70,6 +72,7 @@ class Qmp(Group):
     oob: bool
     quit_replies_first: bool
     turns_before_reply: int
+    unplugged_after_ns: int
 
 
 class Texts(Group):
@@ -78,12 +81,19 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
-    __slots__ = ("blockstats_in_columns", "hmp_drive_prefix", "snapshots_in_wide_columns")
+    __slots__ = (
+        "blockstats_in_columns",
+        "hmp_drive_prefix",
+        "reports_name_program",
+        "snapshots_in_wide_columns",
+    )
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    reports_name_program: bool
     snapshots_in_wide_columns: bool
 
 
@@ -95,6 +105,8 @@ class Jobs(Group):
     amend_holds_node: a job that amends an image keeps its node from being closed.
     failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
     concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
+    mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
     paused_completes: a job may be told to complete while it is paused.
     backup_chooses_late: what a backup copies is chosen when it first runs, and it looks whether it was
@@ -110,6 +122,8 @@ class Jobs(Group):
         "backup_chooses_late",
         "cancel_ends_waits",
         "failed_group_aborts_together",
+        "mirror_bitmap_on_filter",
+        "mirror_knows_zeroes",
         "mirror_tells_sizes",
         "pause_wakes",
         "paused_completes",
@@ -123,6 +137,8 @@ class Jobs(Group):
     verbs: dict[str, tuple[str, ...]]
     failed_group_aborts_together: bool
     backup_chooses_late: bool
+    mirror_bitmap_on_filter: bool
+    mirror_knows_zeroes: bool
     mirror_tells_sizes: bool
     pause_wakes: bool
     paused_completes: bool
@@ -242,11 +258,12 @@ class Block(Group):
 
 class Exports(Group):
     """answers_bad_magic: a request without the magic number is answered before the connection ends.
+    extended_headers: NBD_OPT_EXTENDED_HEADERS is known, to the server and to the driver.
     nbd_texts: what the NBD server says in words of the version; keys as in simulator/wire/nbd/messages.py.
 
     hole_is_unallocated: base:allocation tells of a hole where nothing is allocated, not where no data is.
     list_needs_structured: contexts are listed only after structured replies were negotiated.
-    server_stop_newest_first: the order in which nbd-server-stop deletes exports.
+    deleted_within_another: exports that end at once are deleted one within the other.
 
     tls_over_ip_only: no TLS on unix sockets, for clients and servers.
     tls_keys_encipher: a certificate that says what its key is for must allow the encipherment of keys.
@@ -262,12 +279,13 @@ class Exports(Group):
     __slots__ = (
         "answers_bad_magic",
         "deleted_by_the_reply",
+        "deleted_within_another",
+        "extended_headers",
         "handshake_limit_s",
         "hole_is_unallocated",
         "list_needs_structured",
         "multi_conn_unless_one_connection",
         "nbd_texts",
-        "server_stop_newest_first",
         "tells_refused_thread",
         "tls_keys_encipher",
         "tls_over_ip_only",
@@ -277,10 +295,11 @@ class Exports(Group):
     answers_bad_magic: bool
     nbd_texts: dict[str, str]
     deleted_by_the_reply: bool
+    extended_headers: bool
     handshake_limit_s: int
     hole_is_unallocated: bool
     list_needs_structured: bool
-    server_stop_newest_first: bool
+    deleted_within_another: bool
     tells_refused_thread: bool
     tls_keys_encipher: bool
     tls_over_ip_only: bool
@@ -314,6 +333,28 @@ class Queries(Group):
     iothread_settings: dict[str, int]
 
 
+class Migration(Group):
+    """capability_rules: (capability, whether it needs another, the other, what is said where it is not so).
+    checks_address_first: an address that is none is refused before anything changes.
+    fails_in_two_steps: what fails is "failing" first. names_options: refusals call a parameter an option.
+    ignored_parameters: those that are taken and stay as they are.
+    """
+
+    __slots__ = (
+        "capability_rules",
+        "checks_address_first",
+        "fails_in_two_steps",
+        "ignored_parameters",
+        "names_options",
+    )
+
+    capability_rules: tuple[tuple[str, bool, str, str], ...]
+    checks_address_first: bool
+    fails_in_two_steps: bool
+    names_options: bool
+    ignored_parameters: tuple[str, ...]
+
+
 class Dialect(Group):
     """Interfaces that were proposed and never merged.
 
@@ -337,5 +378,6 @@ GROUPS: dict[str, type[Group]] = {
     "block": Block,
     "exports": Exports,
     "queries": Queries,
+    "migration": Migration,
     "dialect": Dialect,
 }

@@ -5,14 +5,45 @@ Each fact: name, value, source (file:line of 10.0.13, or how it was observed).
 
 from __future__ import annotations
 
-from simulator.versions.v7_2 import VERBS
+from simulator.versions.v7_2 import IGNORES_SHARED, NEEDS_RAM, VERBS, ZERO_COPY
 
 NAME = "10.0"
 BASE = "7.2"
 RECORDED = "10.0"
 SCHEMA_EDITS = ()
 
+CAPABILITY_RULES = (
+    IGNORES_SHARED,
+    ("postcopy-ram", False, "multifd", "Postcopy is not yet compatible with multifd"),
+    ZERO_COPY,
+    NEEDS_RAM,
+    ("switchover-ack", True, "return-path", "Capability 'switchover-ack' requires capability 'return-path'"),
+    (
+        "dirty-limit",
+        False,
+        "auto-converge",
+        "dirty-limit conflicts with auto-converge either of then available currently",
+    ),
+    ("multifd", False, "xbzrle", "Multifd is not compatible with xbzrle"),
+    ("mapped-ram", False, "xbzrle", "Mapped-ram migration is incompatible with xbzrle"),
+    ("mapped-ram", False, "postcopy-ram", "Mapped-ram migration is incompatible with postcopy"),
+)
+
 REWORDED = (
+    (
+        "Could not dup FD for {path} flags {flags}: No such file or directory",
+        "Failed to find fdset {path}",
+        "monitor/fds.c:471: monitor_fdset_dup_fd_add tells itself; observed",
+    ),
+    (
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The default block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this default, the backup may be unusable",
+        "warning: The target block device doesn't provide information about the block size and it doesn't "
+        "have a backing file. The (default) block size of {bytes} bytes is used. If the actual block size of "
+        "the target exceeds this value, the backup may be unusable",
+        "block/block-copy.c:336",
+    ),
     (
         "migrate-pause is currently only supported during postcopy-active state",
         "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
@@ -31,12 +62,16 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.capability_rules", CAPABILITY_RULES, "migration/options.c, migrate_caps_check; observed"),
+    ("migration.checks_address_first", True, "migration/migration.c, qmp_migrate; observed"),
+    ("migration.ignored_parameters", (), "observed"),
     ("identity.major", 10, "greeting of the binary"),
     ("identity.minor", 0, "greeting of the binary"),
     ("identity.micro", 13, "greeting of the binary"),
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
     ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
+    ("jobs.mirror_bitmap_on_filter", True, "block/mirror.c:1799"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
     ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
@@ -54,11 +89,12 @@ FACTS = (
         "exports.nbd_texts",
         {
             "too-long": "len ({length}) is larger than max len ({limit})",
-            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x25609513)",
+            "request-magic": "invalid magic (got 0x{magic:x}, expected 0x{expected:x})",
         },
         "nbd/server.c:1548,2574, observed",
     ),
-    ("exports.server_stop_newest_first", True, "block/export/export.c:205,297, observed with two exports"),
+    ("exports.extended_headers", True, "nbd/server.c:1346, nbd/client.c:976"),
+    ("exports.deleted_within_another", True, "block/graph-lock.c:170, observed with two exports"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),
     ("queries.shows_file_specific", True, "introspection of the binary"),

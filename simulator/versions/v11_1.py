@@ -5,6 +5,8 @@ Each fact: name, value, source (file:line of 11.1.3, or how it was observed).
 
 from __future__ import annotations
 
+from simulator.versions.v10_0 import CAPABILITY_RULES
+
 NAME = "11.1"
 BASE = "10.0"
 RECORDED = "11.1"
@@ -23,7 +25,12 @@ REWORDED = (
     ),
 )
 
+_NEEDS_RETURN_PATH = ("x-colo", True, "return-path", "Capability 'x-colo' requires capability 'return-path'")
+
 FACTS = (
+    ("migration.capability_rules", (_NEEDS_RETURN_PATH, *CAPABILITY_RULES), "observed"),
+    ("migration.fails_in_two_steps", True, "observed"),
+    ("migration.names_options", True, "observed"),
     (
         "queries.iothread_settings",
         {"poll-max-ns": 32768, "poll-grow": 2, "poll-shrink": 2, "poll-weight": 3, "aio-max-batch": 0},
@@ -34,12 +41,15 @@ FACTS = (
     ("identity.micro", 3, "greeting of the binary"),
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
+    ("texts.reports_name_program", True, "observed with a backup to a node of unknown block size"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("jobs.mirror_knows_zeroes", True, "block/mirror.c, mirror_dirty_init, 10.1; observed", "session jobs/*"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
     ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),
     ("block.stored_bitmaps_need_write", True, "observed with a read-only qcow2 node"),
     ("queries.shows_children", True, "introspection of the binary"),
     ("queries.shows_limits", True, "introspection of the binary"),
+    ("qmp.unplugged_after_ns", 0, "observed with device_del of a SCSI disk"),
     ("qmp.device_ids", "checked", "observed with the id '1'"),
     ("qmp.monitors_are_objects", True, "observed: qom-list of /objects"),
     ("texts.blockstats_in_columns", True, "observed"),

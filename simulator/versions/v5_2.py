@@ -5,14 +5,36 @@ Each fact: name, value, source (file:line of 5.2.0, or how it was observed).
 
 from __future__ import annotations
 
-from simulator.versions.v7_2 import VERBS
+from simulator.versions.v7_2 import IGNORES_SHARED, VERBS
 
 NAME = "5.2"
 BASE = "7.2"
 RECORDED = "5.2"
 SCHEMA_EDITS = ()
 
+# Of migrate-set-parameters: name, what 7.2 expects, what 5.2 says instead.
+_PARAMETERS = (
+    ("compress_level", "a value between 0 and 9", "is invalid, it should be in the range of 0 to 9"),
+    ("compress_threads", "a value between 1 and 255", "is invalid, it should be in the range of 1 to 255"),
+    ("decompress_threads", "a value between 1 and 255", "is invalid, it should be in the range of 1 to 255"),
+    ("multifd_channels", "a value between 1 and 255", "is invalid, it should be in the range of 1 to 255"),
+    (
+        "xbzrle_cache_size",
+        "a power of two no less than the target page size",
+        "is invalid, it should be bigger than target page size and a power of 2",
+    ),
+    ("announce_initial", "a value between 0 and 100000", "is invalid, it must be less than 100000 ms"),
+    ("announce_max", "a value between 0 and 100000", "is invalid, it must be less than 100000 ms"),
+    ("announce_rounds", "a value between 0 and 1000", "is invalid, it must be in the range of 0 to 1000"),
+    ("announce_step", "a value between 0 and 10000", "is invalid, it must be in the range of 1 to 10000 ms"),
+)
+
 REWORDED = (
+    (
+        "Property '{name}' is not writable",
+        "Insufficient permission to perform this operation",
+        "qom/object.c: object_property_set, QERR_PERMISSION_DENIED",
+    ),
     (
         "Expected TLS credentials for a {endpoint} endpoint",
         "Expecting TLS credentials with a {endpoint} endpoint",
@@ -54,6 +76,10 @@ REWORDED = (
         "No available block device supports snapshots",
         "observed without disks",
     ),
+    *(
+        (f"Parameter '{name}' expects {base}", f"Parameter '{name}' expects {own}", "observed")
+        for name, base, own in _PARAMETERS
+    ),
     ("'-incoming' was not specified on the command line", "For use with '-incoming defer'", "observed"),
     ("Failed to find node with node-name='{node}'", "Cannot find node {node}", "blockdev.c:3583"),
     (
@@ -80,6 +106,7 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.capability_rules", (IGNORES_SHARED,), "observed"),
     ("identity.major", 5, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
     ("identity.micro", 0, "greeting of the binary"),
@@ -128,7 +155,7 @@ FACTS = (
     ("block.ending_jobs_outlive_exports", False, "softmmu/vl.c:4535, block.c:4475"),
     ("block.drive_moves", False, "hw/core/qdev-properties-system.c:186, observed"),
     ("exports.handshake_limit_s", 0, "nbd/server.c has no such timer, observed for 13 s"),
-    ("exports.server_stop_newest_first", False, "observed with two exports"),
+    ("exports.deleted_within_another", False, "observed with two exports"),
     (
         "exports.tls_keys_encipher",
         True,

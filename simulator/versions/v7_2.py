@@ -24,6 +24,23 @@ VERBS = {
 
 _WORDS_OF_THE_WIRE: dict[str, str] = {}
 
+# What goes together and what does not, in the order in which it is checked.
+NEEDS_RAM = ("postcopy-preempt", True, "postcopy-ram", "Postcopy preempt requires postcopy-ram")
+IGNORES_SHARED = (
+    "postcopy-ram", False, "x-ignore-shared", "Postcopy is not compatible with ignore-shared"
+)  # fmt: skip
+ZERO_COPY = (
+    "zero-copy-send", True, "multifd",
+    "Zero copy only available for non-compressed non-TLS multifd migration",
+)  # fmt: skip
+CAPABILITY_RULES = (
+    IGNORES_SHARED,
+    ZERO_COPY,
+    NEEDS_RAM,
+    ("postcopy-preempt", False, "compress", "Postcopy preempt not compatible with compress"),
+    ("multifd", False, "compress", "Multifd is not compatible with compress"),
+)
+
 FACTS = (
     ("identity.major", 7, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
@@ -38,12 +55,19 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
+    (
+        "texts.reports_name_program",
+        False,
+        "util/error-report.c:147: print_loc, not while a monitor's command runs; observed with a backup",
+    ),
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
     ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.paused_completes", True, "job.c:1015"),
     ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
+    ("jobs.mirror_bitmap_on_filter", False, "block/mirror.c:1790"),
+    ("jobs.mirror_knows_zeroes", False, "block/mirror.c:817: mirror_dirty_init"),
     ("jobs.mirror_tells_sizes", True, "block/mirror.c:935"),
     ("jobs.aborted_commit_restores_base", False, "block/mirror.c:1627: it is not told; observed"),
     ("jobs.amend_holds_node", True, "block/amend.c:134"),
@@ -86,16 +110,26 @@ FACTS = (
     ("block.resize_names_blocker", False, "blockdev.c:2447, observed"),
     ("exports.answers_bad_magic", True, "nbd/server.c:2352, observed"),
     ("exports.nbd_texts", _WORDS_OF_THE_WIRE, "simulator/wire/nbd/messages.py has those of 7.2"),
+    ("exports.extended_headers", False, "nbd/server.c: since 8.2"),
     ("exports.deleted_by_the_reply", True, "block/export/export.c:351, observed"),
     ("exports.hole_is_unallocated", False, "nbd/server.c:2193"),
     ("exports.list_needs_structured", False, "nbd/server.c:1021"),
     ("exports.handshake_limit_s", 10, "include/block/nbd.h:34"),
-    ("exports.server_stop_newest_first", False, "observed with four exports"),
+    ("exports.deleted_within_another", False, "observed with four exports"),
     ("exports.tls_keys_encipher", False, "crypto/tlscredsx509.c: not looked at, observed with 7.2.22"),
     ("exports.tls_over_ip_only", False, "block/nbd.c and blockdev-nbd.c look at no type of socket, observed"),
     ("exports.tells_refused_thread", False, "block/export/export.c:120"),
     ("exports.writable_multi_conn", True, "nbd/server.c:1732"),
     ("exports.multi_conn_unless_one_connection", True, "nbd/server.c:1732"),
+    ("migration.capability_rules", CAPABILITY_RULES, "migration/migration.c:1224"),
+    ("migration.checks_address_first", False, "migration/migration.c:2437, observed"),
+    ("migration.fails_in_two_steps", False, "migration/migration.c:2004, observed"),
+    ("migration.names_options", False, "migration/migration.c:1433"),
+    (
+        "migration.ignored_parameters",
+        ("multifd-zlib-level", "multifd-zstd-level"),
+        "migration/migration.c:1590, migrate_params_apply leaves them out; observed",
+    ),
     ("queries.status_singlestep", True, "softmmu/runstate.c:239"),
     (
         "queries.iothread_settings",
@@ -119,6 +153,7 @@ FACTS = (
     ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
     ("block.dropped_filter_lets_go", True, "block.c, bdrv_drop_filter: detach_subchain, observed"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
+    ("qmp.unplugged_after_ns", 50_000_000, "util/rcu.c:252: call_rcu_thread waits 5 times 10 ms for more"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
     (
         "block.new_children_are_asked_nothing",

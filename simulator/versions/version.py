@@ -13,7 +13,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from simulator.versions.facts import Block, Dialect, Exports, Identity, Jobs, Qmp, Queries, Texts
+    from simulator.versions.facts import (
+        Block,
+        Dialect,
+        Exports,
+        Identity,
+        Jobs,
+        Migration,
+        Qmp,
+        Queries,
+        Texts,
+    )
 
     # name, value, source, and perhaps the scenario that shows it
     Fact = tuple[str, Any, str] | tuple[str, Any, str, str]
@@ -38,6 +48,7 @@ class Version:
         "facts",
         "identity",
         "jobs",
+        "migration",
         "name",
         "qmp",
         "queries",
@@ -54,6 +65,7 @@ class Version:
     block: Block
     exports: Exports
     queries: Queries
+    migration: Migration
     dialect: Dialect
     facts: dict[str, Fact]
     reword: Rewording

@@ -21,7 +21,7 @@ QEMU = Path("/usr/bin/qemu-system-x86_64")
 STORAGE_DAEMON = Path("/usr/bin/qemu-storage-daemon")
 BINARIES = {"system": QEMU, "storage-daemon": STORAGE_DAEMON}
 VERSION = versions.load("7.2")
-TIMEOUT_S = 60
+TIMEOUT_S = 300  # for all questions of a module; a loaded machine takes minutes
 
 WRONG_VALUES = [True, 0, 1.5, "zork", None, [], {}, ["x"], [[]], {"zork": 1}]
 # The largest and smallest of every width, and one beyond.

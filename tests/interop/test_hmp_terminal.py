@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pexpect
@@ -71,10 +72,9 @@ qemu-io d "write -P 17 0 64k"
 ! nbdcopy nbd+unix:///d?socket=n.sock read.raw
 drive_backup d nowhere/backup.qcow2 qcow2
 drive_backup -f d backup.raw raw
-! sleep 0.5
-info block-jobs
+? No active jobs
 drive_backup -f d another.qcow2 qcow2
-! sleep 0.5
+? No active jobs
 block_job_set_speed d 1
 drive_del d
 block_job_pause d
@@ -112,6 +112,9 @@ def person(is_real: bool, place: Path) -> tuple[list[str], dict[str, bytes]]:
                 )
                 shown.append(f"{typed}: {done.returncode}: {done.stdout}")
                 continue
+            if typed.startswith("? "):
+                _until(child, typed[2:])
+                continue
             child.send(typed + "\n")
             child.expect_exact("\n(qemu) ")
             shown.append(_timeless(child.before))
@@ -123,6 +126,18 @@ def person(is_real: bool, place: Path) -> tuple[list[str], dict[str, bytes]]:
         child.close(force=True)
     files = {path.name: path.read_bytes() for path in place.iterdir() if path.name != "backup.raw"}
     return shown, files
+
+
+def _until(child: pexpect.spawn, wanted: str) -> None:
+    """Asks for the jobs until they are as wanted."""
+    until = time.monotonic() + 10
+    while True:
+        child.send("info block-jobs\n")
+        child.expect_exact("\n(qemu) ")
+        if wanted in child.before:
+            return
+        assert time.monotonic() < until, f"waited 10 s for {wanted!r}; info block-jobs: {child.before!r}"
+        time.sleep(0.05)
 
 
 def _timeless(shown: str) -> str:

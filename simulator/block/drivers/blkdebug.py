@@ -210,7 +210,7 @@ class Blkdebug(Driver):
                 if rule in rules:
                     rules.remove(rule)
         if not rule.immediately:
-            await self.node.graph.scheduler.loop_turn
+            await self.node.graph.scheduler.rescheduled()
         raise OSError(rule.errno, strerror(rule.errno))
 
     # -- requests

@@ -32,6 +32,8 @@ class File(Driver):
     format_name = "file"
     is_protocol = True
     children = ()
+    resettable_options = ("x-check-cache-dropped",)
+    changeable_options = ("drop-cache", "x-check-cache-dropped")
 
     _file: HostFile
     _lock: ImageLock

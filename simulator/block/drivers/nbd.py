@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SECTOR_BYTES = 512
 _MOST_BYTES = 32 << 20  # NBD_MAX_BUFFER_SIZE
 _LONGEST_BYTES = (1 << 31) - 1  # of a request that carries nothing
+_ANY_LENGTH = (1 << 63) - 1
 _LONGEST_TEXT_BYTES = 4096  # NBD_MAX_STRING_SIZE
 _LONGEST_NAME = 4095  # of a node's file name
 _BOUNCE_BYTES = 32768 * _SECTOR_BYTES  # MAX_BOUNCE_BUFFER
@@ -64,7 +65,8 @@ class Nbd(Driver):
         graph = self.node.graph
 
         def connect() -> NbdLink:
-            return NbdLink(graph.host, self._address, self._export or "", self._context, new_tls)
+            extended = graph.rules.nbd_extended_headers
+            return NbdLink(graph.host, self._address, self._export or "", self._context, new_tls, extended)
 
         self._client = NbdClient(
             graph.scheduler, connect, int(options.get("reconnect-delay", 0)), self._look_at
@@ -97,6 +99,9 @@ class Nbd(Driver):
         self._context_id = ready.contexts.get(self._context)
         most = ready.block_sizes[2] if ready.block_sizes else _MOST_BYTES
         self._most_bytes = min(_MOST_BYTES, most)
+        # nbd_refresh_limits: a server with extended headers takes any length of what carries nothing.
+        self._most_zeroes = _ANY_LENGTH if ready.extended else self._most_bytes
+        self._longest = _ANY_LENGTH if ready.extended else _LONGEST_BYTES
         return 0
 
     async def close(self) -> None:
@@ -135,7 +140,7 @@ class Nbd(Driver):
         can, fast = self._flags & nbd.FLAG_SEND_WRITE_ZEROES, self._flags & nbd.FLAG_SEND_FAST_ZERO
         if flags & NO_FALLBACK and not (can and fast):
             raise OSError(ENOTSUP, strerror(ENOTSUP))
-        for start, count in self._pieces(offset, length, self._most_bytes):
+        for start, count in self._pieces(offset, length, self._most_zeroes):
             if not can or not await self._zero(start, count, flags):
                 for at, part in self._pieces(start, count, min(self._most_bytes, _BOUNCE_BYTES)):
                     await self._client.request(nbd.CMD_WRITE, at, part, bytes(part))
@@ -155,7 +160,7 @@ class Nbd(Driver):
 
     async def discard(self, offset: int, length: int) -> None:
         if self._flags & nbd.FLAG_SEND_TRIM:
-            for start, count in self._pieces(offset, length, _LONGEST_BYTES):
+            for start, count in self._pieces(offset, length, self._longest):
                 await self._client.request(nbd.CMD_TRIM, start, count)
 
     async def flush(self) -> None:
@@ -168,7 +173,7 @@ class Nbd(Driver):
             return length, STATUS_DATA | STATUS_OFFSET_VALID, None, offset
         if offset >= self._size_bytes:
             return length, STATUS_ZERO, None, offset
-        asked = min(_LONGEST_BYTES, length, self._size_bytes - offset)
+        asked = min(self._longest, length, self._size_bytes - offset)
         reply = await self._client.request(nbd.CMD_BLOCK_STATUS, offset, asked, None, nbd.CMD_FLAG_REQ_ONE)
         covered, said = reply.extents[self._context_id][0]
         if self._context == _DEPTH and said > 2:

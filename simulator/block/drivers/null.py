@@ -7,7 +7,6 @@ from os import strerror
 
 from simulator.block.driver import NO_FALLBACK, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
-from simulator.engine.task import interleave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,9 +71,6 @@ class NullCo(Driver):
         flags = STATUS_OFFSET_VALID | (STATUS_ZERO if self._read_zeroes else 0)
         return length, flags, None, offset
 
-    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        raise QmpError("Image format driver does not support resize")
-
     @property
     def filename(self) -> str:
         return f"{self.format_name}://" if self._has_plain_name else ""
@@ -91,4 +87,4 @@ class NullAio(NullCo):
     async def _pass_time(self) -> None:
         await super()._pass_time()
         if not self._latency_ns:
-            await interleave()
+            await self.node.graph.scheduler.loop_turn

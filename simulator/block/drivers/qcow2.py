@@ -99,7 +99,12 @@ class Qcow2(Driver):
 
     async def _open(self, options: dict[str, Any]) -> None:
         writable = self.node.is_writable()
-        header = await read_header(self.file.read, writable)
+        try:
+            header = await read_header(self.file.read, writable)
+        except (OSError, QmpError):
+            # Until its data file is chosen QEMU takes it to have an external one, and lets go of that.
+            await self.node.graph.changing()
+            raise
         qcow2_options.check(options, header)
         self.begin(header)
         await self.tables.open()

@@ -100,7 +100,7 @@ async def make_writable(driver: Qcow2) -> None:
             await mark_in_use(driver)
         except OSError as error:
             why = strerror(error.errno or EIO)
-            node.graph.warnings.append(f"{node.node_name}: Failed to make dirty bitmaps writable: {why}")
+            node.graph.report(f"{node.node_name}: Failed to make dirty bitmaps writable: {why}")
 
 
 async def make_read_only(driver: Qcow2) -> None:
@@ -125,7 +125,7 @@ async def hand_over(driver: Qcow2) -> None:
             await store(driver)
         except QmpError as error:
             lost = f"Lost persistent bitmaps during inactivation of node '{node.device_or_node_name}'"
-            node.graph.warnings.append(f"{lost}: {error.desc}")
+            node.graph.report(f"{lost}: {error.desc}")
     for bitmap in [each for each in node.bitmaps if each.persistent]:
         bitmap.release()
 

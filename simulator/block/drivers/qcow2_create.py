@@ -44,11 +44,14 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     assert isinstance(driver, Qcow2)
     size = header.cluster_bytes
+    use: Edge | None = None
     try:
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
         await writer.remove()
         await _open(graph)
+        # The format writes too, or an auto-read-only file would not be writable any more.
+        use = graph.attach(writer, "root", permissions.IMAGE, file, writer.perm, writer.shared)
         await _read_again(edge, header)
         driver.begin(header)
         driver.refcounts.begin_empty()
@@ -71,6 +74,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
     finally:
         node.was_closed()
+        if use is not None:
+            await graph.detach(use)
         await writer.remove()
         # The file is drained before it is let go, which a coroutine leaves to the main loop.
         await graph.scheduler.loop_turn

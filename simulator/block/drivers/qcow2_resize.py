@@ -78,7 +78,7 @@ async def _cut_file(driver: Qcow2) -> None:
         try:
             await driver.file.node.truncate(end)
         except QmpError as error:
-            driver.node.graph.warnings.append(f"Failed to truncate the tail of the image: {error.desc}")
+            driver.node.graph.report(f"Failed to truncate the tail of the image: {error.desc}")
 
 
 async def _hide_backing(driver: Qcow2, old_size: int, size_bytes: int) -> None:

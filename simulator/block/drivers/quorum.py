@@ -185,9 +185,6 @@ class Quorum(Driver):
                 data = max(data, run)
         return (data, STATUS_DATA, None, 0) if data else (zeroes, STATUS_ZERO, None, 0)
 
-    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        raise QmpError("Image format driver does not support resize")
-
     # -- what it tells
     def _report_bad(self, kind: str, offset: int, length: int, edge: Edge, error: OSError | None) -> None:
         why = {} if error is None else {"error": strerror(error.errno or EIO)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EINVAL, ENOSPC
 from os import strerror
 
-from simulator.block import granting, permissions
+from simulator.block import permissions
 from simulator.block.chain import cluster_bytes
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
@@ -32,11 +32,13 @@ class Raw(Driver):
 
     async def open(self, options: dict[str, Any]) -> None:
         self._offset, self._size = self._window(options)
-        if self._offset or self._size is not None:
-            # With a window this is no plain filter any more (raw_open).
-            self.file.role = permissions.DATA | permissions.PRIMARY
-            granting.refresh([self.node])
         self._measure()
+
+    def role_of(self, name: str, role: int) -> int:
+        """With a window this is no plain filter any more (raw_open)."""
+        options = self.node.options
+        is_window = options.get("offset") or options.get("size") is not None
+        return permissions.DATA | permissions.PRIMARY if is_window else role
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         """As of any format, but the file is written and resized only if this node is (raw_child_perm)."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from simulator.jobs.txn import JobTxn
 
 
+_SEGMENTATION_FAULT = -11
+
+
 class _BitmapAction(Action):
     """`bitmap` is None until prepare has found or made it."""
 
@@ -59,6 +62,8 @@ class BitmapMerge(_Restorable):
 
 
 class _Switch(_BitmapAction):
+    """`_was_enabled` is false until prepare has come to look, and abort goes by that alone."""
+
     to = False
 
     def __init__(self, kind: str, arguments: dict[str, Any], jobs: Jobs, txn: JobTxn | None) -> None:
@@ -66,21 +71,29 @@ class _Switch(_BitmapAction):
         self._was_enabled = False
 
     async def prepare(self) -> None:
-        self.bitmap = dirty_bitmaps.lookup_usable(self.graph, self.arguments, readonly=True)
+        self.bitmap = dirty_bitmaps.lookup(self.graph, self.arguments["node"], self.arguments["name"])
+        self.bitmap.check(readonly=False)
         self._was_enabled = self.bitmap.enabled
         self.bitmap.enabled = self.to
-
-    async def abort(self) -> None:
-        if self.bitmap is not None:
-            self.bitmap.enabled = self._was_enabled
 
 
 class BitmapEnable(_Switch):
     to = True
 
+    async def abort(self) -> None:
+        """block_dirty_bitmap_enable_abort, blockdev.c:2094, 7.2: it does not look for a bitmap."""
+        if self._was_enabled:
+            return
+        if self.bitmap is None:
+            await self.graph.end_process(_SEGMENTATION_FAULT, "")
+        else:
+            self.bitmap.enabled = False
+
 
 class BitmapDisable(_Switch):
-    to = False
+    async def abort(self) -> None:
+        if self._was_enabled and self.bitmap is not None:
+            self.bitmap.enabled = True
 
 
 class BitmapRemove(_BitmapAction):

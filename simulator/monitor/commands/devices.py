@@ -25,7 +25,14 @@ async def device_del(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def system_reset(machine: Machine, arguments: Arguments) -> Any:
+    if machine.actions["reboot"] == "shutdown":
+        await machine.shut_down_as_told("host-qmp-system-reset")
+        return {}
+
     def reset() -> None:
+        if machine.run_state not in ("running", "inmigrate", "finish-migrate"):
+            # Whatever it waited for before, it is as if just made (main_loop_should_exit).
+            machine.run_state = "prelaunch"
         machine.outbox.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
         machine.slots.after_reset()
 

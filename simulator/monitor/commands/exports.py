@@ -59,6 +59,7 @@ async def start_server(machine: Machine, address: dict[str, Any], arguments: Arg
             texts=facts.nbd_texts,
             list_needs_structured=facts.list_needs_structured,
             answers_bad_magic=facts.answers_bad_magic,
+            extended_headers=facts.extended_headers,
         ),
         on_closed=lambda: machine.on_listen(None),
         new_tls=new_tls,

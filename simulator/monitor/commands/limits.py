@@ -29,13 +29,10 @@ def _backend(machine: Machine, arguments: Arguments) -> BlockBackend:
     if ("id" in arguments) == ("device" in arguments):
         raise QmpError("Need exactly one of 'device' and 'id'")
     if "id" in arguments:
-        device = machine.devices.find(arguments["id"])
-        backend = device.backend if device is not None else None
-    else:
-        backend = machine.graph.backends.get(arguments["device"])
+        return machine.slots.disk_of(arguments["id"]).backend
+    backend = machine.graph.backends.get(arguments["device"])
     if backend is None:
-        name = arguments.get("id", arguments.get("device"))
-        raise QmpError(f"Device '{name}' not found", "DeviceNotFound")
+        raise QmpError(f"Device '{arguments['device']}' not found", "DeviceNotFound")
     return backend
 
 

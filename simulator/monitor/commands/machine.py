@@ -23,6 +23,9 @@ async def quit_machine(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def stop(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "inmigrate":
+        machine.runs_on_arrival = False
+        return {}
     if machine.run_state == "running":
         machine.run_state = "paused"
         machine.outbox.emit("STOP", {})
@@ -33,6 +36,11 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def cont(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state == "shutdown":
+        raise QmpError("Resetting the Virtual Machine is required")
+    if machine.run_state == "inmigrate":
+        machine.runs_on_arrival = True
+        return {}
     if machine.run_state != "running":
         machine.run_state = "running"
         machine.outbox.emit("RESUME", {})
@@ -77,7 +85,21 @@ async def system_powerdown(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
+async def set_action(machine: Machine, arguments: Arguments) -> Any:
+    """What a machine does at such events (softmmu/runstate-action.c, 7.2); a guest that panics and a watchdog
+    are not here."""
+    machine.actions |= arguments
+    return {}
+
+
+async def watchdog_set_action(machine: Machine, arguments: Arguments) -> Any:
+    machine.actions["watchdog"] = arguments["action"]
+    return {}
+
+
 COMMANDS = {
+    "set-action": set_action,
+    "watchdog-set-action": watchdog_set_action,
     "quit": quit_machine,
     "stop": stop,
     "cont": cont,

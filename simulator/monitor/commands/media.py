@@ -33,15 +33,7 @@ class Bay:
             self.backend = self._by_drive()
 
     def _by_device(self) -> BlockBackend:
-        self.device = self.machine.devices.find(self.name)
-        if self.device is None:
-            raise QmpError(f"Device '{self.name}' not found", "DeviceNotFound")
-        # The part that holds the backend is another device than the one around it.
-        if self.device.backend_path != self.device.path and self.name in (
-            self.device.device_id,
-            self.device.path,
-        ):
-            raise QmpError("Device does not have a block device backend")
+        self.device = self.machine.slots.disk_of(self.name)
         return self.device.backend
 
     def _by_drive(self) -> BlockBackend:

@@ -1,7 +1,12 @@
-"""Commands about a migration, of a machine that never has one (migration/migration.c, 7.2)."""
+"""Commands about a migration, up to where a guest would leave or come: no stream of one is simulated.
+
+Source: qmp_migrate and its like, migration/migration.c, 7.2.
+"""
 
 from __future__ import annotations
 
+from simulator.block.errors import QmpError
+from simulator.monitor.commands.descriptors import take_named
 from simulator.monitor.commands.refusing import refuses
 
 TYPE_CHECKING = False
@@ -12,18 +17,145 @@ if TYPE_CHECKING:
 
     Arguments = dict[str, Any]
 
+_PROTOCOLS = ("unix", "tcp", "vsock", "rdma", "exec", "fd", "file")
+_NO_STREAM = "The simulator has no stream of a guest: nothing is sent or received over '{uri}'"
+
+
+async def migrate(machine: Machine, arguments: Arguments) -> Any:
+    migration = machine.migration
+    rules = machine.version.migration
+    uri = _uri(arguments)
+    if rules.checks_address_first:
+        _check_address(uri)
+    if arguments.get("resume"):
+        raise QmpError("Cannot resume if there is no paused migration")
+    if machine.run_state == "inmigrate":
+        raise QmpError("Guest is waiting for an incoming migration")
+    migration.error = ""
+    migration.go_to("setup")
+    try:
+        _check_address(uri)
+        later = _open_way_out(machine, uri)
+    except QmpError as error:
+        if error.desc.startswith("unknown migration protocol"):
+            migration.fail()
+            raise QmpError("Parameter 'uri' expects a valid migration protocol") from None
+        migration.fail(error.desc)
+        raise
+    # Connecting goes on beside the command.
+    machine.spawn(_fail_later(machine, later), "a migration that cannot begin")
+    return {}
+
+
+async def _fail_later(machine: Machine, error: str) -> None:
+    machine.warn(f"qemu-system-x86_64: {error}")
+    machine.migration.fail(error)
+
+
+def _open_way_out(machine: Machine, uri: str) -> str:
+    """What is found out about an address after the command has returned. Raises QmpError for what it waits
+    for."""
+    protocol, _, place = uri.partition(":")
+    if protocol == "fd":
+        machine.host.close_descriptor(take_named(machine, place))
+    elif protocol == "unix":
+        try:
+            machine.host.connect({"type": "unix", "path": place}, lambda payload: None).close()
+        except QmpError as error:
+            return error.desc
+    return _NO_STREAM.format(uri=uri)
+
+
+async def migrate_incoming(machine: Machine, arguments: Arguments) -> Any:
+    if machine.run_state != "inmigrate":
+        raise QmpError("'-incoming' was not specified on the command line")
+    uri = _uri(arguments)
+    if not machine.version.migration.checks_address_first:
+        machine.outbox.emit("MIGRATION", {"status": "setup"})
+    _check_address(uri)
+    protocol, _, place = uri.partition(":")
+    if protocol == "fd":
+        machine.host.close_descriptor(take_named(machine, place))
+    raise QmpError(_NO_STREAM.format(uri=uri))
+
+
+def _uri(arguments: Arguments) -> str:
+    """Raises QmpError."""
+    if arguments.get("uri") is None and not arguments.get("channels"):
+        raise QmpError("need either 'uri' or 'channels' argument")
+    if arguments.get("channels"):
+        raise QmpError("The simulator takes 'uri' only, not 'channels'")
+    uri: str = arguments["uri"]
+    return uri
+
+
+def _check_address(uri: str) -> None:
+    """Raises QmpError for what is no address."""
+    protocol, colon, place = uri.partition(":")
+    if not colon or protocol not in _PROTOCOLS:
+        raise QmpError(f"unknown migration protocol: {uri}")
+    if protocol == "unix" and not place:
+        raise QmpError("invalid Unix socket address")
+    if protocol == "tcp" and ":" not in place:
+        raise QmpError(f"error parsing address '{place}'")
+
+
+async def query_migrate(machine: Machine, arguments: Arguments) -> Any:
+    migration = machine.migration
+    if migration.status == "none":
+        return {}
+    error = {"error-desc": migration.error} if migration.error else {}
+    return {"status": migration.status, **error}
+
+
+async def set_capabilities(machine: Machine, arguments: Arguments) -> Any:
+    machine.migration.set_capabilities(arguments["capabilities"])
+    return {}
+
+
+async def query_capabilities(machine: Machine, arguments: Arguments) -> Any:
+    return [{"capability": name, "state": state} for name, state in machine.migration.capabilities.items()]
+
+
+async def set_parameters(machine: Machine, arguments: Arguments) -> Any:
+    machine.migration.set_parameters(arguments)
+    return {}
+
+
+async def query_parameters(machine: Machine, arguments: Arguments) -> Any:
+    return dict(machine.migration.parameters)
+
 
 async def migrate_cancel(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
+async def migrate_continue(machine: Machine, arguments: Arguments) -> Any:
+    if arguments["state"] != machine.migration.status:
+        raise QmpError(f"Migration not in expected state: {machine.migration.status}")
+    return {}
+
+
+async def start_postcopy(machine: Machine, arguments: Arguments) -> Any:
+    capabilities = machine.migration.capabilities
+    if not capabilities["postcopy-ram"] and not capabilities["dirty-bitmaps"]:
+        raise QmpError("Enable postcopy with migrate_set_capability before the start of migration")
+    if machine.migration.status == "none":
+        raise QmpError("Postcopy must be started after migration has been started")
+    return {}
+
+
 COMMANDS = {
-    "migrate-continue": refuses("Migration not in expected state: none"),
-    "migrate-incoming": refuses("'-incoming' was not specified on the command line"),
+    "migrate": migrate,
+    "migrate-continue": migrate_continue,
+    "migrate-incoming": migrate_incoming,
     "migrate-pause": refuses("migrate-pause is currently only supported during postcopy-active state"),
     "migrate-recover": refuses("Migrate recover can only be run when postcopy is paused."),
-    "migrate-start-postcopy": refuses(
-        "Enable postcopy with migrate_set_capability before the start of migration"
-    ),
+    "migrate-set-capabilities": set_capabilities,
+    "migrate-set-parameters": set_parameters,
+    "migrate-start-postcopy": start_postcopy,
     "migrate_cancel": migrate_cancel,
+    "query-migrate": query_migrate,
+    "query-migrate-capabilities": query_capabilities,
+    "query-migrate-parameters": query_parameters,
 }

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from simulator.block.graph import Graph
     from simulator.block.guest import GuestDevice
     from simulator.machine import Machine
 
@@ -64,7 +65,13 @@ async def blockdev_reopen(machine: Machine, arguments: Arguments) -> Any:
 
 async def x_blockdev_change(machine: Machine, arguments: Arguments) -> Any:
     """Children that come to and go from a node whose driver has any number of them: quorum."""
-    graph, parent_name = machine.graph, arguments["parent"]
+    async with await machine.graph.while_changing():
+        await _change_child(machine.graph, arguments)
+    return {}
+
+
+async def _change_child(graph: Graph, arguments: Arguments) -> None:
+    parent_name = arguments["parent"]
     parent = graph.lookup(parent_name, parent_name)
     child_name, node_name = arguments.get("child"), arguments.get("node")
     if child_name is not None and node_name is not None:
@@ -81,7 +88,6 @@ async def x_blockdev_change(machine: Machine, arguments: Arguments) -> Any:
         await parent.driver.add_child(node)
     else:
         raise QmpError("Either child or node must be specified")
-    return {}
 
 
 async def block_resize(machine: Machine, arguments: Arguments) -> Any:
@@ -134,6 +140,7 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             top = skip_implicit_filters(backend.node)
             info["inserted"] = describe.device_info(top, skip_implicit=True)
             info["inserted"].update(backend_limits.describe(backend))
+            info["inserted"]["cache"]["writeback"] = backend.write_cache
             if top.bitmaps and machine.graph.rules.members.drive_bitmaps:
                 info["dirty-bitmaps"] = info["inserted"]["dirty-bitmaps"]
         replies.append(info)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.block.graph import well_formed_id
+from simulator.block.ids import well_formed_id
 from simulator.block.iothreads import IoThread
 from simulator.block.secrets import Secret
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
@@ -62,7 +62,7 @@ def _check_memory(properties: dict[str, Any]) -> None:
 def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> Any:
     """What an object looks at once it has its name. Raises QmpError."""
     if type_name == "secret":
-        return Secret(properties, machine.host)
+        return Secret(properties, machine.host, machine.objects)
     if type_name in ("authz-simple", "authz-list"):
         return Authorization(type_name, properties)
     if type_name in ("tls-creds-x509", "tls-creds-psk", "tls-creds-anon"):

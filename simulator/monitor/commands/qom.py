@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.block.iothreads import IoThread
+from simulator.monitor import qom_paths
 from simulator.monitor.board import MEMORY_BACKEND, MEMORY_DEFAULTS
 from simulator.monitor.commands.objects import check_limits
+from simulator.monitor.plugging import TRUE
 from simulator.qapi.errors import ArgumentError
 
 TYPE_CHECKING = False
@@ -17,11 +20,16 @@ if TYPE_CHECKING:
 
     Arguments = dict[str, Any]
 
+_TYPE = {"name": "type", "type": "string"}
+_READ_ONLY = ("type", "hotplugged", "hotpluggable")
+_ALWAYS_SETTABLE = ("bootindex",)  # of a device that is there
 
-def _device(machine: Machine, path: str) -> GuestDevice:
+
+def _device(machine: Machine, path: str, given: str) -> GuestDevice:
+    """`given` is what the path was resolved from."""
     device = machine.devices.find(path)
-    if device is None or not path.startswith("/"):
-        raise QmpError(f"Device '{path}' not found", "DeviceNotFound")
+    if device is None:
+        raise qom_paths.not_found(given)
     return device
 
 
@@ -49,6 +57,8 @@ def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any)
     limits = machine.schema.type_at("object-add", "=throttle-group", "limits")
     if limits is None:
         # Before QEMU 6.0 the schema told nothing of objects.
+        if not isinstance(value, dict):
+            raise QmpError("Invalid parameter type for 'limits', expected: object")
         check_limits(value)
         group.set_limits(value)
         return
@@ -92,22 +102,22 @@ _PROPERTIES: dict[str, dict[str, tuple[str, Any]]] = {
 
 
 def _object(machine: Machine, path: str) -> Any:
-    """One of object-add that is in the table above, or None."""
+    """One of object-add, or None."""
     folder, _, identifier = path.rpartition("/")
-    found = machine.objects.get(identifier) if folder == "/objects" else None
-    return found if found is not None and found.type_name in _PROPERTIES else None
+    return machine.objects.get(identifier) if folder == qom_paths.OBJECTS else None
 
 
 def _properties(machine: Machine, found: Any) -> dict[str, tuple[str, Any]]:
     """Those of the table that the version's object has."""
-    recorded = machine.version.recorded(machine.binary, "objects")["object"][found.type_name]["return"]
-    names = {entry["name"] for entry in recorded}
-    return {name: known for name, known in _PROPERTIES[found.type_name].items() if name in names}
+    names = {entry["name"] for entry in _listed(machine, found.type_name)}
+    return {name: known for name, known in _PROPERTIES.get(found.type_name, {}).items() if name in names}
 
 
 def _property_of(machine: Machine, found: Any, name: str) -> Any:
     if name == "type":
         return found.type_name
+    if isinstance(found, IoThread) and name in found.properties:
+        return found.properties[name]
     known = _properties(machine, found)
     if name not in known:
         raise _no_property(found.type_name, name)
@@ -115,19 +125,49 @@ def _property_of(machine: Machine, found: Any, name: str) -> Any:
 
 
 def _device_property(machine: Machine, device: GuestDevice, name: str) -> Any:
-    """Texts are what the device was given, or empty; what becomes of numbers is not modelled."""
+    """Texts are what the device was given, or empty, and truths and error policies what it was given, or the
+    default; what becomes of numbers is not modelled."""
+    if name == "realized":
+        return True
     recorded = machine.version.recorded(machine.binary, "objects")["device"][device.type_name]["return"]
-    kinds = [entry["type"] for entry in recorded if entry["name"] == name]
-    if not kinds:
+    entries = [entry for entry in recorded if entry["name"] == name]
+    if not entries:
         raise _no_property(device.type_name, name)
-    if kinds[0] != "str":
+    given = machine.slots.settings.get(device.path, {})
+    kind, default = entries[0]["type"], entries[0].get("default-value")
+    if kind == "str":
+        return given.get(name, "")
+    if kind == "bool" and default is not None:
+        return given[name] in (True, *TRUE) if name in given else default
+    if kind == "BlockdevOnError":
+        return given.get(name, default)
+    raise QmpError(f"Property '{device.type_name}.{name}' is not simulated")
+
+
+def _check_settable(machine: Machine, device: GuestDevice, name: str) -> None:
+    """Properties of a device stay what they are once it is there (qdev_prop_allow_set,
+    hw/core/qdev-properties.c, 7.2), and some nobody may set at all. Raises QmpError."""
+    if name in _READ_ONLY:
+        raise QmpError(f"Property '{device.type_name}.{name}' is not writable")
+    known = machine.device_properties(device.type_name) or []
+    if name not in known:
+        raise _no_property(device.type_name, name)
+    if name in _ALWAYS_SETTABLE:
         raise QmpError(f"Property '{device.type_name}.{name}' is not simulated")
-    return machine.slots.settings.get(device.path, {}).get(name, "")
+    backend_type = _backend_type(device)
+    if backend_type != device.type_name and name in (machine.device_properties(backend_type) or []):
+        which = f"anonymous device (type '{backend_type}')"
+    elif device.device_id:
+        which = f"device '{device.device_id}' (type '{device.type_name}')"
+    else:
+        which = f"anonymous device (type '{device.type_name}')"
+    raise QmpError(f"Attempt to set property '{name}' on {which} after it was realized")
 
 
 def _listed(machine: Machine, type_name: str) -> list[dict[str, Any]]:
     """The properties of an object, in the order in which the binary walked them."""
-    recorded = machine.version.recorded(machine.binary, "objects")["object"][type_name]["return"]
+    told = machine.version.recorded(machine.binary, "objects")["object"].get(type_name, {})
+    recorded = told.get("return", [_TYPE])
     return [{"name": entry["name"], "type": entry["type"]} for entry in recorded]
 
 
@@ -141,14 +181,23 @@ def _parts(machine: Machine, found: Any, identifier: str) -> list[dict[str, Any]
 
 
 async def qom_set(machine: Machine, arguments: Arguments) -> Any:
-    group = _throttle_group(machine, arguments["path"])
+    path, name = qom_paths.resolve(machine, arguments["path"]), arguments["property"]
+    if path in qom_paths.CONTAINERS:
+        problem = "is not writable" if name == "type" else "not found"
+        raise QmpError(f"Property 'container.{name}' {problem}")
+    group = _throttle_group(machine, path)
     if group is not None:
-        _set_on_group(machine, group, arguments["property"], arguments["value"])
+        _set_on_group(machine, group, name, arguments["value"])
         return {}
-    device = _device(machine, arguments["path"])
-    name = arguments["property"]
+    found = _object(machine, path)
+    if isinstance(found, IoThread) and name in found.properties:
+        found.set(name, arguments["value"])
+        return {}
+    if found is not None and name not in _properties(machine, found):
+        raise _no_property(found.type_name, name)
+    device = _device(machine, path, arguments["path"])
     if name != "drive":
-        raise _no_property(device.type_name, name)
+        _check_settable(machine, device, name)
     if not machine.version.block.drive_moves:
         raise QmpError(
             f"Attempt to set property 'drive' on anonymous device (type '{_backend_type(device)}') "
@@ -162,21 +211,23 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def qom_get(machine: Machine, arguments: Arguments) -> Any:
-    name = arguments["property"]
-    group = _throttle_group(machine, arguments["path"])
-    if group is not None:
+    path, name = qom_paths.resolve(machine, arguments["path"]), arguments["property"]
+    if path in qom_paths.CONTAINERS:
+        return _of_container(machine, path, name)
+    group = _throttle_group(machine, path)
+    if group is not None and name != "type":
         limits = group.limits()
         if name == "limits":
             return limits
         if not name.startswith("x-") or name.removeprefix("x-") not in limits:
             raise _no_property(group.type_name, name)
         return limits[name.removeprefix("x-")]
-    found = _object(machine, arguments["path"])
+    found = _object(machine, path)
     if found is not None:
         return _property_of(machine, found, name)
-    if (arguments["path"], name) == ("/machine", "type"):
+    if (path, name) == ("/machine", "type"):
         return machine.machine_properties(machine.slots.board)[0]
-    device = _device(machine, arguments["path"])
+    device = _device(machine, path, arguments["path"])
     if name == "drive":
         return device.drive_name
     if name == "type":
@@ -184,23 +235,34 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
     return _device_property(machine, device, name)
 
 
+def _children(machine: Machine, path: str) -> list[tuple[str, str]]:
+    """(name, type) of what a container holds."""
+    if path == qom_paths.PERIPHERAL:
+        return machine.devices.named.in_qom_order()
+    if path == qom_paths.OBJECTS:
+        return [(name, found.type_name) for name, found in machine.objects.in_qom_order()]
+    raise QmpError(f"Listing {path} is not simulated")
+
+
+def _of_container(machine: Machine, path: str, name: str) -> str:
+    """A child as a property is its path."""
+    if name == "type":
+        return "container"
+    if path == "/" or name not in dict(_children(machine, path)):
+        raise _no_property("container", name)
+    return f"{path}/{name}"
+
+
 async def qom_list(machine: Machine, arguments: Arguments) -> Any:
-    path = arguments["path"]
-    if path == "/machine/peripheral":
-        named = [device for device in machine.devices.by_path.values() if device.device_id]
-        children = [{"name": device.device_id, "type": f"child<{device.type_name}>"} for device in named]
-        return [{"name": "type", "type": "string"}, *children]
-    if path == "/objects":
-        children = [
-            {"name": name, "type": f"child<{found.type_name}>"}
-            for name, found in machine.objects.in_qom_order()
-        ]
-        return [{"name": "type", "type": "string"}, *children]
+    path = qom_paths.resolve(machine, arguments["path"], tells_of_several=True)
+    if path in qom_paths.CONTAINERS:
+        children = _children(machine, path)
+        return [_TYPE, *({"name": name, "type": f"child<{kind}>"} for name, kind in children)]
     found = _object(machine, path)
     if found is not None:
         return _listed(machine, found.type_name) + _parts(machine, found, path.rpartition("/")[2])
-    _device(machine, path)
-    return [{"name": "type", "type": "string"}, {"name": "drive", "type": "str"}]
+    _device(machine, path, arguments["path"])
+    return [_TYPE, {"name": "drive", "type": "str"}]
 
 
 COMMANDS = {"qom-set": qom_set, "qom-get": qom_get, "qom-list": qom_list}

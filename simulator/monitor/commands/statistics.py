@@ -38,10 +38,7 @@ async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
 async def block_latency_histogram_set(machine: Machine, arguments: Arguments) -> Any:
     """A kind without boundaries of its own has `boundaries`; without any at all nothing is counted."""
     identifier = arguments["id"]
-    device = machine.devices.find(identifier)
-    if device is None:
-        raise QmpError(f"Device '{identifier}' not found", "DeviceNotFound")
-    counted = device.backend.accounting
+    counted = machine.slots.disk_of(identifier).backend.accounting
     if len(arguments) == 1:
         counted.histograms.clear()
     for word, (name, kind) in _BOUNDARIES.items():

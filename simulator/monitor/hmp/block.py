@@ -124,12 +124,7 @@ async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
     """qemu-io [-d] DEVICE "COMMAND": output goes to the machine's standard output, as QEMU's does."""
     device, command = arguments["device"], arguments["command"]
     if "qdev" in arguments:
-        found = machine.devices.find(device)
-        if found is None:
-            raise QmpError(f"Device '{device}' not found", "DeviceNotFound")
-        if not found.is_backend_path(device):
-            raise QmpError("Device does not have a block device backend")
-        return await _on_backend(machine, found.backend, command)
+        return await _on_backend(machine, machine.slots.disk_of(device).backend, command)
     backend = machine.graph.backends.get(device)
     if backend is not None:
         return await _on_backend(machine, backend, command)
@@ -158,6 +153,15 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
     machine.print(printed)
     if complained:
         machine.warn(complained.rstrip("\n"))
+    return ""
+
+
+async def set_io_throttle(machine: Machine, arguments: Arguments) -> str:
+    """What is no drive is the id of a device."""
+    given = dict(arguments)
+    if given["device"] not in machine.graph.backends:
+        given["id"] = given.pop("device")
+    await handlers()["block_set_io_throttle"](machine, given)
     return ""
 
 
@@ -217,7 +221,7 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
 
 
 COMMANDS = {
-    "block_set_io_throttle": (_THROTTLE_ARGUMENTS, same_as("block_set_io_throttle")),
+    "block_set_io_throttle": (_THROTTLE_ARGUMENTS, set_io_throttle),
     "info block": ("nodes:-n,verbose:-v,device:B?", info_block),
     "info blockstats": ("", info_blockstats),
     "block_resize": ("device:B,size:o", same_as("block_resize")),

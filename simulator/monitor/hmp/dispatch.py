@@ -67,9 +67,10 @@ async def _run(machine: Machine, line: str) -> str:
     if found is None:
         raise HmpError(f"unknown command: '{line.removesuffix(rest)}'")
     types, command = found
+    typed = line.removesuffix(rest) if rest else line
     if name == "drive_add" and machine.version.dialect.drive_add_without_slot and len(rest.split()) == 1:
         types = types.replace("pci_addr:s,", "")
-    return await command(machine, parse_arguments(_first_name(name), types, rest))
+    return await command(machine, parse_arguments(_first_name(name), types, rest, typed))
 
 
 def _split(text: str) -> tuple[str, str]:

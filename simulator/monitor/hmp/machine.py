@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from simulator.block.errors import QmpError
 from simulator.monitor.commands import machine as commands
 from simulator.monitor.commands import recorded
+from simulator.monitor.dispatch import handlers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from simulator.machine import Machine
+
+
+_WATCHDOG_ACTIONS = ("reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi")
 
 
 async def info_status(machine: Machine, arguments: dict[str, Any]) -> str:
@@ -61,7 +66,22 @@ async def info_iothreads(machine: Machine, arguments: dict[str, Any]) -> str:
     return text
 
 
+async def system_wakeup(machine: Machine, arguments: dict[str, Any]) -> str:
+    await handlers()["system_wakeup"](machine, {})
+    return ""
+
+
+async def watchdog_action(machine: Machine, arguments: dict[str, Any]) -> str:
+    action = arguments["action"]
+    if action not in _WATCHDOG_ACTIONS:
+        raise QmpError(f"invalid parameter value: {action}")
+    await commands.watchdog_set_action(machine, {"action": action})
+    return ""
+
+
 COMMANDS = {
+    "watchdog_action": ("action:s", watchdog_action),
+    "system_wakeup": ("", system_wakeup),
     "info iothreads": ("", info_iothreads),
     "info kvm": ("", info_kvm),
     "info name": ("", info_name),

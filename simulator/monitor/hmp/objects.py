@@ -5,8 +5,10 @@ from __future__ import annotations
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import iothreads
 from simulator.monitor.commands import objects as commands
+from simulator.monitor.dispatch import handlers
 from simulator.qapi import keyval
 from simulator.qapi.errors import ArgumentError
+from simulator.wire.json_stream import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,22 @@ async def info_iothreads(machine: Machine, arguments: Arguments) -> str:
     return "".join(lines)
 
 
+async def qom_list(machine: Machine, arguments: Arguments) -> str:
+    """Without a path it is the tree's root."""
+    if "path" not in arguments:
+        return "/\n"
+    listed = await handlers()["qom-list"](machine, {"path": arguments["path"]})
+    return "".join(f"{entry['name']} ({entry['type']})\n" for entry in listed)
+
+
+async def qom_get(machine: Machine, arguments: Arguments) -> str:
+    value = await handlers()["qom-get"](machine, arguments)
+    return encode_line(value, pretty=True).decode().replace("\r\n", "\n")
+
+
 COMMANDS = {
+    "qom-get": ("path:s,property:s", qom_get),
+    "qom-list": ("path:s?", qom_list),
     "info iothreads": ("", info_iothreads),
     "object_add": ("object:S", object_add),
     "object_del": ("id:s", object_del),

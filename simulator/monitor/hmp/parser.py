@@ -50,15 +50,16 @@ def next_word(text: str) -> tuple[str, str]:
     raise NoWord("unterminated string\n")
 
 
-def parse_arguments(command: str, types: str, text: str) -> dict[str, Any]:
-    """A command's arguments by name. `command` is its full name, such as "info block".
+def parse_arguments(command: str, types: str, text: str, typed: str) -> dict[str, Any]:
+    """A command's arguments by name. `command` is its full name, such as "info block", `typed` what stands in
+    the line for it.
 
     `types` is as in hmp-commands.hx: "force:-f,device:B,name:s?" and so on. -x is a flag, B, F and s are
     strings that are asked for in different words, S is the rest of the line, o a size in MiB or with a
     unit, l a number; ? makes optional. Raises HmpError.
     """
     name = command.rpartition(" ")[2]
-    hint = f'\nTry "help {command}" for more information'
+    hint = f'\nTry "help {typed}" for more information'
     found: dict[str, Any] = {}
     pairs = [pair.split(":") for pair in types.split(",")] if types else []
     for position, (key, kind) in enumerate(pairs):

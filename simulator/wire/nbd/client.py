@@ -9,6 +9,13 @@ from __future__ import annotations
 from struct import Struct
 
 from simulator.wire.nbd import constants as nbd
+from simulator.wire.nbd.client_chunks import (
+    CHUNK_LIMITS,
+    MAX_REPLY_BYTES,
+    status_kind,
+    take_error,
+    take_extents,
+)
 from simulator.wire.nbd.client_options import Option, open_options, take_reply
 from simulator.wire.nbd.connection import CLOSED, TLS_HANDSHAKE, Connection
 from simulator.wire.nbd.messages import OptionAnswered, ProtocolError, Ready, Reply, Request
@@ -34,16 +41,14 @@ _OPTION = Struct(">8sLL")
 _OPTION_REPLY = Struct(">QLLL")
 _EXPORT_NAME_REPLY = Struct(">QH")
 _REQUEST = Struct(">LHHQQL")
+_EXTENDED_REQUEST = Struct(">LHHQQQ")
 _SIMPLE = Struct(">LLQ")
 _CHUNK = Struct(">LHHQL")
+_EXTENDED_CHUNK = Struct(">LHHQQQ")
 _OFFSET = Struct(">Q")
 _HOLE = Struct(">QL")
-_ERROR = Struct(">LH")
-_CONTEXT_ID = Struct(">L")
-_EXTENT = Struct(">LL")
-_SIMPLE_BYTES, _CHUNK_BYTES = _SIMPLE.size, _CHUNK.size
+_SIMPLE_BYTES = _SIMPLE.size
 _KNOWN_FLAGS = nbd.FLAG_FIXED_NEWSTYLE | nbd.FLAG_NO_ZEROES
-_MAX_REPLY_BYTES = 64 << 20  # of an option reply or a chunk; nothing sane comes near
 
 
 def open_export(
@@ -52,13 +57,16 @@ def open_export(
     structured: bool = True,
     export_name: bool = False,
     tls: bool = False,
+    extended: bool = False,
 ) -> ClientConnection:
     """A connection that goes into transmission phase: Ready; or the refusal of GO, and ConnectionEnded.
 
     `export_name`: fall back to NBD_OPT_EXPORT_NAME where the server does not know GO. `tls`: StartTls comes
-    first, and there is no connection without it.
+    first, and there is no connection without it. `extended`: with extended headers if the server knows them,
+    else with structured replies.
     """
-    return ClientConnection(open_options(name, contexts, structured, tls), name if export_name else None)
+    options = open_options(name, contexts, structured, tls, extended)
+    return ClientConnection(options, name if export_name else None)
 
 
 def list_exports() -> ClientConnection:
@@ -151,7 +159,11 @@ class ClientConnection(Connection):
     def _next_option(self) -> None:
         while self._options:
             option = self._options.pop(0)
-            if option.code != nbd.OPT_SET_META_CONTEXT or self.ready.structured:
+            if option.code == nbd.OPT_SET_META_CONTEXT:
+                wanted = self.ready.structured
+            else:
+                wanted = option.code != nbd.OPT_STRUCTURED_REPLY or not self.ready.extended
+            if wanted:
                 self._send_option(option)
                 return
         self._output.append(_OPTION.pack(nbd.OPTION_MAGIC, nbd.OPT_ABORT, 0))
@@ -173,9 +185,9 @@ class ClientConnection(Connection):
             raise ProtocolError(f"expected option reply magic {nbd.OPTION_REPLY_MAGIC:#x}, got {magic:#x}")
         if code != self._option.code:
             raise ProtocolError(f"expected a reply to option {self._option.code}, got one to {code}")
-        if length > _MAX_REPLY_BYTES:
+        if length > MAX_REPLY_BYTES:
             raise ProtocolError(
-                f"option {code}: expected at most {_MAX_REPLY_BYTES} bytes of reply, got {length}"
+                f"option {code}: expected at most {MAX_REPLY_BYTES} bytes of reply, got {length}"
             )
         self._coming = (kind, length, 0, 0)
         self._enter(OPTION_REPLY_PAYLOAD, length)
@@ -200,6 +212,8 @@ class ClientConnection(Connection):
             self._options.clear()
         elif option.code == nbd.OPT_STRUCTURED_REPLY:
             ready.structured = not answer.error
+        elif option.code == nbd.OPT_EXTENDED_HEADERS:
+            ready.extended = ready.structured = not answer.error
         elif option.code == nbd.OPT_SET_META_CONTEXT and answer.error:
             ready.contexts.clear()
         if option.code == nbd.OPT_GO:
@@ -236,17 +250,23 @@ class ClientConnection(Connection):
         self._last_cookie = cookie = self._last_cookie + 1
         request = Request(kind, flags, cookie, offset, length, payload)
         self._pending[cookie] = Reply(request)
-        self._output.append(_REQUEST.pack(nbd.REQUEST_MAGIC, flags, kind, cookie, offset, length))
+        self._send_request(flags, kind, cookie, offset, length)
         if payload is not None:
             self._output.append(payload)
         return request
 
+    def _send_request(self, flags: int, kind: int, cookie: int, offset: int, length: int) -> None:
+        layout, magic = (
+            (_EXTENDED_REQUEST, nbd.EXTENDED_REQUEST_MAGIC)
+            if self.ready.extended
+            else (_REQUEST, nbd.REQUEST_MAGIC)
+        )
+        self._output.append(layout.pack(magic, flags, kind, cookie, offset, length))
+
     def disconnect(self) -> None:
         """Say NBD_CMD_DISC, or NBD_OPT_ABORT in the handshake; the connection is closed."""
         if self.state in _TRANSMISSION:
-            self._output.append(
-                _REQUEST.pack(nbd.REQUEST_MAGIC, 0, nbd.CMD_DISC, self._last_cookie + 1, 0, 0)
-            )
+            self._send_request(0, nbd.CMD_DISC, self._last_cookie + 1, 0, 0)
         elif self.state not in (CLOSED, GREETING):
             self._output.append(_OPTION.pack(nbd.OPTION_MAGIC, nbd.OPT_ABORT, 0))
         if self.state != CLOSED:
@@ -257,7 +277,7 @@ class ClientConnection(Connection):
 
     def _take_reply(self, data: Payload, position: int, end: int) -> int:
         magic, error, cookie = _SIMPLE.unpack_from(data, position)
-        if magic == nbd.STRUCTURED_REPLY_MAGIC:
+        if magic == (nbd.EXTENDED_REPLY_MAGIC if self.ready.extended else nbd.STRUCTURED_REPLY_MAGIC):
             return self._take_chunk(data, position, end)
         if magic != nbd.SIMPLE_REPLY_MAGIC:
             raise ProtocolError(f"expected a reply magic, got {magic:#x}")
@@ -292,21 +312,22 @@ class ClientConnection(Connection):
         return position + length
 
     def _take_chunk(self, data: Payload, position: int, end: int) -> int:
-        if end - position < _CHUNK_BYTES:
-            self._need = _CHUNK_BYTES
+        layout = _EXTENDED_CHUNK if self.ready.extended else _CHUNK
+        if end - position < layout.size:
+            self._need = layout.size
             return position
-        _, flags, kind, cookie, length = _CHUNK.unpack_from(data, position)
+        _, flags, kind, cookie, *_, length = layout.unpack_from(data, position)
         if not self.ready.structured:
             raise ProtocolError("expected a simple reply, structured replies are not negotiated")
         request = self._reply_to(cookie).request
-        lowest, highest = _CHUNK_LIMITS.get(kind, (0, _MAX_REPLY_BYTES))
+        lowest, highest = CHUNK_LIMITS.get(kind, (0, MAX_REPLY_BYTES))
         if kind == nbd.REPLY_OFFSET_DATA:
             highest = 8 + request.length
         if not lowest <= length <= highest:
             raise ProtocolError(f"chunk of type {kind}: expected {lowest} to {highest} bytes, got {length}")
         self._coming = (kind, length, cookie, flags)
         self._enter(CHUNK_PAYLOAD, length)
-        return position + _CHUNK_BYTES
+        return position + layout.size
 
     def _take_chunk_payload(self, data: Payload, position: int, _end: int) -> int:
         kind, length, cookie, flags = self._coming
@@ -319,10 +340,10 @@ class ClientConnection(Connection):
         elif kind == nbd.REPLY_OFFSET_HOLE and reply.request.kind == nbd.CMD_READ:
             offset, hole_length = _HOLE.unpack_from(data, position)
             reply.place(offset, None, hole_length)
-        elif kind == nbd.REPLY_BLOCK_STATUS and reply.request.kind == nbd.CMD_BLOCK_STATUS:
-            self._take_extents(reply, memoryview(data)[position:end])
+        elif kind == status_kind(self.ready) and reply.request.kind == nbd.CMD_BLOCK_STATUS:
+            take_extents(self.ready, reply, memoryview(data)[position:end])
         elif kind & nbd.REPLY_ERROR_BIT:
-            _take_error(reply, kind, bytes(memoryview(data)[position:end]))
+            take_error(reply, kind, bytes(memoryview(data)[position:end]))
         elif kind != nbd.REPLY_NONE or not flags & nbd.REPLY_FLAG_DONE:
             raise ProtocolError(
                 f"expected a chunk that answers command {reply.request.kind}, got type {kind}"
@@ -331,22 +352,6 @@ class ClientConnection(Connection):
         if flags & nbd.REPLY_FLAG_DONE:
             self._finish(reply)
         return end
-
-    def _take_extents(self, reply: Reply, payload: memoryview) -> None:
-        (context_id,) = _CONTEXT_ID.unpack_from(payload)
-        if context_id not in self.ready.contexts.values() or context_id in reply.extents:
-            raise ProtocolError(f"expected each of {self.ready.contexts} once, got context id {context_id}")
-        if len(payload) % 8 != 4:
-            raise ProtocolError(
-                f"expected extents of 8 bytes in a block status, got {len(payload) - 4} bytes"
-            )
-        extents = list(_EXTENT.iter_unpack(payload[4:]))
-        described = sum(length for length, _ in extents)
-        if not all(length for length, _ in extents) or described - extents[-1][0] >= reply.request.length:
-            raise ProtocolError(f"expected extents for {reply.request.length} bytes, got {extents[:4]}...")
-        if reply.request.flags & nbd.CMD_FLAG_REQ_ONE and len(extents) > 1:
-            raise ProtocolError(f"expected one extent (REQ_ONE), got {len(extents)}")
-        reply.extents[context_id] = extents
 
     def _finish(self, reply: Reply, checked: bool = False) -> None:
         request = reply.request
@@ -361,29 +366,5 @@ class ClientConnection(Connection):
         self._events.append(reply)
 
 
-def _take_error(reply: Reply, kind: int, payload: bytes) -> None:
-    error, text_length = _ERROR.unpack_from(payload)
-    text_end = 6 + text_length
-    expected = text_end + 8 if kind == nbd.REPLY_ERROR_OFFSET else text_end
-    if not error or len(payload) < expected or (kind in _CHUNK_LIMITS and len(payload) != expected):
-        raise ProtocolError(
-            f"error chunk: expected an errno and {expected} bytes, got {error} and {len(payload)} bytes"
-        )
-    if not reply.error:
-        reply.error = error
-        reply.text = payload[6:text_end].decode("utf-8", "replace")
-        if kind == nbd.REPLY_ERROR_OFFSET:
-            (reply.error_offset,) = _OFFSET.unpack_from(payload, text_end)
-
-
 _TRANSMISSION = frozenset((REPLY, SIMPLE_PAYLOAD, CHUNK_PAYLOAD))
 _STRUCTURED_ONLY = frozenset((nbd.CMD_READ, nbd.CMD_BLOCK_STATUS))
-_MAX_ERROR_BYTES = 6 + 4096
-_CHUNK_LIMITS = {
-    nbd.REPLY_NONE: (0, 0),
-    nbd.REPLY_OFFSET_DATA: (9, 0),  # the upper limit is the request's
-    nbd.REPLY_OFFSET_HOLE: (12, 12),
-    nbd.REPLY_BLOCK_STATUS: (12, _MAX_REPLY_BYTES),
-    nbd.REPLY_ERROR: (6, _MAX_ERROR_BYTES),
-    nbd.REPLY_ERROR_OFFSET: (14, _MAX_ERROR_BYTES + 8),
-}

@@ -36,10 +36,16 @@ def _text(text: str) -> bytes:
 
 
 def open_options(
-    name: str, contexts: Sequence[str] = (), structured: bool = True, tls: bool = False
+    name: str,
+    contexts: Sequence[str] = (),
+    structured: bool = True,
+    tls: bool = False,
+    extended: bool = False,
 ) -> list[Option]:
-    """TLS, structured replies, metadata contexts, GO with block sizes."""
+    """TLS, extended headers, structured replies, metadata contexts, GO with block sizes."""
     options = [Option(nbd.OPT_STARTTLS)] if tls else []
+    if extended:
+        options.append(Option(nbd.OPT_EXTENDED_HEADERS))
     if structured:
         options.append(Option(nbd.OPT_STRUCTURED_REPLY))
     if structured and contexts:

@@ -17,11 +17,13 @@ MEBIBYTE = 1 << 20
 
 class ServerPolicy:
     """What differs between versions of QEMU's server. The defaults are 7.2 (nbd/server.c,
-    include/block/nbd.h).
+    include/block/nbd.h). `extended_headers`: as since 8.2, which for a block status also looks at contexts
+    before it looks at the length.
     """
 
     __slots__ = (
         "answers_bad_magic",
+        "extended_headers",
         "handshake_limit_ns",
         "list_needs_structured",
         "max_extents",
@@ -43,7 +45,9 @@ class ServerPolicy:
         texts: dict[str, str] | None = None,
         list_needs_structured: bool = False,
         answers_bad_magic: bool = True,
+        extended_headers: bool = False,
     ) -> None:
+        self.extended_headers = extended_headers
         self.answers_bad_magic = answers_bad_magic
         self.list_needs_structured = list_needs_structured
         self.max_option_bytes = max_option_bytes
@@ -69,6 +73,7 @@ TEXTS = {
     "before-tls": "Option 0x{code:x} not permitted before TLS",
     "unsupported-before-tls": "Unsupported option 0x{code:x}",
     "structured-twice": "structured reply already negotiated",
+    "extended-already": "extended headers already negotiated",
     "not-structured": "request option '{option}' when structured reply is not negotiated",
     "too-long": "len ({length} ) is larger than max len ({limit})",
     "read-only": "Export is read-only",
@@ -76,15 +81,20 @@ TEXTS = {
     "flags": "unsupported flags for command {command} (got 0x{flags:x})",
     "no-length": "need non-zero length",
     "no-contexts": "CMD_BLOCK_STATUS not negotiated",
+    "no-such-contexts": "CMD_BLOCK_STATUS payload not valid",
     "request-type": "invalid request type ({kind}) received",
     "request-magic": "invalid magic (got 0x{magic:x})",
     "bad-magic": "Bad magic received",
     "client-flags": "Unknown client flags 0x{flags:x} received",
     "name-too-long": "Bad length received",
     "export-not-found": "export not found",
+    "name-after-extended": "Extended headers already negotiated",
     "intermediate": "Request handling failed in intermediate state",
     "read-failed": "Failed to send reply: reading from file failed: {reason}",
     "unread-option": "nbd_negotiate_options: Assertion `!client->optlen' failed.",
+    "unprepared-payload": (
+        "nbd_co_block_status_payload_read: Assertion `client->contexts.exp == client->exp' failed."
+    ),
 }
 
 # What QEMU adds to the errno when the block layer fails a request (nbd/server.c:nbd_handle_request,
@@ -205,10 +215,11 @@ class Request:
     """A request: CMD_* `kind`, CMD_FLAG_* `flags`. On the server it has passed QEMU's checks, and
     is answered once.
 
-    `payload` of a write; it may be a view of the received bytes, so copy what is to live on.
+    `payload` of a write; it may be a view of the received bytes, so copy what is to live on. `contexts` that
+    a block status asks for: name -> id, of those that were negotiated.
     """
 
-    __slots__ = ("answered", "cookie", "flags", "kind", "length", "offset", "payload")
+    __slots__ = ("answered", "contexts", "cookie", "flags", "kind", "length", "offset", "payload")
 
     def __init__(
         self, kind: int, flags: int, cookie: int, offset: int, length: int, payload: Payload | None = None
@@ -219,6 +230,7 @@ class Request:
         self.offset = offset
         self.length = length
         self.payload = payload
+        self.contexts: dict[str, int] = {}
         self.answered = False
 
 
@@ -243,15 +255,24 @@ class OptionAnswered:
 
 class Ready:
     """The client is in transmission phase. block_sizes None if the server did not say (minimum,
-    preferred, maximum).
+    preferred, maximum). `extended`: by extended headers, which are structured replies too.
     """
 
-    __slots__ = ("block_sizes", "contexts", "description", "flags", "name", "size", "structured")
+    __slots__ = (
+        "block_sizes",
+        "contexts",
+        "description",
+        "extended",
+        "flags",
+        "name",
+        "size",
+        "structured",
+    )
 
     def __init__(self) -> None:
         self.size = -1
         self.flags = 0
-        self.structured = False
+        self.structured = self.extended = False
         self.contexts: dict[str, int] = {}
         self.block_sizes: tuple[int, int, int] | None = None
         self.name: str | None = None

@@ -1,4 +1,6 @@
-"""The bytes of the server's replies (NBD protocol, "Simple reply message", "Structured reply chunk")."""
+"""The bytes of the server's replies (NBD protocol, "Simple reply message", "Structured reply chunk",
+"Extended reply chunk"). `extended`: chunks have extended headers.
+"""
 
 from __future__ import annotations
 
@@ -14,50 +16,74 @@ if TYPE_CHECKING:
 
 _SIMPLE = Struct(">LLQ")
 _CHUNK = Struct(">LHHQL")
-_DATA = Struct(">LHHQLQ")
-_HOLE = Struct(">LHHQLQL")
-_ERROR = Struct(">LHHQLLH")
-_STATUS = Struct(">LHHQLL")
-_MAGIC = nbd.STRUCTURED_REPLY_MAGIC
+_EXTENDED = Struct(">LHHQQQ")
+_OFFSET = Struct(">Q")
+_HOLE = Struct(">QL")
+_ERROR = Struct(">LH")
+_CONTEXT = Struct(">L")
+_EXTENDED_CONTEXT = Struct(">LL")
 _MAX_EXTENT_BYTES = (1 << 32) - 1
+_MAX_EXTENDED_EXTENT_BYTES = (1 << 64) - 1
 
 
 def simple(cookie: int, errno: int = 0) -> bytes:
     return _SIMPLE.pack(nbd.SIMPLE_REPLY_MAGIC, errno, cookie)
 
 
-def structured_error(cookie: int, errno: int, text: str) -> bytes:
+def _chunk(
+    request: Request, extended: bool, done: bool, kind: int, body: bytes, payload_bytes: int = 0
+) -> bytes:
+    """A chunk up to its payload, which is sent behind it."""
+    length = len(body) + payload_bytes
+    if extended:
+        head = _EXTENDED.pack(nbd.EXTENDED_REPLY_MAGIC, done, kind, request.cookie, request.offset, length)
+    else:
+        head = _CHUNK.pack(nbd.STRUCTURED_REPLY_MAGIC, done, kind, request.cookie, length)
+    return head + body
+
+
+def nothing(request: Request, extended: bool) -> bytes:
+    """The chunk that ends a reply without adding to it."""
+    return _chunk(request, extended, True, nbd.REPLY_NONE, b"")
+
+
+def structured_error(request: Request, extended: bool, errno: int, text: str) -> bytes:
     """The chunk that ends a reply; `errno` as on the wire."""
     encoded = text.encode()
-    return _ERROR.pack(_MAGIC, 1, nbd.REPLY_ERROR, cookie, 6 + len(encoded), errno, len(encoded)) + encoded
+    return _chunk(request, extended, True, nbd.REPLY_ERROR, _ERROR.pack(errno, len(encoded)) + encoded)
 
 
 def whole_read(
-    request: Request, pieces: Iterable[tuple[int, Payload | None]], structured: bool
+    request: Request, pieces: Iterable[tuple[int, Payload | None]], structured: bool, extended: bool
 ) -> list[Payload]:
     """A read in one: simple, or structured as one chunk (DF), or as none for no bytes."""
     if not structured:
         head = simple(request.cookie)
     elif request.length:
-        length = request.length + 8
-        head = _DATA.pack(_MAGIC, 1, nbd.REPLY_OFFSET_DATA, request.cookie, length, request.offset)
+        offset = _OFFSET.pack(request.offset)
+        head = _chunk(request, extended, True, nbd.REPLY_OFFSET_DATA, offset, request.length)
     else:
-        head = _CHUNK.pack(_MAGIC, 1, nbd.REPLY_NONE, request.cookie, 0)
+        head = nothing(request, extended)
     return [head, *(bytes(length) if piece is None else piece for length, piece in pieces if length)]
 
 
 def sparse_read(
-    request: Request, pieces: Iterable[tuple[int, Payload | None]], complete: bool = True
+    request: Request,
+    pieces: Iterable[tuple[int, Payload | None]],
+    extended: bool,
+    complete: bool = True,
 ) -> list[Payload]:
     """A read as a chunk for each piece, the last of them final if the read is `complete`."""
-    cookie, offset, end = request.cookie, request.offset, request.offset + request.length
+    offset, end = request.offset, request.offset + request.length
     buffers: list[Payload] = []
     for length, piece in pieces:
         done = offset + length == end
         if piece is None:
-            buffers.append(_HOLE.pack(_MAGIC, done, nbd.REPLY_OFFSET_HOLE, cookie, 12, offset, length))
+            body = _HOLE.pack(offset, length)
+            buffers.append(_chunk(request, extended, done, nbd.REPLY_OFFSET_HOLE, body))
         else:
-            buffers.append(_DATA.pack(_MAGIC, done, nbd.REPLY_OFFSET_DATA, cookie, length + 8, offset))
+            body = _OFFSET.pack(offset)
+            buffers.append(_chunk(request, extended, done, nbd.REPLY_OFFSET_DATA, body, length))
             buffers.append(piece)
         offset += length
     if (offset == end) != complete:
@@ -66,15 +92,24 @@ def sparse_read(
 
 
 def block_status(
-    cookie: int, context_id: int, extents: Iterable[tuple[int, int]], limit: int, done: bool
+    request: Request,
+    extended: bool,
+    context_id: int,
+    extents: Iterable[tuple[int, int]],
+    limit: int,
+    done: bool,
 ) -> bytes:
     """The chunk of one context, with at most `limit` extents (length, flags)."""
-    flat = _joined(extents, limit)
-    head = _STATUS.pack(_MAGIC, done, nbd.REPLY_BLOCK_STATUS, cookie, 4 + 4 * len(flat), context_id)
-    return head + Struct(f">{len(flat)}L").pack(*flat)
+    if not extended:
+        flat = _joined(extents, limit, _MAX_EXTENT_BYTES)
+        body = _CONTEXT.pack(context_id) + Struct(f">{len(flat)}L").pack(*flat)
+        return _chunk(request, False, done, nbd.REPLY_BLOCK_STATUS, body)
+    flat = _joined(extents, limit, _MAX_EXTENDED_EXTENT_BYTES)
+    body = _EXTENDED_CONTEXT.pack(context_id, len(flat) // 2) + Struct(f">{len(flat)}Q").pack(*flat)
+    return _chunk(request, True, done, nbd.REPLY_BLOCK_STATUS_EXT, body)
 
 
-def _joined(extents: Iterable[tuple[int, int]], limit: int) -> list[int]:
+def _joined(extents: Iterable[tuple[int, int]], limit: int, longest: int) -> list[int]:
     """length, flags, length, flags... with neighbours of equal flags as one.
 
     Source: nbd/server.c:nbd_extent_array_add, 7.2.
@@ -83,7 +118,7 @@ def _joined(extents: Iterable[tuple[int, int]], limit: int) -> list[int]:
     for length, flags in extents:
         if not length:
             continue
-        if flat and flat[-1] == flags and flat[-2] + length <= _MAX_EXTENT_BYTES:
+        if flat and flat[-1] == flags and flat[-2] + length <= longest:
             flat[-2] += length
         elif len(flat) == 2 * limit:
             break

@@ -13,7 +13,7 @@ from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd import replies
 from simulator.wire.nbd.connection import CLOSED
 from simulator.wire.nbd.messages import FAILED_TEXTS, Request
-from simulator.wire.nbd.server_handshake import REQUEST, REQUEST_BYTES, Handshake
+from simulator.wire.nbd.server_handshake import DROPPED_AT_ONCE, REQUEST, Handshake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
     from simulator.wire.nbd.messages import Payload
 
-WRITE_PAYLOAD = "write payload"
+PAYLOAD = "payload"
+PAYLOAD_REST = "rest of a payload that is not wanted"
 
 _REQUEST = Struct(">LHHQQL")
+_EXTENDED_REQUEST = Struct(">LHHQQQ")
+_EFFECT_LENGTH = Struct(">Q")
+_CONTEXT_ID = Struct(">L")
 
 COMMAND_NAMES = ("read", "write", "disconnect", "flush", "trim", "cache", "write zeroes", "block status")
 
@@ -43,53 +47,109 @@ class ServerConnection(Handshake):
     `tls`: nothing is served without TLS.
     """
 
-    __slots__ = ("_write",)
+    __slots__ = ("_carrier", "_dropped_bytes")
 
     MOVES: ClassVar[dict[str, tuple[str, frozenset[str]]]] = {
         **Handshake.MOVES,
-        REQUEST: ("_take_request", frozenset((WRITE_PAYLOAD, CLOSED))),
-        WRITE_PAYLOAD: ("_take_write_payload", frozenset((REQUEST, CLOSED))),
+        REQUEST: ("_take_request", frozenset((PAYLOAD, PAYLOAD_REST, CLOSED))),
+        PAYLOAD: ("_take_payload", frozenset((REQUEST, CLOSED))),
+        PAYLOAD_REST: ("_take_payload_rest", frozenset((REQUEST, PAYLOAD_REST, CLOSED))),
     }
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """As of Handshake."""
         super().__init__(*arguments, **options)
-        self._write: Request | None = None
+        self._carrier: Request | None = None  # whose payload is coming
+        self._dropped_bytes = 0  # of which so much is still to come, for nobody
 
     # -- requests
 
     def _take_request(self, data: Payload, position: int, end: int) -> int:
-        magic, flags, kind, cookie, offset, length = _REQUEST.unpack_from(data, position)
-        position += REQUEST_BYTES
+        """Source: nbd/server.c, nbd_receive_request and nbd_co_receive_request, 10.0."""
+        layout, expected = (
+            (_EXTENDED_REQUEST, nbd.EXTENDED_REQUEST_MAGIC)
+            if self.extended
+            else (_REQUEST, nbd.REQUEST_MAGIC)
+        )
+        magic, flags, kind, cookie, offset, length = layout.unpack_from(data, position)
+        position += layout.size
         request = Request(kind, flags, cookie, offset, length)
-        if magic != nbd.REQUEST_MAGIC and not self.policy.answers_bad_magic:
-            self._fail("request-magic", magic=magic)
-        elif magic != nbd.REQUEST_MAGIC:
-            self._refuse_and_end(request, self.text("request-magic", magic=magic))
+        has_payload = self._has_payload(request)
+        if magic != expected and not self.policy.answers_bad_magic:
+            self._fail("request-magic", magic=magic, expected=expected)
+        elif magic != expected:
+            self._refuse_and_end(request, self.text("request-magic", magic=magic, expected=expected))
         elif kind == nbd.CMD_DISC:
             self._end("")
-        elif length > self.policy.max_payload_bytes and kind in _CARRYING:
+        elif length > self.policy.max_payload_bytes and (has_payload or kind in _CARRYING):
             text = self.text("too-long", length=length, limit=self.policy.max_payload_bytes)
-            if kind == nbd.CMD_WRITE:
+            if has_payload:
                 self._refuse_and_end(request, text)
             else:
                 self.reply_error(request, nbd.EINVAL, text)
-        elif kind == nbd.CMD_WRITE:
-            self._write = request
-            self._enter(WRITE_PAYLOAD, length)
+        elif has_payload:
+            self._expect_payload(request)
         else:
+            request.contexts = self.contexts
             self._accept(request)
         return position
 
-    def _take_write_payload(self, data: Payload, position: int, _end: int) -> int:
-        request = self._write
+    def _has_payload(self, request: Request) -> bool:
+        """By its kind, or because it says so."""
+        says_so = self.extended and request.flags & nbd.CMD_FLAG_PAYLOAD_LEN
+        return bool(request.kind == nbd.CMD_WRITE or says_so)
+
+    def _expect_payload(self, request: Request) -> None:
+        length = request.length
+        is_status = request.kind == nbd.CMD_BLOCK_STATUS
+        most_bytes = _EFFECT_LENGTH.size + _CONTEXT_ID.size * len(self.contexts)
+        self._carrier = request
+        if is_status and not self._has_asked_contexts:
+            # Any client that negotiated no contexts can end the server so (nbd/server.c:2579, 10.0).
+            self._end(self.text("unprepared-payload"), aborts=True)
+        elif request.kind == nbd.CMD_WRITE or (
+            is_status and _EFFECT_LENGTH.size <= length <= most_bytes and not length % _CONTEXT_ID.size
+        ):
+            self._enter(PAYLOAD, length)
+        else:
+            request.length, self._dropped_bytes = 0, length
+            self._enter(PAYLOAD_REST, min(length, DROPPED_AT_ONCE))
+
+    def _take_payload(self, data: Payload, position: int, _end: int) -> int:
+        request = self._carrier
         assert request is not None
         end = position + request.length
-        request.payload = memoryview(data)[position:end]
-        self._write = None
-        self._enter(REQUEST, REQUEST_BYTES)
-        self._accept(request)
+        payload = memoryview(data)[position:end]
+        if request.kind == nbd.CMD_WRITE:
+            request.payload = payload
+        else:
+            self._filter_contexts(request, payload)
+        self._carried(request)
         return end
+
+    def _take_payload_rest(self, _data: Payload, position: int, _end: int) -> int:
+        taken = self._need
+        self._dropped_bytes -= taken
+        if self._dropped_bytes:
+            self._enter(PAYLOAD_REST, min(self._dropped_bytes, DROPPED_AT_ONCE))
+        else:
+            assert self._carrier is not None
+            self._carried(self._carrier)
+        return position + taken
+
+    def _carried(self, request: Request) -> None:
+        self._carrier = None
+        self._enter(REQUEST, self.request_bytes)
+        self._accept(request)
+
+    def _filter_contexts(self, request: Request, payload: memoryview) -> None:
+        """The length that is meant, and the ids of some of the contexts, each once."""
+        (length,) = _EFFECT_LENGTH.unpack_from(payload)
+        wanted = [number for (number,) in _CONTEXT_ID.iter_unpack(payload[_EFFECT_LENGTH.size :])]
+        contexts = {name: number for name, number in self.contexts.items() if number in wanted}
+        request.length = 0
+        if len(contexts) == len(wanted):
+            request.length, request.contexts = length, contexts
 
     def _refuse_and_end(self, request: Request, text: str) -> None:
         """QEMU answers, but cannot know where the next request begins."""
@@ -110,36 +170,45 @@ class ServerConnection(Handshake):
             problem = self.text("flags", command=name, flags=request.flags)
         elif kind > nbd.CMD_BLOCK_STATUS:
             problem = self.text("request-type", kind=kind)
-        elif kind == nbd.CMD_BLOCK_STATUS and not request.length:
-            problem = self.text("no-length")
-        elif kind == nbd.CMD_BLOCK_STATUS and not self.contexts:
-            problem = self.text("no-contexts")
+        elif kind == nbd.CMD_BLOCK_STATUS and (refusal := self._refusal_of_status(request)):
+            problem = self.text(refusal)
         else:
             self._events.append(request)
             return
         self.reply_error(request, nbd.EINVAL, problem)
 
-    def _valid_flags(self, kind: int) -> int:
-        if kind == nbd.CMD_READ and self.structured:
-            return nbd.CMD_FLAG_FUA | nbd.CMD_FLAG_DF
-        return _VALID_FLAGS.get(kind, nbd.CMD_FLAG_FUA)
+    def _refusal_of_status(self, request: Request) -> str:
+        no_length = "" if request.length else "no-length"
+        if no_length and not self.policy.extended_headers:
+            return no_length
+        if not request.contexts:
+            return "no-such-contexts" if self.contexts else "no-contexts"
+        return no_length
 
-    # -- replies, each request once. After the end of the connection they go nowhere.
+    def _valid_flags(self, kind: int) -> int:
+        flags = _VALID_FLAGS.get(kind, nbd.CMD_FLAG_FUA)
+        if kind == nbd.CMD_READ and self.structured:
+            flags |= nbd.CMD_FLAG_DF
+        elif self.extended and kind in (nbd.CMD_WRITE, nbd.CMD_BLOCK_STATUS):
+            flags |= nbd.CMD_FLAG_PAYLOAD_LEN
+        return flags
+
+    # -- replies, each request once. What comes in ends with the connection; what goes out once it is closed.
 
     def _answers(self, request: Request) -> bool:
         if request.answered:
             raise AssertionError(f"request {request.cookie} answered twice")
         request.answered = True
-        return self.state != CLOSED
+        return not self._is_silent
 
     def reply_read(self, request: Request, chunks: Iterable[tuple[int, Payload | None]]) -> None:
         """The bytes of a read as (length, bytes), or (length, None) for holes, in order and complete."""
         if not self._answers(request):
             return
         if self._may_be_sparse(request):
-            self._output += replies.sparse_read(request, chunks)
+            self._output += replies.sparse_read(request, chunks, self.extended)
         else:
-            self._output += replies.whole_read(request, chunks, self.structured)
+            self._output += replies.whole_read(request, chunks, self.structured, self.extended)
 
     def fail_read(
         self, request: Request, errno: int, reason: str, chunks: Iterable[tuple[int, Payload | None]] = ()
@@ -154,16 +223,18 @@ class ServerConnection(Handshake):
         if not self._may_be_sparse(request):
             self.reply_error(request, errno)
         elif self._answers(request):
-            self._output += replies.sparse_read(request, chunks, complete=False)
-            self._end(self.text("read-failed", reason=reason))
+            self._output += replies.sparse_read(request, chunks, self.extended, complete=False)
+            if self.state != CLOSED:
+                self._end(self.text("read-failed", reason=reason))
 
     def _may_be_sparse(self, request: Request) -> bool:
         return self.structured and request.length > 0 and not request.flags & nbd.CMD_FLAG_DF
 
     def reply_done(self, request: Request) -> None:
-        """Success without bytes. QEMU sends a simple reply, structured or not."""
+        """Success without bytes. QEMU sends a simple reply, structured or not; a chunk if extended."""
         if self._answers(request):
-            self._output.append(replies.simple(request.cookie))
+            done = replies.nothing(request, True) if self.extended else replies.simple(request.cookie)
+            self._output.append(done)
 
     def reply_error(self, request: Request, errno: int, text: str | None = None) -> None:
         """`errno` is Linux's; without `text`, what QEMU says for that command."""
@@ -172,22 +243,22 @@ class ServerConnection(Handshake):
         number = nbd.errno_on_wire(errno)
         if self.structured:
             said = FAILED_TEXTS.get(request.kind, "") if text is None else text
-            self._output.append(replies.structured_error(request.cookie, number, said))
+            self._output.append(replies.structured_error(request, self.extended, number, said))
         else:
             self._output.append(replies.simple(request.cookie, number))
 
     def reply_block_status(self, request: Request, statuses: dict[int, Iterable[tuple[int, int]]]) -> None:
-        """Context id -> extents (length, flags) from the request's offset on, for every negotiated context.
+        """Context id -> extents (length, flags) from the offset on, for all of the request's contexts.
 
         They are merged, and cut off at one (REQ_ONE) or at the policy's limit, as QEMU does.
         """
         if not self._answers(request):
             return
         limit = 1 if request.flags & nbd.CMD_FLAG_REQ_ONE else self.policy.max_extents
-        left = len(self.contexts)
-        for context_id in self.contexts.values():
+        left = len(request.contexts)
+        for context_id in request.contexts.values():
             left -= 1
-            extents = statuses[context_id]
-            self._output.append(
-                replies.block_status(request.cookie, context_id, extents, limit, done=not left)
+            chunk = replies.block_status(
+                request, self.extended, context_id, statuses[context_id], limit, done=not left
             )
+            self._output.append(chunk)

@@ -33,8 +33,8 @@ _CLIENT_FLAGS = Struct(">L")
 _OPTION = Struct(">LL")
 _OPTION_REPLY = Struct(">QLLL")
 _EXPORT_NAME_REPLY = Struct(">QH")
-_DROPPED_AT_ONCE = 4096
-REQUEST_BYTES = 28
+DROPPED_AT_ONCE = 4096
+REQUEST_BYTES, EXTENDED_REQUEST_BYTES = 28, 32
 
 
 class Handshake(Connection):
@@ -43,12 +43,15 @@ class Handshake(Connection):
     __slots__ = (
         "_answering",
         "_find_export",
+        "_has_asked_contexts",
+        "_is_silent",
         "_list_exports",
         "_meta",
         "_option",
         "_unread",
         "contexts",
         "export",
+        "extended",
         "fixed",
         "no_zeroes",
         "policy",
@@ -84,10 +87,13 @@ class Handshake(Connection):
         self.policy = policy or _DEFAULT_POLICY
         self._find_export = find_export
         self._list_exports = list_exports
-        self.fixed = self.no_zeroes = self.structured = False
+        # Extended headers are structured replies, too.
+        self.fixed = self.no_zeroes = self.structured = self.extended = False
         self.tls, self.tls_is_on = tls, False
         self.export: ExportInfo | None = None
         self.contexts: dict[str, int] = {}
+        self._is_silent = False
+        self._has_asked_contexts = False  # of the export that it is in
         self._meta: tuple[ExportInfo, dict[str, int]] | None = None  # the last SET_META_CONTEXT
         self._option = (0, 0)  # code and length of the option that is coming
         self._answering: Option | None = None
@@ -97,7 +103,8 @@ class Handshake(Connection):
         )
 
     def close(self, reason: str = "") -> None:
-        """The owner ends it (export removed, server stopped). Nothing is said to the client."""
+        """The owner ends it (export removed, server stopped). Nothing more is said to the client."""
+        self._is_silent = True
         if self.state != CLOSED:
             self._end(reason)
             self._events.clear()
@@ -135,10 +142,12 @@ class Handshake(Connection):
             self._fail("too-long", length=length, limit=policy.max_option_bytes)
         elif self.tls and not self.tls_is_on:
             return self._before_tls(data, position + 8, end)
+        elif code == nbd.OPT_EXPORT_NAME and self.extended:
+            self._fail("name-after-extended")
         elif code == nbd.OPT_EXPORT_NAME and length > policy.max_string_bytes:
             self._fail("name-too-long")
         elif code != nbd.OPT_EXPORT_NAME and not self.fixed:
-            self._fail("unsupported-option", code=code, option=OPTION_NAMES.get(code, "<unknown>"))
+            self._fail("unsupported-option", code=code, option=self.option_name(code))
         elif code == nbd.OPT_ABORT:
             self.option_reply(nbd.REP_ACK)
             self._end("")
@@ -166,7 +175,7 @@ class Handshake(Connection):
 
     def _refuse_before_tls(self, code: int) -> None:
         if code == nbd.OPT_STARTTLS:
-            text = self.text("option-length", option=OPTION_NAMES[code])
+            text = self.text("option-length", option=self.option_name(code))
             self.option_reply(nbd.REP_ERR_INVALID, text.encode())
             self._end(text)
             return
@@ -215,7 +224,7 @@ class Handshake(Connection):
     def _refuse_behind_rest(self, option: Option, refused: OptionRefusedError) -> None:
         """QEMU reads all of an option before it refuses it (nbd/server.c, nbd_opt_vdrop)."""
         if option.left:
-            self._enter(OPTION_REST, min(option.left, _DROPPED_AT_ONCE))
+            self._enter(OPTION_REST, min(option.left, DROPPED_AT_ONCE))
         else:
             self.option_reply(refused.error, refused.text)
             self._enter(OPTION_MAGIC, 8)
@@ -225,6 +234,10 @@ class Handshake(Connection):
         self._output.append(
             _OPTION_REPLY.pack(nbd.OPTION_REPLY_MAGIC, self._option[0], kind, len(payload)) + payload
         )
+
+    @property
+    def request_bytes(self) -> int:
+        return EXTENDED_REQUEST_BYTES if self.extended else REQUEST_BYTES
 
     def text(self, key: str, **values: Any) -> str:
         return self.policy.texts[key].format(**values)
@@ -241,8 +254,18 @@ class Handshake(Connection):
             self._output.append(bytes(124))
         self._open(export)
 
-    def flags_of(self, export: ExportInfo) -> int:
-        return export.flags | nbd.FLAG_SEND_DF if self.structured else export.flags
+    def knows(self, code: int) -> bool:
+        return code in OPTION_NAMES and (code != nbd.OPT_EXTENDED_HEADERS or self.policy.extended_headers)
+
+    def option_name(self, code: int) -> str:
+        return OPTION_NAMES[code] if self.knows(code) else "<unknown>"
+
+    def flags_of(self, export: ExportInfo, informs: bool = False) -> int:
+        """Of a client that goes there, or (`informs`) asks what it would be told."""
+        flags = export.flags | nbd.FLAG_SEND_DF if self.structured else export.flags
+        if self.extended and (informs or self._contexts_for(export)):
+            flags |= nbd.FLAG_BLOCK_STAT_PAYLOAD
+        return flags
 
     def find_export(self, name: bytes) -> ExportInfo | None:
         return self._find_export(name.decode("utf-8", "surrogateescape"))
@@ -253,13 +276,18 @@ class Handshake(Connection):
     def remember_contexts(self, export: ExportInfo | None, contexts: dict[str, int]) -> None:
         self._meta = None if export is None else (export, contexts)
 
+    def _contexts_for(self, export: ExportInfo) -> dict[str, int] | None:
+        """None if the client asked last for another export's, or never."""
+        if self._meta is None:
+            return None
+        chosen_for, contexts = self._meta
+        return contexts if chosen_for.name == export.name and chosen_for.export is export.export else None
+
     def _open(self, export: ExportInfo) -> None:
         self.export = export
-        if self._meta is not None:
-            chosen_for, contexts = self._meta
-            if chosen_for.name == export.name and chosen_for.export is export.export:
-                self.contexts = contexts
-        self._enter(REQUEST, REQUEST_BYTES)
+        contexts = self._contexts_for(export)
+        self.contexts, self._has_asked_contexts = contexts or {}, contexts is not None
+        self._enter(REQUEST, self.request_bytes)
         self._events.append(ExportOpened(export, self.contexts))
 
     def _fail(self, key: str, **values: Any) -> None:

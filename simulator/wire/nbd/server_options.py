@@ -29,6 +29,7 @@ OPTION_NAMES = {
     nbd.OPT_STRUCTURED_REPLY: "structured reply",
     nbd.OPT_LIST_META_CONTEXT: "list meta context",
     nbd.OPT_SET_META_CONTEXT: "set meta context",
+    nbd.OPT_EXTENDED_HEADERS: "extended headers",
 }
 
 _U16 = Struct(">H")
@@ -63,8 +64,8 @@ class Option:
         self.answer = _answer(self)
 
     def refuse(self, key: str, error: int = nbd.REP_ERR_INVALID, **values: Any) -> OptionRefusedError:
-        name = OPTION_NAMES.get(self.code, "<unknown>")
-        return OptionRefusedError(error, self.server.text(key, option=name, **values))
+        option = self.server.option_name(self.code)
+        return OptionRefusedError(error, self.server.text(key, option=option, **values))
 
     def read(self, length: int) -> Reading[bytes]:
         if length > self.left:
@@ -99,7 +100,7 @@ class Option:
 
 def _answer(option: Option) -> Reading[ExportInfo | None]:
     server, code = option.server, option.code
-    if code in _WITHOUT_PAYLOAD:
+    if code in _WITHOUT_PAYLOAD and server.knows(code):
         if option.left:
             raise option.refuse("option-length")
         _WITHOUT_PAYLOAD[code](server, option)
@@ -126,9 +127,18 @@ def _start_tls(server: Handshake, option: Option) -> None:
 
 
 def _structured(server: Handshake, option: Option) -> None:
+    if server.extended:
+        raise option.refuse("extended-already", nbd.REP_ERR_EXT_HEADER_REQD)
     if server.structured:
         raise option.refuse("structured-twice")
     server.structured = True
+    server.option_reply(nbd.REP_ACK)
+
+
+def _extended(server: Handshake, option: Option) -> None:
+    if server.extended:
+        raise option.refuse("extended-already")
+    server.structured = server.extended = True
     server.option_reply(nbd.REP_ACK)
 
 
@@ -136,6 +146,7 @@ _WITHOUT_PAYLOAD: dict[int, Callable[[Handshake, Option], None]] = {
     nbd.OPT_LIST: _list,
     nbd.OPT_STARTTLS: _start_tls,
     nbd.OPT_STRUCTURED_REPLY: _structured,
+    nbd.OPT_EXTENDED_HEADERS: _extended,
 }
 
 
@@ -163,9 +174,8 @@ def _inform(server: Handshake, option: Option) -> Reading[ExportInfo | None]:
             nbd.INFO_BLOCK_SIZE, minimum, max(export.preferred_block, minimum), export.max_block
         ),
     )
-    server.option_reply(
-        nbd.REP_INFO, _INFO_EXPORT.pack(nbd.INFO_EXPORT, export.size, server.flags_of(export))
-    )
+    flags = server.flags_of(export, informs=option.code == nbd.OPT_INFO)
+    server.option_reply(nbd.REP_INFO, _INFO_EXPORT.pack(nbd.INFO_EXPORT, export.size, flags))
     if option.code == nbd.OPT_INFO and not asked_sizes and export.min_block > 1:
         raise option.refuse("block-size-required", nbd.REP_ERR_BLOCK_SIZE_REQD)
     server.option_reply(nbd.REP_ACK)
@@ -185,6 +195,8 @@ def _choose_contexts(server: Handshake, option: Option) -> Reading[None]:
     export = server.find_export(name)
     if export is None:
         raise option.no_such_export(name)
+    if not listing:
+        server.remember_contexts(export, {})
     query_count = yield from option.read_u32()
     chosen: set[str] = set()
     if listing and not query_count:

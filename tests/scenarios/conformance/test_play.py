@@ -79,3 +79,11 @@ def test_a_session_that_is_wrong_is_told_with_its_place(tmp_path: Path, text: st
     with pytest.raises(SetupError) as raised:
         played(tmp_path, text)
     assert said in str(raised.value)
+
+
+def test_a_table_of_statistics_keeps_its_columns_and_not_its_times() -> None:
+    """As 11.1 prints it: how long requests took is the host's, how many there were and how big is not."""
+    row = "Write:                    65536                1                    91526          0\r\n"
+    flush = "Flush:                                         2                     4711\r\n"
+    told = Normaliser("/run").value(f"vda:\r\n{row}{flush}")
+    assert told == "vda:\r\n" + row.replace("91526", " HOST") + flush.replace("4711", "HOST")

@@ -454,6 +454,11 @@ def test_these_are_no_problems(lines: list[str]) -> None:
             "4: step 1 (guest): write: expected whole sectors of 512 bytes: a Linux guest has no others",
         ),
         (
+            "name: x\nincoming: true\ndisks: {vda: {size: 1M}}\nsteps: [{sleep: 1s}]",
+            "2: incoming: a machine that waits for a migration has no guest yet: expected attach: none and "
+            "no methods",
+        ),
+        (
             "name: x\nguest: linux\nattach: none\nsteps: [{sleep: 1s}]",
             "2: guest: a Linux guest needs its disks: attach cannot be none",
         ),
@@ -505,8 +510,8 @@ def test_these_are_no_problems(lines: list[str]) -> None:
         ),
         (
             "- name: x",
-            "1: expected a mapping with name, source, disks, attach, guest, methods, needs, leaves, "
-            "certificates, seed, steps, got a list",
+            "1: expected a mapping with name, source, disks, attach, incoming, guest, methods, needs, "
+            "leaves, certificates, seed, steps, got a list",
         ),
         (
             "name: x\nneeds: [hpm]\nsteps: [{sleep: 1s}]",

@@ -334,6 +334,7 @@ def test_every_verb_is_tried_above() -> None:
         "source",
         "disks",
         "attach",
+        "incoming",
         "guest",
         "methods",
         "needs",

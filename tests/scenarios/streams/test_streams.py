@@ -176,7 +176,7 @@ def test_another_answer_is_found(qemu, monkeypatch):
 
 def test_other_words_of_the_nbd_server_are_found(qemu, monkeypatch):
     monkeypatch.setitem(TEXTS, "no-tls", "no TLS here")
-    finding = the_finding(found(NbdWire(), range(140, 150), qemu), compare.UNEQUAL)
+    finding = the_finding(found(NbdWire(), range(210, 216), qemu), compare.UNEQUAL)
     assert "no TLS here" in finding.ours
     assert "TLS not configured" in finding.theirs
 

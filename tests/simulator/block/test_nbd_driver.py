@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from simulator.block.driver import MAY_UNMAP
 from simulator.block.errors import QmpError
 from simulator.block.host import HostStream
 from simulator.block.memory_host import MemoryHost
@@ -20,8 +21,10 @@ from simulator.block.nbd_client import (
 )
 from simulator.block.nbd_link import NbdLink
 from simulator.engine.scheduler import Scheduler
+from simulator.machine import Machine
+from simulator.versions import load
 from simulator.wire.nbd import constants as nbd
-from simulator.wire.nbd.messages import ExportInfo, Request
+from simulator.wire.nbd.messages import ExportInfo, Request, ServerPolicy
 from simulator.wire.nbd.server import ServerConnection
 
 SECOND_NS = 1_000_000_000
@@ -197,3 +200,61 @@ def test_a_server_that_breaks_the_protocol_is_not_asked_again() -> None:
     assert world.scheduler.run_until(read) == "Invalid argument"
     assert world.client.state == QUIT
     assert world.run(world.read()) == "Input/output error"
+
+
+class Told(HostStream):
+    """A server of 8 GiB that knows extended headers, and does nothing but note what it is asked for."""
+
+    def __init__(self, scheduler: Scheduler, receive: Callable[[bytes], None], asked: list[Request]) -> None:
+        flags = nbd.FLAG_HAS_FLAGS | nbd.FLAG_SEND_FLUSH | nbd.FLAG_SEND_TRIM | nbd.FLAG_SEND_WRITE_ZEROES
+        export = ExportInfo("", 8 << 30, flags)
+        self._scheduler, self._receive, self._asked = scheduler, receive, asked
+        policy = ServerPolicy(extended_headers=True)
+        self.wire = ServerConnection(lambda name: export, lambda: [export], policy)
+        self._flush()
+
+    def _flush(self) -> None:
+        if output := b"".join(self.wire.take_output()):
+            self._scheduler.call_at(self._scheduler.now_ns, lambda: self._receive(output))
+
+    def send(self, buffers) -> None:  # type: ignore[no-untyped-def]
+        for event in self.wire.receive_data(b"".join(buffers)):
+            if isinstance(event, Request) and event.kind == nbd.CMD_BLOCK_STATUS:
+                self._asked.append(event)
+                self.wire.reply_block_status(event, {0: [(event.length, 3)]})
+            elif isinstance(event, Request):
+                self._asked.append(event)
+                self.wire.reply_done(event)
+        self._flush()
+
+    def close(self) -> None:
+        self.wire.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "zeroes", "discards"),
+    [
+        ("7.2", [(1 << 31) - 1], [32 * MIB] * 192, [(1 << 31) - 1] * 3 + [3]),
+        ("10.0", [8 << 30], [6 << 30], [6 << 30]),
+    ],
+)
+def test_how_long_requests_are(
+    version: str, status: list[int], zeroes: list[int], discards: list[int]
+) -> None:
+    """As long as the block layer wants them where both ends have extended headers (block/nbd.c,
+    nbd_refresh_limits, 10.0); qemu-img map of 10.0 was seen to ask for the status of 8 GiB at once."""
+    host, asked = MemoryHost(), []  # type: tuple[MemoryHost, list[Request]]
+    machine = Machine(load(version), host)
+    host.servers["/s"] = lambda receive: Told(machine.scheduler, receive, asked)
+
+    def lengths(request) -> list[int]:  # type: ignore[no-untyped-def]
+        asked.clear()
+        machine.scheduler.run_until(machine.spawn(request, "request"))
+        return [each.length for each in asked]
+
+    server = {"type": "unix", "path": "/s"}
+    assert lengths(machine.graph.open({"driver": "nbd", "node-name": "n", "server": server})) == []
+    driver = machine.graph.nodes["n"].driver
+    assert lengths(driver.block_status(0, 8 << 30, True)) == status
+    assert lengths(driver.write_zeroes(0, 6 << 30, MAY_UNMAP)) == zeroes
+    assert lengths(driver.discard(0, 6 << 30)) == discards

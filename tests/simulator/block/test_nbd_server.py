@@ -128,10 +128,16 @@ def test_a_drained_section_waits_for_what_is_under_way_and_holds_the_rest_back()
     assert len(client.of(Reply)) == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    # With null-co, latency-ns 300 ms, 5.2, 7.2, 10.0 and 11.1 gave so many replies to requests that came in
+    # one piece with the end: they read one after the other, and no more than 16 ahead.
+    [(1, 0), (15, 0), (16, 16), (20, 16), (40, 32)],
+)
 @pytest.mark.parametrize("polite", [True, False])
-def test_a_client_that_vanishes_leaves_nothing(polite):
+def test_a_client_that_vanishes_leaves_nothing(polite, asked, answered):
     served = Served()
-    client = served.client().pump().write(20)
+    client = served.client().pump().write(asked)
     if polite:
         client.wire.disconnect()
         client.pump()
@@ -139,7 +145,7 @@ def test_a_client_that_vanishes_leaves_nothing(polite):
         client.connection.receive_eof()
     assert served.export.in_use
     served.advance(10 * SLOW_NS)
-    assert client.connection.output() == b""
+    assert client.connection.output().count(nbd.SIMPLE_REPLY_MAGIC.to_bytes(4, "big")) == answered
     assert not served.export.in_use
     assert served.machine.nbd_server.connections == []
     # What it had sent was still done, although nobody heard of it.

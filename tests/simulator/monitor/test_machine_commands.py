@@ -157,6 +157,28 @@ def test_ids_of_devices_by_hand(version, taken):
     assert add("d").startswith(taken)
 
 
+@pytest.mark.parametrize(
+    ("version", "prefix", "default", "value"),
+    [
+        ("5.2", "", "default", "this default"),
+        ("7.2", "", "default", "this default"),
+        ("10.0", "", "(default)", "this value"),
+        ("11.1", "qemu-system-x86_64: ", "(default)", "this value"),
+    ],
+)
+def test_what_a_backup_says_on_standard_error(version, prefix, default, value):
+    """As the four printed it for these commands of QMP."""
+    client = Client(version)
+    for name in ("a", "t"):
+        client.run("blockdev-add", {"driver": "null-co", "node-name": name, "size": 1 << 20})
+    client.run("blockdev-backup", {"job-id": "j", "device": "a", "target": "t", "sync": "full"})
+    assert client.machine.warnings == [
+        f"{prefix}warning: The target block device doesn't provide information about the block size and it "
+        f"doesn't have a backing file. The {default} block size of 65536 bytes is used. If the actual block "
+        f"size of the target exceeds {value}, the backup may be unusable"
+    ]
+
+
 def test_a_device_tells_its_texts():
     client = Client("7.2")
     client.run("blockdev-add", {"driver": "null-co", "node-name": "n"})

@@ -54,7 +54,7 @@ def recording(kind, moves):
 
 
 def new_server(kind=ServerConnection, tls=False):
-    return kind(EXPORTS.get, EXPORTS.values, tls=tls)
+    return kind(EXPORTS.get, EXPORTS.values, ServerPolicy(extended_headers=True), tls=tls)
 
 
 class Disk:
@@ -309,17 +309,20 @@ def test_a_disk_that_fails_a_read(structured, flags):
         assert [reply.error for reply in pair.client_events] == [5]
 
 
-def test_replies_after_the_end_go_nowhere():
+def test_requests_before_the_end_are_answered_until_the_owner_closes():
     pair = Pair(open_export("disk"), new_server())
     pair.server_events.clear()
     pair.client.request(nbd.CMD_READ, 0, 10)
+    pair.client.request(nbd.CMD_READ, 0, 10)
     pair.client.disconnect()
     pair.carry()
-    request, ended = pair.server_events
+    first, second, ended = pair.server_events
     assert (ended.reason, ended.aborts) == ("", False)
-    pair.server.reply_read(request, [(10, bytes(10))])
-    assert pair.server.take_output() == []
+    pair.server.reply_read(first, [(10, bytes(10))])
+    assert b"".join(pair.server.take_output()).endswith(bytes(12))
     pair.server.close()
+    pair.server.reply_read(second, [(10, bytes(10))])
+    assert pair.server.take_output() == []
     assert pair.server.receive_data(b"x") == pair.server.receive_eof() == []
 
 
@@ -348,6 +351,7 @@ SERVER_CONVERSATIONS = [
     struct.pack(">L", 4), FIXED + b"x" * 8, FIXED + option(2), FIXED + option(3) + option(1, b"zork"), FIXED + option(1, b"disk"), GO,
     GO + request(nbd.CMD_DISC), GO + request(nbd.CMD_READ, 1), GO + request(nbd.CMD_WRITE, 3) + b"abc",
     FIXED + option(8, bytes(4097)), FIXED + option(7, b"\xff" * 5),
+    FIXED + option(11) + GO[4:] + struct.pack(">LHHQQQ", nbd.EXTENDED_REQUEST_MAGIC, nbd.CMD_FLAG_PAYLOAD_LEN, 0, 1, 0, 4097) + bytes(4097),
 ]  # fmt: skip
 STARTTLS = FIXED + option(3) + option(5)
 
