@@ -208,9 +208,10 @@ class Scheduler:
             self._fire(timer)
 
     def _fire_next(self) -> None:
-        when_ns, _, timer = heappop(self._timers)
-        self.now_ns = max(self.now_ns, when_ns)
-        self._fire(timer)
+        """All that are due at the next time at which any is: QEMU runs them in one go, before anything else
+        that has become ready (timerlist_run_timers, util/qemu-timer.c:501, 7.2)."""
+        self.now_ns = max(self.now_ns, self._timers[0][0])
+        self.fire_due()
 
     def _fire(self, timer: Timer) -> None:
         callback = timer.callback
