@@ -150,9 +150,15 @@ class Scheduler:
     def run_ready(self) -> None:
         """Run until every task waits. Time stands still."""
         ready, chance, host, loop = self._ready, self.chance, self.host_turn, self.loop_turn
+        in_round = False
         while ready or loop.waiters or host.waiters:
+            if in_round and not ready:
+                # A round of the main loop ends with the timers (aio_dispatch, util/aio-posix.c:418, 7.2).
+                in_round = False
+                self.fire_due()
             if loop.waiters and (chance is not None or not ready):
                 self.next_round()
+                in_round = chance is None
             if host.waiters and (chance is not None or not ready):
                 # What is drawn by chance may be anything; else the host is slower than we are.
                 waiters, host.waiters = host.waiters, []
