@@ -126,7 +126,11 @@ class Scheduler:
         await self.loop_turn
         due, self._scheduled = self._scheduled, None
         assert due is not None
+        # They are entered, before what else is to be done in this round.
+        waiters, due.waiters = due.waiters, []
         due.set_result()
+        for task in waiters:
+            task.step()
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""

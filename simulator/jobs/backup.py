@@ -125,8 +125,8 @@ class BackupJob(BlockJob):
         self._call = None
 
     async def _copy_by_clusters(self) -> None:
-        """backup_loop, block/backup.c:183, 5.2: a turn of the main loop before each cluster. What is ignored, or
-        stopped for, is tried again."""
+        """backup_loop, block/backup.c:183, 5.2: a turn of the main loop before each cluster. What is ignored,
+        or stopped for, is tried again."""
         copying, offset = self.copying, 0
         unit, size = copying.cluster_bytes, copying.size_bytes
         counted = self.progress.current
