@@ -127,10 +127,9 @@ class Scheduler:
         due, self._scheduled = self._scheduled, None
         assert due is not None
         # They are entered, before what else is to be done in this round.
-        waiters, due.waiters = due.waiters, []
+        others = len(self._ready)
         due.set_result()
-        for task in waiters:
-            task.step()
+        self._ready.rotate(len(self._ready) - others)
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""
