@@ -142,7 +142,7 @@ class BlockCopyState:
         if timeout_ns:
             await self._with_timeout(call, timeout_ns)
         else:
-            await self._run(call)
+            await self.run(call)
         if call.error is not None:
             raise call.error
 
@@ -163,7 +163,7 @@ class BlockCopyState:
                 over.set_result(False)
 
         timer = self._scheduler.call_at(self._scheduler.now_ns + timeout_ns, too_late)
-        self._scheduler.enter(self._run(call), "copy with a time limit")
+        self._scheduler.enter(self.run(call), "copy with a time limit")
         if not await over:
             call.cancel()
             raise OSError(ETIMEDOUT, strerror(ETIMEDOUT))
@@ -176,10 +176,10 @@ class BlockCopyState:
         """block_copy_async: copy in the background, under the speed limit. max_chunk 0 is without one of its
         own."""
         call = BlockCopyCall(offset, length, False, max_workers, max_chunk, on_finished)
-        self._scheduler.enter(self._run(call), "copy")
+        self._scheduler.enter(self.run(call), "copy")
         return call
 
-    async def _run(self, call: BlockCopyCall) -> None:
+    async def run(self, call: BlockCopyCall) -> None:
         """block_copy_common. A chunk of somebody else that fails is ours to try: an error that ends this call
         comes from its own requests only."""
         self._calls.append(call)

@@ -126,7 +126,10 @@ class Scheduler:
         await self.loop_turn
         due, self._scheduled = self._scheduled, None
         assert due is not None
+        # They are entered, before what else is to be done in this round.
+        others = len(self._ready)
         due.set_result()
+        self._ready.rotate(len(self._ready) - others)
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` at `when_ns` (now, if that has passed), in order of time, then of asking."""
@@ -150,9 +153,15 @@ class Scheduler:
     def run_ready(self) -> None:
         """Run until every task waits. Time stands still."""
         ready, chance, host, loop = self._ready, self.chance, self.host_turn, self.loop_turn
+        in_round = False
         while ready or loop.waiters or host.waiters:
+            if in_round and not ready:
+                # A round of the main loop ends with the timers (aio_dispatch, util/aio-posix.c:418, 7.2).
+                in_round = False
+                self.fire_due()
             if loop.waiters and (chance is not None or not ready):
                 self.next_round()
+                in_round = chance is None
             if host.waiters and (chance is not None or not ready):
                 # What is drawn by chance may be anything; else the host is slower than we are.
                 waiters, host.waiters = host.waiters, []
@@ -208,9 +217,10 @@ class Scheduler:
             self._fire(timer)
 
     def _fire_next(self) -> None:
-        when_ns, _, timer = heappop(self._timers)
-        self.now_ns = max(self.now_ns, when_ns)
-        self._fire(timer)
+        """All that are due at the next time at which any is: QEMU runs them in one go, before anything else
+        that has become ready (timerlist_run_timers, util/qemu-timer.c:501, 7.2)."""
+        self.now_ns = max(self.now_ns, self._timers[0][0])
+        self.fire_due()
 
     def _fire(self, timer: Timer) -> None:
         callback = timer.callback

@@ -12,6 +12,7 @@ from os import strerror
 
 from simulator.block import chain, permissions
 from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
+from simulator.block.copy_call import BlockCopyCall
 from simulator.block.drivers import driver_class
 from simulator.block.drivers.backup_top import BackupTop
 from simulator.block.errors import QmpError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.block_copy import BlockCopyState
-    from simulator.block.copy_call import BlockCopyCall
     from simulator.block.drivers.copy_before_write import CopyBeforeWrite
     from simulator.block.node import Node
     from simulator.jobs.backup_options import BackupOptions
@@ -73,8 +73,10 @@ class BackupJob(BlockJob):
         if sync == "none":
             while not self.force_cancelled and not self._ended:
                 await self.yield_until_entered()
-        else:
+        elif self.jobs.graph.rules.copy_bytes:
             await self._copy()
+        else:
+            await self._copy_by_clusters()
 
     def _choose_clusters(self) -> None:
         to_copy = self.copying.copy_bitmap
@@ -103,15 +105,11 @@ class BackupJob(BlockJob):
     async def _copy(self) -> None:
         """backup_loop: until all is copied, or an error is to be reported. A pause ends a call, and so may
         an error."""
-        if self.jobs.rules.backup_chooses_late and self.force_cancelled:
-            return
         whole = self.copying.size_bytes + -self.copying.size_bytes % self.copying.cluster_bytes
         options = self.options
-        # A loop over clusters waits for each (backup_loop, block/backup.c:237, 5.2).
-        max_workers = options.max_workers if self.jobs.graph.rules.copy_bytes else 1
         while True:
             call = self._call = self.copying.start(
-                0, whole, max_workers=max_workers, max_chunk=options.max_chunk_bytes,
+                0, whole, max_workers=options.max_workers, max_chunk=options.max_chunk_bytes,
                 on_finished=self._copy_finished,
             )  # fmt: skip
             while not call.finished and not self.force_cancelled:
@@ -125,6 +123,27 @@ class BackupJob(BlockJob):
                 assert call.error is not None
                 await self._failed_call(call.error, call.error_is_read)
         self._call = None
+
+    async def _copy_by_clusters(self) -> None:
+        """backup_loop, block/backup.c:183, 5.2: a turn of the main loop before each cluster. What is ignored,
+        or stopped for, is tried again."""
+        copying, offset = self.copying, 0
+        unit, size = copying.cluster_bytes, copying.size_bytes
+        counted = self.progress.current
+        while (found := copying.copy_bitmap.next_dirty(offset, size)) is not None:
+            while not self.force_cancelled:
+                passed, counted = self.progress.current - counted, self.progress.current
+                await self.sleep(self.delay_ns(passed))
+                if self.force_cancelled:
+                    break
+                call = BlockCopyCall(found, unit, True, 1, 0, None)
+                await copying.run(call)
+                if call.error is None:
+                    break
+                await self._failed_call(call.error, call.error_is_read)
+            if self.force_cancelled:
+                return
+            offset = found + unit
 
     async def _failed_call(self, error: OSError, is_read: bool) -> None:
         on_error = self.options.on_source_error if is_read else self.options.on_target_error

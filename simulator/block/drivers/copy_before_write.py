@@ -13,8 +13,9 @@ from os import strerror
 from simulator.block import permissions
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
 from simulator.block.block_copy import BlockCopyState
-from simulator.block.driver import STATUS_RECURSE, WRITE_UNCHANGED, Driver
+from simulator.block.driver import STATUS_ALLOCATED, STATUS_RECURSE, WRITE_UNCHANGED, Driver
 from simulator.block.errors import QmpError
+from simulator.block.opening import ABORTED
 from simulator.block.ranges_in_flight import Range, RangesInFlight
 from simulator.block.status import status_above
 
@@ -171,6 +172,10 @@ class CopyBeforeWrite(Driver):
             flags, count, _ = await status_above(edge.node, edge.node.below, offset, count)
         finally:
             self._unlock(frozen)
+        # A target says data or zero of what it was given, but for null-co without read-zeroes.
+        if edge is self.target and not flags & STATUS_ALLOCATED:
+            words = "cbw_co_snapshot_block_status: Assertion `ret & BDRV_BLOCK_ALLOCATED' failed."
+            await self.node.graph.end_process(ABORTED, words)
         return count, flags & ~STATUS_RECURSE, None, offset
 
     async def snapshot_discard(self, offset: int, length: int) -> None:

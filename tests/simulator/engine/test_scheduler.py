@@ -243,3 +243,51 @@ def test_a_task_that_waits_for_the_host_can_be_killed() -> None:
     domain.kill()
     scheduler.run_ready()
     assert done == []
+
+
+def test_timers_due_together_run_before_what_they_make_ready() -> None:
+    scheduler = Scheduler()
+    order: list[str] = []
+
+    async def sleeper(name: str) -> None:
+        await scheduler.sleep(5)
+        order.append(f"{name} woke")
+
+    scheduler.spawn(sleeper("first"), "first")
+    scheduler.run_ready()
+    scheduler.call_at(5, lambda: order.append("timer"))
+    scheduler.advance_to(5)
+    assert order == ["timer", "first woke"]
+
+
+def test_a_round_of_the_main_loop_ends_with_the_timers() -> None:
+    scheduler = Scheduler()
+    order: list[str] = []
+
+    async def two_rounds() -> None:
+        for number in (1, 2):
+            await scheduler.loop_turn
+            order.append(f"round {number}")
+
+    scheduler.spawn(two_rounds(), "two rounds")
+    scheduler.call_at(0, lambda: order.append("timer"))
+    scheduler.run_ready()
+    assert order == ["round 1", "timer", "round 2"]
+
+
+def test_scheduled_coroutines_are_entered_before_what_else_a_round_does() -> None:
+    scheduler = Scheduler()
+    order: list[str] = []
+
+    async def other() -> None:
+        await scheduler.loop_turn
+        order.append("other")
+
+    async def scheduled(name: str) -> None:
+        await scheduler.rescheduled()
+        order.append(name)
+
+    for coroutine, name in ((other(), "other"), (scheduled("a"), "a"), (scheduled("b"), "b")):
+        scheduler.spawn(coroutine, name)
+    scheduler.run_ready()
+    assert order == ["a", "b", "other"]
