@@ -77,6 +77,7 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
+    `lost_bitmap_ends_abort`: a transaction that could not enable a bitmap, because there is none, ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
@@ -103,6 +104,7 @@ class BlockRules:
         "hole_is_unallocated",
         "jobs_have_backend",
         "json_pushed",
+        "lost_bitmap_ends_abort",
         "max_length_bytes",
         "members",
         "mirror_passes_needs_on",
@@ -125,6 +127,7 @@ class BlockRules:
         self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
         self.mirror_passes_needs_on: bool = given.pop("mirror_passes_needs_on", True)
@@ -166,6 +169,7 @@ def rules_of(version: Version) -> BlockRules:
         backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
+        lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
         mirror_passes_needs_on=block.mirror_passes_needs_on,

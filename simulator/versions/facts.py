@@ -178,7 +178,7 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    refused_stream_keeps_backend: as in simulator/block/rules.py.
+    refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -202,6 +202,7 @@ class Block(Group):
         "forgets_bounded_copies",
         "formats_left_out",
         "jobs_have_backend",
+        "lost_bitmap_ends_abort",
         "max_length_bytes",
         "mirror_passes_needs_on",
         "moved_edge_is_newest",
@@ -253,6 +254,7 @@ class Block(Group):
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
+    lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]
 
 

@@ -84,6 +84,11 @@ FACTS = (
         "util/hbitmap.c:334 says false of a dirty run that ends inside the range, observed",
     ),
     (
+        "block.lost_bitmap_ends_abort",
+        True,
+        "blockdev.c:2094, block_dirty_bitmap_enable_abort: it does not look for one",
+    ),
+    (
         "block.refused_stream_keeps_backend",
         True,
         "block/stream.c:373, job_early_fail: no .clean, which has the blk_unref (111)",

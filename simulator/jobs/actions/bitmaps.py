@@ -81,11 +81,13 @@ class BitmapEnable(_Switch):
     to = True
 
     async def abort(self) -> None:
-        """block_dirty_bitmap_enable_abort, blockdev.c:2094, 7.2: it does not look for a bitmap."""
+        """block_dirty_bitmap_enable_abort, blockdev.c:2094, 7.2: it does not look for a bitmap
+        (BlockRules.lost_bitmap_ends_abort)."""
         if self._was_enabled:
             return
         if self.bitmap is None:
-            await self.graph.end_process(_SEGMENTATION_FAULT, "")
+            if self.graph.rules.lost_bitmap_ends_abort:
+                await self.graph.end_process(_SEGMENTATION_FAULT, "")
         else:
             self.bitmap.enabled = False
 

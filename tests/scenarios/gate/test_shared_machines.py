@@ -138,7 +138,6 @@ def test_a_leak_that_nothing_looks_for_shows_in_a_random_order(monkeypatch: pyte
     ("changes", "told"),
     [
         ("object-add, arguments: {qom-type: secret, id: sec0, data: abc}", "object qom-list /objects"),
-        ("migrate-set-parameters, arguments: {max-bandwidth: 4096}", "state query-migrate-parameters"),
         ("system_powerdown", None),
     ],
 )
