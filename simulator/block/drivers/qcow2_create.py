@@ -142,19 +142,18 @@ def _checked_header(graph: Graph, options: dict[str, Any]) -> Header:
         raise QmpError("Image size must be a multiple of 512 bytes")
     version = 2 if options.get("version") == "v2" else 3
     cluster_bytes = int(options.get("cluster-size", 65536))
-    if options.get("extended-l2"):
-        if version < 3:
-            raise QmpError(
-                "Extended L2 entries are only supported with compatibility level 1.1 and above "
-                "(use version=v3 or greater)"
-            )
+    extended = bool(options.get("extended-l2", False))
+    if extended and version < 3:
+        raise QmpError(
+            "Extended L2 entries are only supported with compatibility level 1.1 and above "
+            "(use version=v3 or greater)"
+        )
     cluster_bits = cluster_bytes.bit_length() - 1
     if cluster_bytes != 1 << max(cluster_bits, 0) or not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
         raise QmpError(
             f"Cluster size must be a power of two between {1 << MIN_CLUSTER_BITS} and "
             f"{1 << MAX_CLUSTER_BITS - 10}k"
         )
-    extended = bool(options.get("extended-l2", False))
     if extended and cluster_bytes < _LEAST_EXTENDED_BYTES:
         raise QmpError(
             "Extended L2 entries are only supported with cluster sizes of at least "
