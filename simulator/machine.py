@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.host import Host
-    from simulator.block.nbd_server import NbdConnection, NbdServer
-    from simulator.block.tls_credentials import MakeContext
+    from simulator.block.nbd.server import NbdConnection, NbdServer
+    from simulator.block.nbd.tls_credentials import MakeContext
     from simulator.engine.task import Task
     from simulator.qapi.schema import Schema
     from simulator.versions.version import Version

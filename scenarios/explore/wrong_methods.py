@@ -7,7 +7,7 @@ from typing import Any
 from simulator.block.block_copy import BlockCopyState
 from simulator.block.drivers.copy_before_write import CopyBeforeWrite
 from simulator.block.drivers.qcow2 import Qcow2
-from simulator.block.nbd_server import NbdConnection
+from simulator.block.nbd.server import NbdConnection
 from simulator.block.node import Node
 from simulator.block.request import Request
 from simulator.engine.task import interleave

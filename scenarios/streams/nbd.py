@@ -14,7 +14,7 @@ from scenarios.streams import drawn_nbd
 from scenarios.streams.drawn import Input
 from scenarios.streams.interface import REPLY_NS, Answer, Wire
 from scenarios.streams.nbd_messages import MalformedError, messages_of
-from simulator.block.nbd_server import NbdConnection
+from simulator.block.nbd.server import NbdConnection
 
 _READ_BYTES = 1 << 18
 _TURN_NS = 1

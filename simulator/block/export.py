@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from simulator.block.graph import Graph
     from simulator.block.iothreads import IoThread
-    from simulator.block.nbd_server import NbdConnection, NbdServer
+    from simulator.block.nbd.server import NbdConnection, NbdServer
     from simulator.block.node import Node
     from simulator.engine.outbox import Outbox
     from simulator.versions.version import Version

@@ -16,7 +16,7 @@ from simulator.serve.start import Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from simulator.block.tls import TlsContext, TlsSettings
+    from simulator.block.nbd.tls import TlsContext, TlsSettings
 
 _ASKED = ("h", "help", "version")
 

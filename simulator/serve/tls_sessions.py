@@ -12,14 +12,14 @@ import ssl
 from contextlib import suppress
 
 from simulator.block.errors import QmpError
-from simulator.block.tls import SERVER, NoSessionsError, TlsContext, TlsError, TlsSession
+from simulator.block.nbd.tls import SERVER, NoSessionsError, TlsContext, TlsError, TlsSession
 from simulator.wire.x509 import Certificate, Malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.block.tls import Authorize, TlsSettings
+    from simulator.block.nbd.tls import Authorize, TlsSettings
     from simulator.wire.nbd.messages import Payload
 
 _PLAIN_BYTES = 1 << 18

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from certificates import LEAF, NAMES, PAST, Authority, purpose
 
-from simulator.block.tls import CLIENT, SERVER, NoSessionsError, TlsError, TlsSession, TlsSettings
+from simulator.block.nbd.tls import CLIENT, SERVER, NoSessionsError, TlsError, TlsSession, TlsSettings
 from simulator.serve.tls_sessions import make_context
 
 MIB = 1 << 20

@@ -14,9 +14,9 @@ from simulator.block.driver import (
     Driver,
 )
 from simulator.block.errors import QmpError
-from simulator.block.nbd_client import NbdClient
-from simulator.block.nbd_link import NbdLink
-from simulator.block.tls import CLIENT, find_context
+from simulator.block.nbd.client import NbdClient
+from simulator.block.nbd.link import NbdLink
+from simulator.block.nbd.tls import CLIENT, find_context
 from simulator.wire.nbd import constants as nbd
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.driver import DriverStatus
-    from simulator.block.tls import TlsSession
+    from simulator.block.nbd.tls import TlsSession
 
 _SECTOR_BYTES = 512
 _MOST_BYTES = 32 << 20  # NBD_MAX_BUFFER_SIZE

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.block.nbd_server import DEFAULT_MAX_CONNECTIONS, NbdServer
-from simulator.block.tls import SERVER, authorizer, find_context
+from simulator.block.nbd.server import DEFAULT_MAX_CONNECTIONS, NbdServer
+from simulator.block.nbd.tls import SERVER, authorizer, find_context
 from simulator.monitor.commands.descriptors import take_named
 from simulator.wire.nbd.messages import ServerPolicy
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from simulator.block.tls import TlsSession
+    from simulator.block.nbd.tls import TlsSession
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from simulator.block.errors import QmpError
 from simulator.block.ids import well_formed_id
 from simulator.block.iothreads import IoThread
+from simulator.block.nbd.tls import Authorization, TlsCredentials
+from simulator.block.nbd.tls_credentials import Maker
 from simulator.block.secrets import Secret
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
-from simulator.block.tls import Authorization, TlsCredentials
-from simulator.block.tls_credentials import Maker
 from simulator.monitor import monitor_objects
 from simulator.monitor.board import MEMORY_BACKEND
 from simulator.monitor.plain_object import PlainObject

@@ -13,7 +13,7 @@ from scenarios.cli import main
 from scenarios.streams import command, compare, drawn_nbd, drawn_qmp, parsers
 from scenarios.streams.nbd import NbdWire
 from scenarios.streams.qmp import QmpWire
-from simulator.block.nbd_server import NbdConnection, NbdServer
+from simulator.block.nbd.server import NbdConnection, NbdServer
 from simulator.monitor import session as monitor_session
 from simulator.monitor.session import Session
 from simulator.wire import json_lexer, json_values

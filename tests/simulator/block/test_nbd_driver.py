@@ -11,7 +11,7 @@ from simulator.block.driver import MAY_UNMAP
 from simulator.block.errors import QmpError
 from simulator.block.host import HostStream
 from simulator.block.memory_host import MemoryHost
-from simulator.block.nbd_client import (
+from simulator.block.nbd.client import (
     CONNECTED,
     CONNECTING_NOWAIT,
     CONNECTING_WAIT,
@@ -19,7 +19,7 @@ from simulator.block.nbd_client import (
     QUIT,
     NbdClient,
 )
-from simulator.block.nbd_link import NbdLink
+from simulator.block.nbd.link import NbdLink
 from simulator.engine.scheduler import Scheduler
 from simulator.machine import Machine
 from simulator.versions import load

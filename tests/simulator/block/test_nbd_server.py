@@ -8,8 +8,8 @@ from fleecing_disk import SECOND
 
 from simulator.block.errors import QmpError
 from simulator.block.memory_host import MemoryHost
-from simulator.block.nbd_server import NbdServer
-from simulator.block.tls import TlsError, TlsSession
+from simulator.block.nbd.server import NbdServer
+from simulator.block.nbd.tls import TlsError, TlsSession
 from simulator.machine import Machine
 from simulator.monitor.commands.exports import start_server
 from simulator.versions import load

@@ -10,8 +10,8 @@ from errno import ENOENT
 from os import strerror
 
 from simulator.block.errors import QmpError
+from simulator.block.nbd.tls import SERVER, NoSessionsError, TlsCredentials, TlsSettings
 from simulator.block.secrets import find_secret, read_file
-from simulator.block.tls import SERVER, NoSessionsError, TlsCredentials, TlsSettings
 from simulator.wire import x509
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.host import Host
-    from simulator.block.tls import TlsContext
+    from simulator.block.nbd.tls import TlsContext
     from simulator.wire.x509 import Certificate
 
     MakeContext = Callable[[TlsSettings], TlsContext]

@@ -6,7 +6,7 @@ from errno import EINVAL, EIO
 from os import strerror
 
 from simulator.block.errors import QmpError
-from simulator.block.nbd_link import LinkLost, NbdLink
+from simulator.block.nbd.link import LinkLost, NbdLink
 from simulator.engine.task import Future, WaitQueue
 from simulator.wire.nbd.constants import ERRNO_NAMES
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 
-from simulator.block import nbd_requests
-from simulator.block.tls import TlsError
+from simulator.block.nbd import requests
+from simulator.block.nbd.tls import TlsError
 from simulator.engine.task import WaitQueue
 from simulator.wire.nbd.messages import ConnectionEnded, ExportOpened, Request, ServerPolicy, StartTls
 from simulator.wire.nbd.server import ServerConnection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.export import Exports, NbdExport
-    from simulator.block.tls import TlsSession
+    from simulator.block.nbd.tls import TlsSession
     from simulator.engine.scheduler import Scheduler, Timer
     from simulator.wire.nbd.messages import ExportInfo, Payload
 
@@ -319,8 +319,8 @@ class NbdConnection:
         wire = self.wire
         assert wire is not None
         try:
-            await nbd_requests.handle(wire, export, request)
-        except nbd_requests.ConnectionLostError as failure:
+            await requests.handle(wire, export, request)
+        except requests.ConnectionLostError as failure:
             self.reason = str(failure)
             self.close()
         self.in_flight -= 1

@@ -6,7 +6,7 @@ from errno import EINVAL, EIO
 from os import strerror
 
 from simulator.block.errors import QmpError
-from simulator.block.tls import TlsError
+from simulator.block.nbd.tls import TlsError
 from simulator.engine.task import Future
 from simulator.wire.nbd import constants as nbd
 from simulator.wire.nbd.client import EXPORT_NAME_REPLY, GREETING, open_export
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.block.host import Host
-    from simulator.block.tls import TlsSession
+    from simulator.block.nbd.tls import TlsSession
     from simulator.wire.nbd.messages import Payload
 
 # What is said when an option is refused (nbd_handle_reply_err), followed by the option.
