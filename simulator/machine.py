@@ -150,19 +150,24 @@ class Machine:
         """Whether there is a device model of that name that a user may add."""
         return type_name in self.version.recorded(self.binary, "objects")["device"]
 
-    def is_pci_device(self, type_name: str) -> bool:
-        parents = {
-            entry["name"]: entry.get("parent")
-            for entry in self.version.recorded(self.binary, "objects")["types"]
-        }
-        ancestor: str | None = type_name
-        while ancestor is not None and ancestor != "pci-device":
-            ancestor = parents.get(ancestor)
-        return ancestor is not None
+    def device_kinds(self, type_name: str) -> tuple[list[str], bool]:
+        """(the type and those that it is a kind of, whether it is abstract); ([], False) for no type."""
+        types = {entry["name"]: entry for entry in self.version.recorded(self.binary, "objects")["types"]}
+        kinds: list[str] = []
+        each = types.get(type_name)
+        while each is not None:
+            kinds.append(each["name"])
+            each = types.get(each.get("parent"))
+        return kinds, bool(kinds) and bool(types[type_name].get("abstract"))
 
     def device_properties(self, type_name: str) -> list[str] | None:
         """Names of a device model's properties; None if they were not recorded."""
         return _property_names(self.version.recorded(self.binary, "objects")["device"].get(type_name))
+
+    def device_property_types(self, type_name: str) -> dict[str, str]:
+        """name -> QOM's type of a device model's properties, as far as they were recorded."""
+        told = self.version.recorded(self.binary, "objects")["device"].get(type_name, {})
+        return {entry["name"]: entry["type"] for entry in told.get("return", ())}
 
     def machine_types(self) -> list[str]:
         """Names and other names that -machine takes."""

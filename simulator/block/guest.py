@@ -3,14 +3,15 @@ hw/core/qdev-properties-system.c)."""
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, granting, permissions
+from simulator.block import backend_limits, device_limits, granting, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from simulator.block.graph import Graph
 
@@ -92,21 +93,32 @@ class GuestDevices:
         """The kind of bus that a disk device needs: PCI, SCSI or IDE."""
         return DEVICE_TYPES[type_name][2]
 
-    def add(self, type_name: str, device_id: str, drive: str | None, share_rw: bool = False) -> GuestDevice:
-        """-device TYPE,drive=...,id=... Raises QmpError."""
+    def add(
+        self, type_name: str, device_id: str, drive: str | None, values: Mapping[str, Any] | None = None
+    ) -> GuestDevice:
+        """-device TYPE,drive=...,id=... `values` of its other properties. Raises QmpError."""
+        values = values or {}
         if type_name not in DEVICE_TYPES:
             raise QmpError(f"'{type_name}' is not a valid device model name")
         type_name = _ALIASES.get(type_name, type_name)
+        drive = drive or None
         if drive is None and type_name not in _WITH_TRAY:
             raise QmpError("No drive specified" if type_name == "ide-hd" else "drive property not set")
         backend = self._backend_for(type_name, drive)
         if backend.node is None and type_name not in _WITH_TRAY:
             raise QmpError("Device needs media, but drive is empty")
+        is_virtio = DEVICE_TYPES[type_name][2] == "PCI"
+        if is_virtio:
+            device_limits.check_queues(values)
+        else:
+            device_limits.check_block_sizes(values)
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend)
         backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
         try:
-            self._take_permissions(device, share_rw)
+            self._take_permissions(device, bool(values.get("share-rw")))
+            if is_virtio:
+                device_limits.check_block_sizes(values)
         except QmpError:
             # A backend of ours alone goes with the device that could not be made; a drive stays.
             backend.device_id = ""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.ids import well_formed_id
+from simulator.monitor.device_values import Values, as_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,29 +22,42 @@ if TYPE_CHECKING:
     from simulator.block.iothreads import IoThread
     from simulator.machine import Machine
 
-TRUE, FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
-
 # What each machine has: bus -> (its kind, whether devices can come to it while the machine runs).
 _BUSES = {
     "none": {},
-    "pc": {"pci.0": ("PCI", True), "ide.0": ("IDE", False), "ide.1": ("IDE", False)},
+    "pc": {
+        "pci.0": ("PCI", True), "ide.0": ("IDE", False), "ide.1": ("IDE", False), "isa.0": ("ISA", False),
+        "floppy-bus.0": ("floppy-bus", False),
+    },
     "q35": {"pcie.0": ("PCIE", False), **{f"ide.{number}": ("IDE", False) for number in range(6)}},
 }
 # The bus that a device is put on that names none: the last of its kind (qbus_find_recursive).
-_DEFAULT_BUS = {"pc": {"PCI": "pci.0", "IDE": "ide.1"}, "q35": {"PCI": "pcie.0", "IDE": "ide.5"}}
+_DEFAULT_BUS = {
+    "pc": {"PCI": "pci.0", "IDE": "ide.1", "ISA": "isa.0", "floppy-bus": "floppy-bus.0"},
+    "q35": {"PCI": "pcie.0", "IDE": "ide.5"},
+}
+# The bus that a kind of device needs, of devices that are no disks of ours.
+_BUS_OF_KIND = {
+    "pci-device": "PCI", "scsi-device": "SCSI", "virtio-device": "virtio-bus", "usb-device": "usb-bus",
+    "isa-device": "ISA", "floppy": "floppy-bus",
+}
 # Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
 _OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
 # Whether invalid and failed requests count, such as that a device is in use (see block/accounting.py).
 _COUNTED = ("account-invalid", "account-failed")
-_DISK_SETTINGS = _OTHER_SETTINGS | frozenset(
-    ("drive", "share-rw", "serial", "bootindex", "write-cache", "werror", "rerror", "unit", *_COUNTED)
-)
+# What a disk is told most often is not looked up among all that it could be told.
+_USUAL_TYPES = {
+    "drive": "str", "serial": "str", "share-rw": "bool", "bootindex": "int32", "write-cache": "OnOffAuto",
+    "werror": "BlockdevOnError", "rerror": "BlockdevOnError", **dict.fromkeys(_COUNTED, "OnOffAuto"),
+}
+_DISK_SETTINGS = _OTHER_SETTINGS | frozenset(("unit", *_USUAL_TYPES))
 _SCSI_ADAPTERS = (
     "virtio-scsi", "lsi53c", "lsi", "megasas", "mptsas", "pvscsi", "am53c974", "dc390", "usb-uas", "esp",
 )  # fmt: skip
 _LAST_SLOT = 0x1F
 # What the board itself has in the first slots of its bus.
 _FIRST_FREE_SLOT = {"pc": 2, "q35": 1}
+_IN_FIRST_SLOTS = {"pc": ("i440FX", "PIIX3")}
 
 
 class Plugged:
@@ -74,9 +88,9 @@ class Slots:
         self._in_slot: dict[str, int] = {}  # PCI devices on the board's own bus
 
     # -- coming
-    def plug(self, given: Mapping[str, Any], is_hot: bool) -> None:
-        """`given`: options as -device or device_add has them, numbers and booleans perhaps not as text.
-        Raises QmpError."""
+    def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
+        """`given`: options as -device or device_add has them, numbers and booleans perhaps not as text, which
+        `is_typed` takes them for. Raises QmpError."""
         machine = self._machine
         identifier = given.get("id")
         ids = machine.version.qmp.device_ids
@@ -86,32 +100,25 @@ class Slots:
             raise QmpError("Parameter 'driver' is missing")
         driver = str(given["driver"])
         is_disk = machine.devices.is_disk(driver)
-        if not is_disk and not machine.knows_device(driver):
-            raise QmpError(f"'{driver}' is not a valid device model name")
         kind = machine.devices.bus_of(driver) if is_disk else self._kind_of(driver)
         bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
         if ids == "checked" and isinstance(identifier, str) and not well_formed_id(identifier):
             raise QmpError(f"Invalid qdev ID '{identifier}'")
         self._check_id(identifier)
         _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
+        values = self._values(driver, given, is_typed)
         self._check_iothread(given)
         asked = _asked_slot(driver, given)
         slot = self._slot(driver, asked) if kind == "PCI" and self._is_own(given.get("bus")) else None
         device_id = identifier if isinstance(identifier, str) else ""
         if is_disk:
-            drive = str(given["drive"]) if "drive" in given else None
-            counted = {name: _on_off_auto(given, name) for name in _COUNTED}
-            disk = machine.devices.add(driver, device_id, drive, _truth(given, "share-rw"))
+            drive = as_text(given["drive"]) if "drive" in given else None
+            disk = machine.devices.add(driver, device_id, drive, values)
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
                 # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
                 iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
-            write_cache = _on_off_auto(given, "write-cache")
-            if write_cache is not None:
-                disk.backend.write_cache = write_cache
-            for name, value in counted.items():
-                if value is not None:
-                    setattr(disk.backend.accounting, name.replace("-", "_"), value)
+            _set_on_backend(disk, values)
         else:
             path = machine.devices.path_of(device_id)
             if device_id:
@@ -120,7 +127,7 @@ class Slots:
             if "iothread" in given and device_id and driver.startswith(_SCSI_ADAPTERS):
                 self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
         self._bus[path] = bus
-        self.settings[path] = given
+        self.settings[path] = {**given, **values}
         if slot is not None:
             self._in_slot[path] = slot
 
@@ -136,6 +143,11 @@ class Slots:
             asked = next((slot for slot in slots if slot not in taken), None)
             if asked is None:
                 raise QmpError(f"PCI: no slot/function available for {driver}, all in use or reserved")
+        elif asked < len(_IN_FIRST_SLOTS.get(self.board, ())):
+            own = _IN_FIRST_SLOTS[self.board][asked]
+            raise QmpError(
+                f"PCI: slot {asked} function 0 not available for {driver}, in use by {own},id=(null)"
+            )
         elif asked in taken:
             other = self._find(taken[asked])
             assert other is not None
@@ -151,9 +163,28 @@ class Slots:
         if "iothread" in given and given["iothread"] not in self._machine.iothreads:
             raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
 
+    def _values(self, driver: str, given: Mapping[str, Any], is_typed: bool) -> dict[str, Any]:
+        """Of its properties. Raises QmpError."""
+        machine = self._machine
+        known = _USUAL_TYPES.keys() | _OTHER_SETTINGS
+        types = _USUAL_TYPES if known >= given.keys() else machine.device_property_types(driver)
+        is_virtio = driver.startswith("virtio-")
+        identifier = str(given.get("id", ""))
+        owner = "" if is_virtio else identifier
+        texts = machine.version.texts
+        type_name = driver.removesuffix("-pci").removesuffix("-device") + "-device" if is_virtio else driver
+        named = owner if texts.large_sizes_name_id else type_name
+        return Values(types, is_typed, owner, named, texts.device_numbers).read(given)
+
     def _kind_of(self, driver: str) -> str:
-        """The kind of bus that a device which is no disk needs, as far as it is looked at: "PCI" or ""."""
-        return "PCI" if self._machine.is_pci_device(driver) else ""
+        """The kind of bus that a device which is no disk needs, as far as it is looked at, or "". Raises
+        QmpError if it cannot be added (qdev_get_device_class)."""
+        kinds, is_abstract = self._machine.device_kinds(driver)
+        if is_abstract and "device" in kinds:
+            raise QmpError("Parameter 'driver' expects a non-abstract device type")
+        if not self._machine.knows_device(driver) or (kinds and "device" not in kinds):
+            raise QmpError(f"'{driver}' is not a valid device model name")
+        return next((_BUS_OF_KIND[each] for each in kinds if each in _BUS_OF_KIND), "")
 
     def check_id_as_option(self, identifier: Any) -> None:
         """What is said of an id in option text (qemu_opts_create). Raises QmpError."""
@@ -201,6 +232,9 @@ class Slots:
     def _default_bus(self, driver: str, kind: str, buses: dict[str, tuple[str, bool]]) -> tuple[str, bool]:
         if kind == "SCSI":
             name = next((each for each, (found, _) in buses.items() if found == "SCSI"), None)
+        elif kind in ("virtio-bus", "usb-bus") and any(found == "" for found, _ in buses.values()):
+            # It may be one of those.
+            return "", True
         elif self.board in _BUSES:
             name = _DEFAULT_BUS.get(self.board, {}).get(kind)
         else:
@@ -347,16 +381,10 @@ def _asked_slot(driver: str, given: Mapping[str, Any]) -> int | None:
     return slot if not dot or function == "0" else None
 
 
-def _on_off_auto(given: Mapping[str, Any], name: str) -> bool | None:
-    """None for auto. Raises QmpError."""
-    value = given.get(name, "auto")
-    if value not in ("on", "off", "auto"):
-        raise QmpError(f"Parameter '{name}' does not accept value '{value}'")
-    return None if value == "auto" else value == "on"
-
-
-def _truth(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name, False)
-    if value not in (*TRUE, *FALSE, True, False):
-        raise QmpError(f"Parameter '{name}' expects 'on' or 'off'")
-    return value is True or value in TRUE
+def _set_on_backend(disk: GuestDevice, values: Mapping[str, Any]) -> None:
+    """What is told of the write cache and of what counts; "auto" is as if nothing was."""
+    if values.get("write-cache", "auto") != "auto":
+        disk.backend.write_cache = values["write-cache"] == "on"
+    for name in _COUNTED:
+        if values.get(name, "auto") != "auto":
+            setattr(disk.backend.accounting, name.replace("-", "_"), values[name] == "on")

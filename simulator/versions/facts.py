@@ -50,12 +50,14 @@ class Qmp(Group):
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
     "well-formed" (free only once there is a place), "any", or "checked" with the place.
+    device_values_are_typed: device_add takes numbers and truths as what they are, not as option text.
     json_pushed: JSON is parsed token by token (simulator/wire/json_push.py), not message by message.
     unplugged_after_ns: how long a device that has left its bus keeps its drive.
     """
 
     __slots__ = (
         "device_ids",
+        "device_values_are_typed",
         "doubles_have_six_places",
         "json_pushed",
         "monitors_are_objects",
@@ -66,6 +68,7 @@ class Qmp(Group):
     )
 
     device_ids: str
+    device_values_are_typed: bool
     doubles_have_six_places: bool
     json_pushed: bool
     monitors_are_objects: bool
@@ -79,6 +82,8 @@ class Texts(Group):
     """What is more than other words for the same refusal: those are a module's REWORDED.
 
     blockstats_in_columns: HMP info blockstats prints a table.
+    device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
+    large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     reports_name_program: what a command of QMP prints on standard error begins with the program's name.
@@ -86,13 +91,17 @@ class Texts(Group):
 
     __slots__ = (
         "blockstats_in_columns",
+        "device_numbers",
         "hmp_drive_prefix",
+        "large_sizes_name_id",
         "reports_name_program",
         "snapshots_in_wide_columns",
     )
 
     blockstats_in_columns: bool
+    device_numbers: dict[str, str]
     hmp_drive_prefix: str
+    large_sizes_name_id: bool
     reports_name_program: bool
     snapshots_in_wide_columns: bool
 

@@ -31,6 +31,16 @@ CAPABILITY_RULES = (
 
 REWORDED = (
     (
+        "Property {owner}.{name} doesn't take value {value} (minimum: {least}, maximum: {most})",
+        "parameter {name} must be a power of 2 between {least} and {most}",
+        "util/block-helpers.c: check_block_size",
+    ),
+    (
+        "Property {owner}.{name} doesn't take value '{value}', it's not a power of 2",
+        "parameter {name} must be a power of 2 between 512 and 2097152",
+        "util/block-helpers.c: check_block_size",
+    ),
+    (
         "Could not dup FD for {path} flags {flags}: No such file or directory",
         "Failed to find fdset {path}",
         "monitor/fds.c:471: monitor_fdset_dup_fd_add tells itself; observed",
@@ -100,6 +110,7 @@ FACTS = (
     ("queries.shows_file_specific", True, "introspection of the binary"),
     ("queries.shows_zone_append", True, "introspection of the binary"),
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
+    ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

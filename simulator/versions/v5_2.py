@@ -47,6 +47,16 @@ REWORDED = (
     ),
     ("Duplicate device ID '{id}'", "Duplicate ID '{id}' for device", "util/qemu-option.c: qemu_opts_create"),
     (
+        "Parameter 'driver' expects a non-abstract device type",
+        "Parameter 'driver' expects non-abstract device type",
+        "observed with pci-device",
+    ),
+    (
+        "PCI: slot {slot} function 0 not available for {driver}, in use by {other},id={id}",
+        "PCI: slot {slot} function 0 not available for {driver}, in use by {other}",
+        "observed",
+    ),
+    (
         "Chardev with id '{id}' already exists",
         "attempt to add duplicate property '{id}' to object (type 'container')",
         "chardev/char.c: the object tree finds out",
@@ -163,6 +173,12 @@ FACTS = (
     ),
     ("exports.tls_over_ip_only", True, "block/nbd.c:2218, blockdev-nbd.c: nbd_server_start, observed"),
     ("block.negative_size_is_out_of_range", True, "observed with a window that begins at -1"),
+    (
+        "texts.device_numbers",
+        {"int": "int64", "uint": "uint64", "size": "a non-negative number below 2^64"},
+        "observed with num-queues, bootindex and logical_block_size",
+    ),
+    ("texts.large_sizes_name_id", True, "observed with min_io_size"),
     ("qmp.device_ids", "registered", "softmmu/qdev-monitor.c: qmp_device_add: the options stay; observed"),
     ("block.devices_open_as_files", True, "block/file-posix.c:708: no more than a warning"),
     ("block.new_children_are_asked_nothing", True, "block/blklogwrites.c:289: a child that is not there yet"),

@@ -10,6 +10,7 @@ from simulator.block.backend import BlockBackend
 from simulator.block.drivers import qcow2_resize
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.drivers.qcow2_header import (
+    COMPRESSION,
     LAZY_REFCOUNTS,
     MAX_CLUSTER_BITS,
     MIN_CLUSTER_BITS,
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from simulator.block.graph import Graph
 
 _LEAST_BYTES = 512  # of a cluster, and more than a header has without a name
+_LEAST_EXTENDED_BYTES = 32 * 512  # of a cluster of 32 subclusters
 
 
 async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     """Make an image in `file`, an open node that the caller holds. `options` are BlockdevCreateOptionsQcow2
     without `file`. Raises QmpError."""
-    header = _checked_header(options)
+    header = _checked_header(graph, options)
     writer = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
     await graph.changing()
     writer.insert(file)
@@ -65,6 +67,8 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
             raise error.prefixed("Could not resize image: ") from None
         if options.get("backing-file") is not None:
             await _name_backing(driver, str(options["backing-file"]), str(options.get("backing-fmt") or ""))
+        if options.get("encrypt") is not None:
+            _check_key(options["encrypt"])
         # All of the header that the size has changed was written with the tables.
         await edge.flush()
         await _close(graph)
@@ -132,27 +136,31 @@ async def _name_backing(driver: Qcow2, backing_file: str, backing_format: str) -
         ) from None
 
 
-def _checked_header(options: dict[str, Any]) -> Header:
+def _checked_header(graph: Graph, options: dict[str, Any]) -> Header:
     """The header of an empty image; the checks come in QEMU's order."""
     if int(options["size"]) % 512:
         raise QmpError("Image size must be a multiple of 512 bytes")
     version = 2 if options.get("version") == "v2" else 3
     cluster_bytes = int(options.get("cluster-size", 65536))
-    if options.get("extended-l2"):
-        if version < 3:
-            raise QmpError(
-                "Extended L2 entries are only supported with compatibility level 1.1 and above "
-                "(use version=v3 or greater)"
-            )
-        raise QmpError("Extended L2 entries are not simulated")
+    extended = bool(options.get("extended-l2", False))
+    if extended and version < 3:
+        raise QmpError(
+            "Extended L2 entries are only supported with compatibility level 1.1 and above "
+            "(use version=v3 or greater)"
+        )
     cluster_bits = cluster_bytes.bit_length() - 1
     if cluster_bytes != 1 << max(cluster_bits, 0) or not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
         raise QmpError(
             f"Cluster size must be a power of two between {1 << MIN_CLUSTER_BITS} and "
             f"{1 << MAX_CLUSTER_BITS - 10}k"
         )
+    if extended and cluster_bytes < _LEAST_EXTENDED_BYTES:
+        raise QmpError(
+            "Extended L2 entries are only supported with cluster sizes of at least "
+            f"{_LEAST_EXTENDED_BYTES} bytes"
+        )
     has_backing = options.get("backing-file") is not None
-    if has_backing and options.get("preallocation", "off") != "off":
+    if has_backing and options.get("preallocation", "off") != "off" and not extended:
         raise QmpError(
             "Backing file and preallocation can only be used at the same time if extended_l2 is on"
         )
@@ -164,8 +172,10 @@ def _checked_header(options: dict[str, Any]) -> Header:
             "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)"
         )
     header = Header(version, cluster_bits, _refcount_order(version, int(options.get("refcount-bits", 16))))
-    _check_the_rest(version, options)
+    _check_the_rest(graph, version, options)
     header.compatible = LAZY_REFCOUNTS if lazy else 0
+    if options.get("compression-type", "zlib") == "zstd":
+        header.compression_type, header.incompatible = 1, COMPRESSION
     header.reftable_offset, header.reftable_clusters = cluster_bytes, 1
     return header
 
@@ -181,17 +191,32 @@ def _refcount_order(version: int, refcount_bits: int) -> int:
     return refcount_bits.bit_length() - 1
 
 
-def _check_the_rest(version: int, options: dict[str, Any]) -> None:
+def _check_the_rest(graph: Graph, version: int, options: dict[str, Any]) -> None:
     """What QEMU can do and the simulator cannot is refused too, and says so."""
-    if options.get("data-file-raw") and not options.get("data-file"):
+    if options.get("data-file-raw") and options.get("data-file") is None:
         raise QmpError("data-file-raw requires data-file")
+    if options.get("data-file-raw") and options.get("backing-file") is not None:
+        raise QmpError("Backing file and data-file-raw cannot be used at the same time")
+    if options.get("data-file") is not None and version < 3:
+        raise QmpError(
+            "External data files are only supported with compatibility level 1.1 and above "
+            "(use version=v3 or greater)"
+        )
+    data_file = options.get("data-file")
+    if isinstance(data_file, str):
+        graph.lookup(data_file, data_file)
     if options.get("compression-type", "zlib") != "zlib" and version < 3:
         raise QmpError(
             "Non-zlib compression type is only supported with compatibility level 1.1 and above "
             "(use version=v3 or greater)"
         )
-    for name, what in (("data-file", "External data files"), ("encrypt", "Encrypted images")):
-        if options.get(name) is not None:
+    for name, what in (("data-file", "External data files"), ("extended-l2", "Extended L2 entries")):
+        if options.get(name):
             raise QmpError(f"{what} are not simulated")
-    if options.get("compression-type", "zlib") != "zlib":
-        raise QmpError("Compression type zstd is not simulated")
+
+
+def _check_key(encrypt: dict[str, Any]) -> None:
+    """Of an image that is all there but for its encryption (qcow2_set_up_encryption, block/qcow2.c:3150)."""
+    if encrypt.get("key-secret") is None:
+        raise QmpError("Parameter 'encrypt.key-secret' is required for cipher")
+    raise QmpError("Encrypted images are not simulated")

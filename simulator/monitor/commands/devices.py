@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 async def device_add(machine: Machine, arguments: Arguments) -> Any:
-    machine.slots.plug(arguments, is_hot=True)
+    return await add(machine, arguments, machine.version.qmp.device_values_are_typed)
+
+
+async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
+    """`is_typed`: values are not option text. Raises QmpError."""
+    machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
     if arguments.get("drive") in machine.graph.nodes:
         # A backend of the device's own is put on the node; a drive is there already.
         await machine.graph.changing()

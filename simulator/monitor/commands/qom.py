@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.iothreads import IoThread
-from simulator.monitor import qom_paths
+from simulator.monitor import device_values, qom_paths
 from simulator.monitor.board import MEMORY_BACKEND, MEMORY_DEFAULTS
 from simulator.monitor.commands.objects import check_limits
-from simulator.monitor.plugging import TRUE
 from simulator.qapi.errors import ArgumentError
 
 TYPE_CHECKING = False
@@ -125,8 +124,8 @@ def _property_of(machine: Machine, found: Any, name: str) -> Any:
 
 
 def _device_property(machine: Machine, device: GuestDevice, name: str) -> Any:
-    """Texts are what the device was given, or empty, and truths and error policies what it was given, or the
-    default; what becomes of numbers is not modelled."""
+    """What the device was given, or the default, empty for texts; numbers that realizing it finds out are not
+    all modelled."""
     if name == "realized":
         return True
     recorded = machine.version.recorded(machine.binary, "objects")["device"][device.type_name]["return"]
@@ -137,10 +136,13 @@ def _device_property(machine: Machine, device: GuestDevice, name: str) -> Any:
     kind, default = entries[0]["type"], entries[0].get("default-value")
     if kind == "str":
         return given.get(name, "")
-    if kind == "bool" and default is not None:
-        return given[name] in (True, *TRUE) if name in given else default
-    if kind == "BlockdevOnError":
+    if kind in ("BlockdevOnError", "OnOffAuto") or (kind == "bool" and default is not None):
         return given.get(name, default)
+    if name in device_values.FOUND:
+        return given.get(name) or device_values.FOUND[name]
+    is_number = kind.startswith(("int", "uint", "size"))
+    if is_number and (name in given or name not in device_values.FOUND_OTHERWISE):
+        return given.get(name, -1 if default is None else default)
     raise QmpError(f"Property '{device.type_name}.{name}' is not simulated")
 
 

@@ -23,7 +23,7 @@ async def device_add(machine: Machine, arguments: dict[str, Any]) -> str:
         machine.warn(error.desc)
         raise HmpError('Try "help device_add" for more information') from None
     given = opts.to_dict()
-    await commands.device_add(machine, given)
+    await commands.add(machine, given, is_typed=False)
     return ""
 
 

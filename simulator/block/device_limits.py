@@ -1,0 +1,44 @@
+"""Properties of disk devices that do not go together, found when the device is realized.
+
+Source: blkconf_blocksizes, hw/block/block.c:63; virtio_blk_device_realize, hw/block/virtio-blk.c:1125, 7.2.
+"""
+
+from __future__ import annotations
+
+from simulator.block.errors import QmpError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_SECTOR_BYTES = 512
+_MAX_QUEUE = 1024
+
+
+def check_queues(values: Mapping[str, Any]) -> None:
+    """Of a virtio disk, once it has a drive. Raises QmpError."""
+    if values.get("num-queues") == 0:
+        raise QmpError("num-queues property must be larger than 0")
+    size = values.get("queue-size", _MAX_QUEUE)
+    if size <= 2:
+        raise QmpError(f"invalid queue-size property ({size}), must be > 2")
+    if size & (size - 1) or size > _MAX_QUEUE:
+        raise QmpError(f"invalid queue-size property ({size}), must be a power of 2 (max {_MAX_QUEUE})")
+
+
+def check_block_sizes(values: Mapping[str, Any]) -> None:
+    """Whether they go together; 0 is for what is not said. Raises QmpError."""
+    logical = values.get("logical_block_size") or _SECTOR_BYTES
+    if logical > (values.get("physical_block_size") or _SECTOR_BYTES):
+        raise QmpError("logical_block_size > physical_block_size not supported")
+    least = values.get("min_io_size", 0)
+    if least % logical:
+        raise QmpError("min_io_size must be a multiple of logical_block_size")
+    if least // logical > 0xFFFF:
+        raise QmpError(f"min_io_size must not exceed {0xFFFF} logical blocks")
+    if values.get("opt_io_size", 0) % logical:
+        raise QmpError("opt_io_size must be a multiple of logical_block_size")
+    granularity = values.get("discard_granularity", 0)
+    if granularity != (1 << 32) - 1 and granularity % logical:
+        raise QmpError("discard_granularity must be a multiple of logical_block_size")
