@@ -310,11 +310,17 @@ class Exports(Group):
 class Queries(Group):
     """Members that replies have in some versions only; `shows_...`: see simulator/block/rules.py.
 
+    chardev_options_unknown: of those that -chardev has in some version.
+    chardev_shows_peer: of a connected unix socket, query-chardev tells where a client went.
+    chardev_switches_say_on: in query-chardev a switch is "server=on", not "server".
     status_singlestep: query-status has `singlestep`.
     iothread_settings: what query-iothreads tells of a thread, in HMP's order, and the defaults.
     """
 
     __slots__ = (
+        "chardev_options_unknown",
+        "chardev_shows_peer",
+        "chardev_switches_say_on",
         "iothread_settings",
         "shows_active",
         "shows_bitmap_status",
@@ -329,6 +335,9 @@ class Queries(Group):
         "status_singlestep",
     )
 
+    chardev_options_unknown: tuple[str, ...]
+    chardev_shows_peer: bool
+    chardev_switches_say_on: bool
     status_singlestep: bool
     iothread_settings: dict[str, int]
 

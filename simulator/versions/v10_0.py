@@ -95,6 +95,8 @@ FACTS = (
     ),
     ("exports.extended_headers", True, "nbd/server.c:1346, nbd/client.c:976"),
     ("exports.deleted_within_another", True, "block/graph-lock.c:170, observed with two exports"),
+    ("queries.chardev_options_unknown", (), "chardev/char.c: qemu_chardev_opts"),
+    ("queries.chardev_shows_peer", True, "observed"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),
     ("queries.shows_file_specific", True, "introspection of the binary"),

@@ -130,6 +130,9 @@ FACTS = (
         ("multifd-zlib-level", "multifd-zstd-level"),
         "migration/migration.c:1590, migrate_params_apply leaves them out; observed",
     ),
+    ("queries.chardev_options_unknown", ("reconnect-ms",), "chardev/char.c: qemu_chardev_opts"),
+    ("queries.chardev_shows_peer", False, "chardev/char-socket.c:561"),
+    ("queries.chardev_switches_say_on", True, "chardev/char-socket.c:424"),
     ("queries.status_singlestep", True, "softmmu/runstate.c:239"),
     (
         "queries.iothread_settings",

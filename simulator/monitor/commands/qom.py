@@ -241,6 +241,8 @@ def _children(machine: Machine, path: str) -> list[tuple[str, str]]:
         return machine.devices.named.in_qom_order()
     if path == qom_paths.OBJECTS:
         return [(name, found.type_name) for name, found in machine.objects.in_qom_order()]
+    if path == qom_paths.CHARDEVS:
+        return [(name, f"chardev-{each.kind}") for name, each in machine.chardevs.in_qom_order()]
     raise QmpError(f"Listing {path} is not simulated")
 
 
