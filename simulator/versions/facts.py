@@ -81,18 +81,21 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
     reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
     __slots__ = (
         "blockstats_in_columns",
         "hmp_drive_prefix",
+        "hmp_unknown_action",
         "reports_name_program",
         "snapshots_in_wide_columns",
     )
 
     blockstats_in_columns: bool
     hmp_drive_prefix: str
+    hmp_unknown_action: str
     reports_name_program: bool
     snapshots_in_wide_columns: bool
 
@@ -313,6 +316,7 @@ class Queries(Group):
     chardev_options_unknown: of those that -chardev has in some version.
     chardev_shows_peer: of a connected unix socket, query-chardev tells where a client went.
     chardev_switches_say_on: in query-chardev a switch is "server=on", not "server".
+    root_folders: what the object tree's root holds, in the order in which it was made.
     status_singlestep: query-status has `singlestep`.
     iothread_settings: what query-iothreads tells of a thread, in HMP's order, and the defaults.
     """
@@ -322,6 +326,7 @@ class Queries(Group):
         "chardev_shows_peer",
         "chardev_switches_say_on",
         "iothread_settings",
+        "root_folders",
         "shows_active",
         "shows_bitmap_status",
         "shows_children",
@@ -338,6 +343,8 @@ class Queries(Group):
     chardev_options_unknown: tuple[str, ...]
     chardev_shows_peer: bool
     chardev_switches_say_on: bool
+    root_folders: tuple[str, ...]
+    shows_zone_append: bool
     status_singlestep: bool
     iothread_settings: dict[str, int]
 

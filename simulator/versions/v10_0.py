@@ -97,6 +97,7 @@ FACTS = (
     ("exports.deleted_within_another", True, "block/graph-lock.c:170, observed with two exports"),
     ("queries.chardev_options_unknown", (), "chardev/char.c: qemu_chardev_opts"),
     ("queries.chardev_shows_peer", True, "observed"),
+    ("queries.root_folders", ("chardevs", "objects", "backend", "machine"), "observed"),
     ("queries.status_singlestep", False, "introspection of the binary"),
     ("queries.shows_active", True, "introspection of the binary"),
     ("queries.shows_file_specific", True, "introspection of the binary"),

@@ -31,6 +31,7 @@ FACTS = (
     ("migration.capability_rules", (_NEEDS_RETURN_PATH, *CAPABILITY_RULES), "observed"),
     ("migration.fails_in_two_steps", True, "observed"),
     ("migration.names_options", True, "observed"),
+    ("queries.root_folders", ("chardevs", "objects", "backend", "audiodevs", "machine"), "observed"),
     ("queries.chardev_options_unknown", ("reconnect",), "observed"),
     (
         "queries.iothread_settings",

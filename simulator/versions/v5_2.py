@@ -150,6 +150,7 @@ FACTS = (
         ("clipboard", "mouse", "nodelay", "reconnect-ms"),
         "chardev/char.c: qemu_chardev_opts",
     ),
+    ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",
         False,
