@@ -20,6 +20,7 @@ from simulator.jobs.rules import JobRules
 from simulator.monitor.migrating import Migration
 from simulator.monitor.plugging import Slots
 from simulator.monitor.session import Session
+from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Machine:
         self.slots = Slots(self)
         self.migration = Migration(self)
         self.objects = self.graph.objects
-        self.chardevs: dict[str, Any] = {}
+        self.chardevs = ChildTable()
         self.unnamed_monitors = 0  # made by options so far
         self.threads_made = 0
         self._run_state, self._runs_since_ns, self._ran_ns = "running", self.scheduler.now_ns, 0

@@ -12,6 +12,7 @@ from scenarios.backends.sim_clients import EXCHANGE_NS
 from simulator.engine.task import Future
 from simulator.machine import Machine
 from simulator.monitor import board, monitor_objects
+from simulator.monitor.chardev_backends import Chardev
 from simulator.monitor.session import Session as Monitor
 
 if TYPE_CHECKING:
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN_NS = 200_000
 # As the real backends start a machine: one for the runner, one for the watcher.
-_MONITORS = 2
+_MONITORS = ("qmp", "watched")
+_WATCHED_SOCKET = "/run/watched.sock"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 def furnish(machine: Machine) -> None:
     """What an option makes of itself in a machine that has a command line: monitors, then a board."""
-    for _ in range(_MONITORS):
+    for name in _MONITORS:
+        shows_place = name == "watched" and machine.version.queries.chardev_shows_peer
+        chardev = Chardev("socket", "unix:" + (_WATCHED_SOCKET if shows_place else ""))
+        chardev.in_use = True
+        machine.chardevs[name] = chardev
         monitor_objects.announce(machine, "control")
     board.furnish(machine)
 

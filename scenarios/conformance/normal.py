@@ -17,6 +17,8 @@ _HOST_IN_WORDS = re.compile(
 _TIME_IN_ROW = re.compile(
     r"(?m)^((?:Read|Write): +[0-9]+ +[0-9]+|Flush: +[0-9]+)( +[0-9]+)(?=(?: +[0-9]+)?\r?$)"
 )
+# Where the socket of the session's own monitor is, and which terminal the host had left.
+_PLACES = re.compile(r"(?<=unix:)/[^ ]*(?=/watched\.sock)|(?<=/dev/pts/)[0-9]+")
 _MADE_UP = re.compile(r"#block[0-9]+")
 
 
@@ -53,6 +55,8 @@ class Normaliser:
         if "\n" in text:
             text = _HOST_IN_WORDS.sub("HOST", text)
             text = _TIME_IN_ROW.sub(lambda row: row[1] + "HOST".rjust(len(row[2])), text)
+        if "unix:/" in text or "/dev/pts/" in text:
+            text = _PLACES.sub("HOST", text)
         return text.replace(self._directory, "DIRECTORY")
 
     def _made_up(self, found: re.Match[str]) -> str:

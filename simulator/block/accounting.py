@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     _Result = TypeVar("_Result")
 
 READ, WRITE, FLUSH, UNMAP = "rd", "wr", "flush", "unmap"
+ZONE_APPEND = "zone_append"  # in some versions
 KINDS = (READ, WRITE, FLUSH, UNMAP)
 _TIMED = (READ, WRITE, FLUSH)
 _NS_PER_S = 1_000_000_000
@@ -100,7 +101,7 @@ class Accounting:
     def describe(self, with_zone_append: bool) -> dict[str, Any]:
         """Members of BlockDeviceStats. No device here appends to zones."""
         described: dict[str, Any] = {}
-        for kind in (*KINDS, "zone_append") if with_zone_append else KINDS:
+        for kind in (*KINDS, ZONE_APPEND) if with_zone_append else KINDS:
             described[f"{kind}_operations"] = self.operations.get(kind, 0)
             described[f"{kind}_total_time_ns"] = self.total_time_ns.get(kind, 0)
             described[f"failed_{kind}_operations"] = self.failed.get(kind, 0)

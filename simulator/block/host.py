@@ -5,7 +5,7 @@ Paths are POSIX paths. All failures are OSError with the errno that Linux gives,
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED
+from errno import ECONNREFUSED, ENOENT
 from os import strerror
 
 from simulator.block import fdsets, permissions
@@ -122,6 +122,16 @@ class HostStream:
         raise NotImplementedError
 
 
+class HostTerminal:
+    """A pseudo-terminal's own side; `name` is the path of the other."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def close(self) -> None:
+        """The other side hangs up. Closing twice is allowed."""
+
+
 class Host:
     """A file system, and servers that can be connected to. Relative paths are from its working directory."""
 
@@ -155,6 +165,10 @@ class Host:
         """Names in a directory, sorted."""
         raise NotImplementedError
 
+    def open_terminal(self) -> HostTerminal:
+        """A new pseudo-terminal's own side. Raises OSError."""
+        raise os_error(ENOENT)
+
     def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
         """To a SocketAddress. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
         raise cannot_connect(address, ECONNREFUSED)
@@ -183,7 +197,7 @@ class HostProcess(Host):
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._opened: list[HostFile | HostStream] = []
+        self._opened: list[HostFile | HostStream | HostTerminal] = []
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         if path.startswith(fdsets.PREFIX) and self.fdsets is not None:
@@ -201,7 +215,12 @@ class HostProcess(Host):
     def check_listen(self, address: dict[str, Any]) -> None:
         self.host.check_listen(address)
 
-    def _remember(self, opened: HostFile | HostStream) -> None:
+    def open_terminal(self) -> HostTerminal:
+        terminal = self.host.open_terminal()
+        self._remember(terminal)
+        return terminal
+
+    def _remember(self, opened: HostFile | HostStream | HostTerminal) -> None:
         if len(self._opened) > 64:
             self._opened = [other for other in self._opened if not getattr(other, "closed", False)]
         self._opened.append(opened)

@@ -9,7 +9,7 @@ from os import strerror
 from simulator.block.contents import Contents
 from simulator.block.errors import QmpError
 from simulator.block.extents import ExtentMap
-from simulator.block.host import Host, HostFile, HostStream, cannot_connect, os_error
+from simulator.block.host import Host, HostFile, HostStream, HostTerminal, cannot_connect, os_error
 from simulator.block.memory_specials import NullDevice, OpenDirectory
 
 TYPE_CHECKING = False
@@ -79,6 +79,7 @@ class MemoryHost(Host):
         self._root = _Volume(capacity_bytes, is_tmpfs=False)
         self._mounted: dict[str, _Volume] = {}  # by full path
         self.cwd = cwd
+        self._terminals = 0  # opened so far
         self._inodes: dict[str, _Inode] = {}
         self._directories: dict[str, None] = {"/": None}
         self.servers: dict[str, Callable[[Receive], HostStream]] = {}
@@ -222,6 +223,10 @@ class MemoryHost(Host):
             except OSError as error:
                 reason = strerror(error.errno or EINVAL)
                 raise QmpError(f"Failed to bind socket to {address['path']}: {reason}") from None
+
+    def open_terminal(self) -> HostTerminal:
+        self._terminals += 1
+        return HostTerminal(f"/dev/pts/{self._terminals}")
 
     def set_mode(self, path: str, readable: bool = True, writable: bool = True) -> None:
         """Later opens without the right fail with EACCES."""

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 _BUSES = {
     "none": {},
     "pc": {
-        "pci.0": ("PCI", True), "ide.0": ("IDE", False), "ide.1": ("IDE", False), "isa.0": ("ISA", False),
+        "pci.0": ("PCI", True),
+        "ide.0": ("IDE", False),
+        "ide.1": ("IDE", False),
+        "isa.0": ("ISA", False),
         "floppy-bus.0": ("floppy-bus", False),
     },
     "q35": {"pcie.0": ("PCIE", False), **{f"ide.{number}": ("IDE", False) for number in range(6)}},
@@ -38,8 +41,12 @@ _DEFAULT_BUS = {
 }
 # The bus that a kind of device needs, of devices that are no disks of ours.
 _BUS_OF_KIND = {
-    "pci-device": "PCI", "scsi-device": "SCSI", "virtio-device": "virtio-bus", "usb-device": "usb-bus",
-    "isa-device": "ISA", "floppy": "floppy-bus",
+    "pci-device": "PCI",
+    "scsi-device": "SCSI",
+    "virtio-device": "virtio-bus",
+    "usb-device": "usb-bus",
+    "isa-device": "ISA",
+    "floppy": "floppy-bus",
 }
 # Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
 _OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
@@ -47,8 +54,14 @@ _OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
 _COUNTED = ("account-invalid", "account-failed")
 # What a disk is told most often is not looked up among all that it could be told.
 _USUAL_TYPES = {
-    "drive": "str", "serial": "str", "share-rw": "bool", "bootindex": "int32", "write-cache": "OnOffAuto",
-    "werror": "BlockdevOnError", "rerror": "BlockdevOnError", **dict.fromkeys(_COUNTED, "OnOffAuto"),
+    "drive": "str",
+    "serial": "str",
+    "share-rw": "bool",
+    "bootindex": "int32",
+    "write-cache": "OnOffAuto",
+    "werror": "BlockdevOnError",
+    "rerror": "BlockdevOnError",
+    **dict.fromkeys(_COUNTED, "OnOffAuto"),
 }
 _DISK_SETTINGS = _OTHER_SETTINGS | frozenset(("unit", *_USUAL_TYPES))
 _SCSI_ADAPTERS = (

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 OBJECTS = "/objects"
+CHARDEVS = "/chardevs"
 PERIPHERAL = "/machine/peripheral"
 # Folders that hold children and have no properties but their type.
-CONTAINERS = ("/", OBJECTS, PERIPHERAL, "/machine/peripheral-anon")
+CONTAINERS = ("/", OBJECTS, CHARDEVS, PERIPHERAL, "/machine/peripheral-anon")
 
 
 def not_found(path: str) -> QmpError:
@@ -39,6 +40,7 @@ def _parts(path: str) -> list[str]:
 
 def _places(machine: Machine) -> list[str]:
     places = [*CONTAINERS, "/machine", *(f"{OBJECTS}/{name}" for name in machine.objects)]
+    places += [f"{CHARDEVS}/{name}" for name in machine.chardevs]
     places += [f"{PERIPHERAL}/{name}" for name in machine.devices.named]
     disks = machine.devices.by_path.values()
     return places + [disk.backend_path for disk in disks if disk.backend_path != disk.path]

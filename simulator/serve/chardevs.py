@@ -6,6 +6,7 @@ import os
 import socket
 
 from simulator.block.errors import QmpError
+from simulator.monitor.chardev_options import KINDS
 from simulator.qapi import qemu_opts
 from simulator.serve import network
 
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
 
 Settings = dict[str, str]
 
-_BOOLEANS = (
-    "abstract append clipboard delay ipv4 ipv6 logappend mouse mux nodelay server signal telnet tight "
-    "tn3270 wait websocket"
-)
-_STRINGS = "backend chardev fd host localaddr localport logfile name path port tls-authz tls-creds"
-# What a chardev may be told, and the kind of each value (qemu_chardev_opts).
-KINDS = {
-    **dict.fromkeys(_BOOLEANS.split(), "bool"),
-    **dict.fromkeys(_STRINGS.split(), "str"),
-    **dict.fromkeys(["cols", "debug", "height", "reconnect", "rows", "to", "width"], "num"),
-    "size": "size",
-}
 _PLAIN = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
 _SILENT = (
     "null",
@@ -52,16 +41,27 @@ class NotADriver(Exception):
 class Chardev:
     """One of: `listener` (clients connect, one at a time), `connected` (a client that is there already), or
     descriptors to read and write (stdio, pty, pipes); all None for one that swallows everything. `in_use`
-    once a monitor sits on it."""
+    once a monitor sits on it, `has_client` while somebody is there. `kind` is the backend's, `place` where
+    a socket or terminal is, in words."""
 
-    def __init__(self, identifier: str) -> None:
+    def __init__(self, identifier: str, kind: str, on: str) -> None:
         self.identifier = identifier
+        self.kind, self.place, self.has_client = kind, "", False
+        self._on = on
         self.listener: network.Listener | None = None
         self.connected: socket.socket | None = None
         self.read_fd: int | None = None
         self.write_fd: int | None = None
         self.terminal = False
         self.in_use = False
+
+    @property
+    def filename(self) -> str:
+        """What query-chardev tells of it. A client's own address is not looked at."""
+        if self.listener is not None:
+            gone = "" if self.has_client else "disconnected:"
+            return f"{gone}{self.place},server{self._on}"
+        return self.place or self.kind
 
     def close(self) -> None:
         """A socket that clients could connect to goes away."""
@@ -71,9 +71,10 @@ class Chardev:
 
 class Chardevs:
     """All of a program's, in the machine's table `by_id`. `daemonized`: the standard streams are not to be
-    had."""
+    had. `on` is what stands behind a switch that is told."""
 
-    def __init__(self, by_id: dict[str, Any], daemonized: bool = False) -> None:
+    def __init__(self, by_id: dict[str, Any], daemonized: bool = False, on: str = "=on") -> None:
+        self._on = on
         self.by_id = by_id
         self.daemonized = daemonized
         self._stdio_in_use = False
@@ -84,7 +85,7 @@ class Chardevs:
         backend = given.get("backend")
         if backend is None:
             raise QmpError(f'chardev: "{identifier}" missing backend')
-        chardev = Chardev(identifier)
+        chardev = Chardev(identifier, backend, self._on)
         if backend == "socket":
             _open_socket(chardev, given, tell_waiting)
         elif backend == "stdio":
@@ -164,6 +165,7 @@ def _more(shown: str, text: str, known: Settings, first_name: str | None) -> Set
 
 def _open_pty(chardev: Chardev) -> None:
     master, slave = os.openpty()
+    chardev.place = f"pty:{os.ttyname(slave)}"
     label = f" (label {chardev.identifier})" if chardev.identifier else ""
     os.write(2, f"char device redirected to {os.ttyname(slave)}{label}\n".encode())
     # The other side stays open here, so that the line outlives those who use it.
@@ -207,11 +209,13 @@ def _open_socket(chardev: Chardev, given: Settings, tell_waiting: str) -> None:
         raise QmpError("'delay' and 'nodelay' are mutually exclusive")
     address = _address(given)
     server = given.get("server") in _TRUE
+    chardev.place = network.description(address) if server else "unix:"
     _check_socket(given, server)
     if server:
         chardev.listener = network.listen(address, backlog=1)
         if given.get("wait", "on") in _TRUE:
             chardev.connected = _first_client(chardev.listener, address, tell_waiting)
+            chardev.has_client = True
     elif address["type"] == "fd":
         chardev.connected = network.socket_of_fd(address["str"])
         chardev.connected.setblocking(False)

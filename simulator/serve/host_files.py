@@ -10,7 +10,7 @@ from errno import ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
 from functools import partial
 
 from simulator.block import fdsets
-from simulator.block.host import Host, HostFile, HostStream
+from simulator.block.host import Host, HostFile, HostStream, HostTerminal
 from simulator.serve import network
 from simulator.serve.outgoing import Outgoing
 
@@ -41,6 +41,9 @@ class DiskHost(Host):
         stream = Outgoing(receive)
         self.on_connect(sock, stream)
         return stream
+
+    def open_terminal(self) -> HostTerminal:
+        return _Terminal()
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         if path.startswith(fdsets.PREFIX) and self.fdsets is not None:
@@ -184,6 +187,20 @@ class PassedFile(DiskFile):
 
 
 _libc_fallocate = None
+
+
+class _Terminal(HostTerminal):
+    """As long as nobody has the other side open, reading and writing fail, and nobody does."""
+
+    def __init__(self) -> None:
+        self._descriptor, other = os.openpty()
+        super().__init__(os.ttyname(other))
+        os.close(other)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:

@@ -151,8 +151,11 @@ class Server:
         self._add_monitor_socket(monitor, listener, sock)
 
     def _add_monitor_socket(self, monitor: Monitor, listener: Listener | None, sock: socket.socket) -> None:
+        monitor.chardev.has_client = True
+
         def closed() -> None:
             sock.close()
+            monitor.chardev.has_client = False
             if listener is not None and not self.machine.gone:
                 self._watch(
                     listener.socket.fileno(), _READ, lambda events: self._accept_monitor(monitor, listener)

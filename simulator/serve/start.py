@@ -49,7 +49,9 @@ class Start:
     ) -> None:
         self.machine = machine
         self.program = program
-        self.chardevs = Chardevs(machine.chardevs, daemonized)
+        self.chardevs = Chardevs(
+            machine.chardevs, daemonized, "=on" if machine.version.queries.chardev_switches_say_on else ""
+        )
         self.monitors: list[Monitor] = []
         self.machine_settings: dict[str, Any] = {}
         self.memory_bytes = DEFAULT_MEMORY_BYTES

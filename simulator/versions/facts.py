@@ -86,6 +86,7 @@ class Texts(Group):
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
+    hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
     reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
@@ -93,6 +94,7 @@ class Texts(Group):
         "blockstats_in_columns",
         "device_numbers",
         "hmp_drive_prefix",
+        "hmp_unknown_action",
         "large_sizes_name_id",
         "reports_name_program",
         "snapshots_in_wide_columns",
@@ -102,6 +104,7 @@ class Texts(Group):
     device_numbers: dict[str, str]
     hmp_drive_prefix: str
     large_sizes_name_id: bool
+    hmp_unknown_action: str
     reports_name_program: bool
     snapshots_in_wide_columns: bool
 
@@ -321,12 +324,20 @@ class Exports(Group):
 class Queries(Group):
     """Members that replies have in some versions only; `shows_...`: see simulator/block/rules.py.
 
+    chardev_options_unknown: of those that -chardev has in some version.
+    chardev_shows_peer: of a connected unix socket, query-chardev tells where a client went.
+    chardev_switches_say_on: in query-chardev a switch is "server=on", not "server".
+    root_folders: what the object tree's root holds, in the order in which it was made.
     status_singlestep: query-status has `singlestep`.
     iothread_settings: what query-iothreads tells of a thread, in HMP's order, and the defaults.
     """
 
     __slots__ = (
+        "chardev_options_unknown",
+        "chardev_shows_peer",
+        "chardev_switches_say_on",
         "iothread_settings",
+        "root_folders",
         "shows_active",
         "shows_bitmap_status",
         "shows_children",
@@ -340,6 +351,11 @@ class Queries(Group):
         "status_singlestep",
     )
 
+    chardev_options_unknown: tuple[str, ...]
+    chardev_shows_peer: bool
+    chardev_switches_say_on: bool
+    root_folders: tuple[str, ...]
+    shows_zone_append: bool
     status_singlestep: bool
     iothread_settings: dict[str, int]
 

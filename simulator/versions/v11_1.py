@@ -31,6 +31,8 @@ FACTS = (
     ("migration.capability_rules", (_NEEDS_RETURN_PATH, *CAPABILITY_RULES), "observed"),
     ("migration.fails_in_two_steps", True, "observed"),
     ("migration.names_options", True, "observed"),
+    ("queries.root_folders", ("chardevs", "objects", "backend", "audiodevs", "machine"), "observed"),
+    ("queries.chardev_options_unknown", ("reconnect",), "observed"),
     (
         "queries.iothread_settings",
         {"poll-max-ns": 32768, "poll-grow": 2, "poll-shrink": 2, "poll-weight": 3, "aio-max-batch": 0},

@@ -61,6 +61,11 @@ REWORDED = (
         "attempt to add duplicate property '{id}' to object (type 'container')",
         "chardev/char.c: the object tree finds out",
     ),
+    (
+        "None or one of 'path', 'fd' or 'host' option required.",
+        "Exactly one of 'path', 'fd' or 'host' required",
+        "observed with several",
+    ),
     ("Failed to add chardev '{id}': {reason}", "{reason}", "observed"),
     (
         "The command is permitted only before {what}",
@@ -150,6 +155,17 @@ FACTS = (
     ("exports.list_needs_structured", True, "nbd/server.c:979"),
     ("exports.writable_multi_conn", False, "nbd/server.c:1588"),
     ("exports.multi_conn_unless_one_connection", False, "nbd/server.c:1588"),
+    (
+        "queries.chardev_options_unknown",
+        ("clipboard", "mouse", "nodelay", "reconnect-ms"),
+        "chardev/char.c: qemu_chardev_opts",
+    ),
+    ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
+    (
+        "queries.chardev_switches_say_on",
+        False,
+        "observed",
+    ),
     (
         "queries.iothread_settings",
         {"poll-max-ns": 32768, "poll-grow": 0, "poll-shrink": 0},

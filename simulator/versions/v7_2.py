@@ -55,6 +55,7 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
+    ("texts.hmp_unknown_action", "Error: invalid parameter value: {}", "qapi/qapi-util.c:87"),
     (
         "texts.reports_name_program",
         False,
@@ -141,6 +142,10 @@ FACTS = (
         ("multifd-zlib-level", "multifd-zstd-level"),
         "migration/migration.c:1590, migrate_params_apply leaves them out; observed",
     ),
+    ("queries.chardev_options_unknown", ("reconnect-ms",), "chardev/char.c: qemu_chardev_opts"),
+    ("queries.chardev_shows_peer", False, "chardev/char-socket.c:561"),
+    ("queries.chardev_switches_say_on", True, "chardev/char-socket.c:424"),
+    ("queries.root_folders", ("machine", "chardevs", "objects"), "observed"),
     ("queries.status_singlestep", True, "softmmu/runstate.c:239"),
     (
         "queries.iothread_settings",

@@ -1,14 +1,12 @@
 """Character devices that come and go while the machine runs (chardev/char.c, chardev/char-ringbuf.c, 7.2).
 
-Those that nobody connects to; what a command line makes is in serve/chardevs.py, and in the same table of the
-machine.
+What a command line makes is in serve/chardevs.py, and in the same table of the machine.
 """
 
 from __future__ import annotations
 
-from os import strerror
-
 from simulator.block.errors import QmpError
+from simulator.monitor.chardev_backends import RingBuffer, make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,60 +16,7 @@ if TYPE_CHECKING:
 
     Arguments = dict[str, Any]
 
-_SILENT = ("null", "testdev")
-_RING = ("ringbuf", "memory")
-_RING_BYTES = 65536
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n"
-
-
-class SilentChardev:
-    """Takes everything and gives nothing."""
-
-    __slots__ = ("in_use",)
-
-    def __init__(self) -> None:
-        self.in_use = False
-
-    def close(self) -> None:
-        """It holds nothing."""
-
-
-class RingBuffer(SilentChardev):
-    """Keeps the last so many bytes until they are read."""
-
-    __slots__ = ("_kept", "_size")
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size, self._kept = size, b""
-
-    def write(self, payload: bytes) -> None:
-        self._kept = (self._kept + payload)[-self._size :]
-
-    def read(self, most: int) -> bytes:
-        read, self._kept = self._kept[:most], self._kept[most:]
-        return read
-
-
-def _made(machine: Machine, kind: str, settings: dict[str, Any]) -> SilentChardev:
-    """Raises QmpError."""
-    if kind in _RING:
-        size = settings.get("size", _RING_BYTES)
-        if size.bit_count() != 1:
-            raise QmpError("size of ringbuf chardev must be power of two")
-        return RingBuffer(size)
-    if kind == "file":
-        try:
-            file = machine.host.open(settings["out"], create=True)
-        except OSError as error:
-            why = strerror(error.errno or 0)
-            raise QmpError(f"Could not open '{settings['out']}': {why}") from None
-        if not settings.get("append", False):
-            file.truncate(0)
-        file.close()
-    elif kind not in _SILENT:
-        raise QmpError(f"a chardev of type '{kind}' is not simulated")
-    return SilentChardev()
 
 
 async def chardev_add(machine: Machine, arguments: Arguments) -> Any:
@@ -79,10 +24,17 @@ async def chardev_add(machine: Machine, arguments: Arguments) -> Any:
     if identifier in machine.chardevs:
         raise QmpError(f"Chardev with id '{identifier}' already exists")
     try:
-        machine.chardevs[identifier] = _made(machine, backend["type"], backend.get("data", {}))
+        made = machine.chardevs[identifier] = make(machine, backend["type"], backend.get("data", {}))
     except QmpError as error:
         raise error.prefixed(f"Failed to add chardev '{identifier}': ") from None
-    return {}
+    return {"pty": made.filename.removeprefix("pty:")} if made.kind == "pty" else {}
+
+
+async def query_chardev(machine: Machine, arguments: Arguments) -> Any:
+    return [
+        {"label": label, "filename": each.filename, "frontend-open": each.in_use}
+        for label, each in machine.chardevs.in_qom_order()
+    ]
 
 
 async def chardev_remove(machine: Machine, arguments: Arguments) -> Any:
@@ -124,21 +76,33 @@ def _ring(machine: Machine, identifier: str) -> RingBuffer:
 
 
 async def ringbuf_write(machine: Machine, arguments: Arguments) -> Any:
-    # Here because it is seldom needed, and imported at start it would cost every machine.
-    from base64 import b64decode
-
     ring, text = _ring(machine, arguments["device"]), arguments["data"]
     if arguments.get("format") != "base64":
         ring.write(text.encode())
         return {}
     if text.strip(_BASE64):
         raise QmpError("Base64 data contains invalid characters")
-    whole = len(text) - len(text) % 4
-    ring.write(b64decode(text[:whole]))
+    ring.write(_decoded(text))
     return {}
 
 
+def _decoded(text: str) -> bytes:
+    """Base64 as GLib reads it, which takes padding wherever it is (g_base64_decode_step)."""
+    letters = [letter for letter in text if letter not in "\r\n"]
+    decoded = b""
+    for at in range(0, len(letters) - 3, 4):
+        four = letters[at : at + 4]
+        value = 0
+        for letter in four:
+            value = value << 6 | _BASE64.index(letter) % 64
+        first, second, third = value.to_bytes(3, "big")
+        padded = four[2] == "=", four[3] == "="
+        decoded += bytes([first, *[second][padded[0] :], *[third][padded[1] :]])
+    return decoded
+
+
 async def ringbuf_read(machine: Machine, arguments: Arguments) -> Any:
+    # Here because it is seldom needed, and imported at start it would cost every machine.
     from base64 import b64encode
 
     ring = _ring(machine, arguments["device"])
@@ -157,6 +121,7 @@ COMMANDS = {
     "chardev-change": chardev_change,
     "chardev-remove": chardev_remove,
     "chardev-send-break": chardev_send_break,
+    "query-chardev": query_chardev,
     "ringbuf-read": ringbuf_read,
     "ringbuf-write": ringbuf_write,
 }

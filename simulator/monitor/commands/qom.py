@@ -8,6 +8,7 @@ from simulator.monitor import device_values, qom_paths
 from simulator.monitor.board import MEMORY_BACKEND, MEMORY_DEFAULTS
 from simulator.monitor.commands.objects import check_limits
 from simulator.qapi.errors import ArgumentError
+from simulator.qapi.glib_table import ChildTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,10 +240,19 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
 
 def _children(machine: Machine, path: str) -> list[tuple[str, str]]:
     """(name, type) of what a container holds."""
+    if path == "/":
+        root = ChildTable()
+        for name in machine.version.queries.root_folders:
+            root[name] = "container"
+            if name == "machine":
+                root[name] = machine.machine_properties(machine.slots.board)[0]
+        return root.in_qom_order()
     if path == qom_paths.PERIPHERAL:
         return machine.devices.named.in_qom_order()
     if path == qom_paths.OBJECTS:
         return [(name, found.type_name) for name, found in machine.objects.in_qom_order()]
+    if path == qom_paths.CHARDEVS:
+        return [(name, f"chardev-{each.kind}") for name, each in machine.chardevs.in_qom_order()]
     raise QmpError(f"Listing {path} is not simulated")
 
 
@@ -250,9 +260,9 @@ def _of_container(machine: Machine, path: str, name: str) -> str:
     """A child as a property is its path."""
     if name == "type":
         return "container"
-    if path == "/" or name not in dict(_children(machine, path)):
+    if name not in dict(_children(machine, path)):
         raise _no_property("container", name)
-    return f"{path}/{name}"
+    return f"{path.rstrip('/')}/{name}"
 
 
 async def qom_list(machine: Machine, arguments: Arguments) -> Any:

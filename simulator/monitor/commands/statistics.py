@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BOUNDARIES = {
     "read": ("boundaries-read", accounting.READ),
     "write": ("boundaries-write", accounting.WRITE),
+    "append write": ("boundaries-zap", accounting.ZONE_APPEND),
     "flush": ("boundaries-flush", accounting.FLUSH),
 }
 
@@ -42,6 +43,8 @@ async def block_latency_histogram_set(machine: Machine, arguments: Arguments) ->
     if len(arguments) == 1:
         counted.histograms.clear()
     for word, (name, kind) in _BOUNDARIES.items():
+        if kind == accounting.ZONE_APPEND and not machine.version.queries.shows_zone_append:
+            continue
         boundaries = arguments.get(name, arguments.get("boundaries"))
         if boundaries is not None and not counted.set_histogram(kind, boundaries):
             raise QmpError(f"Device '{identifier}' set {word} boundaries fail")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # A command gets its arguments and returns what it prints, lines ended with "\n".
     HmpCommand = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, str]]
 
-_MODULES = ("block", "devices", "help", "jobs", "machine", "media", "nbd", "objects", "snapshots")
+_MODULES = ("block", "chardevs", "devices", "help", "jobs", "machine", "media", "nbd", "objects", "snapshots")
 _commands: dict[str, tuple[str, HmpCommand]] = {}
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from simulator.block.errors import QmpError
 from simulator.monitor.commands import machine as commands
 from simulator.monitor.commands import recorded
 from simulator.monitor.dispatch import handlers
+from simulator.monitor.hmp.parser import HmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def system_wakeup(machine: Machine, arguments: dict[str, Any]) -> str:
 async def watchdog_action(machine: Machine, arguments: dict[str, Any]) -> str:
     action = arguments["action"]
     if action not in _WATCHDOG_ACTIONS:
-        raise QmpError(f"invalid parameter value: {action}")
+        raise HmpError(machine.version.texts.hmp_unknown_action.format(action))
     await commands.watchdog_set_action(machine, {"action": action})
     return ""
 
