@@ -77,7 +77,7 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
-    `lost_bitmap_ends_abort`: a transaction that could not enable a bitmap, as there is none, ends the process.
+    `lost_bitmap_ends_abort`: a transaction that found no bitmap to enable ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.

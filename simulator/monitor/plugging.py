@@ -11,6 +11,7 @@ from contextlib import suppress
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.ids import well_formed_id
+from simulator.monitor.buses import BUS_OF_KIND, BUSES, DEFAULT_BUS
 from simulator.monitor.device_values import Values, as_text
 
 TYPE_CHECKING = False
@@ -22,32 +23,6 @@ if TYPE_CHECKING:
     from simulator.block.iothreads import IoThread
     from simulator.machine import Machine
 
-# What each machine has: bus -> (its kind, whether devices can come to it while the machine runs).
-_BUSES = {
-    "none": {},
-    "pc": {
-        "pci.0": ("PCI", True),
-        "ide.0": ("IDE", False),
-        "ide.1": ("IDE", False),
-        "isa.0": ("ISA", False),
-        "floppy-bus.0": ("floppy-bus", False),
-    },
-    "q35": {"pcie.0": ("PCIE", False), **{f"ide.{number}": ("IDE", False) for number in range(6)}},
-}
-# The bus that a device is put on that names none: the last of its kind (qbus_find_recursive).
-_DEFAULT_BUS = {
-    "pc": {"PCI": "pci.0", "IDE": "ide.1", "ISA": "isa.0", "floppy-bus": "floppy-bus.0"},
-    "q35": {"PCI": "pcie.0", "IDE": "ide.5"},
-}
-# The bus that a kind of device needs, of devices that are no disks of ours.
-_BUS_OF_KIND = {
-    "pci-device": "PCI",
-    "scsi-device": "SCSI",
-    "virtio-device": "virtio-bus",
-    "usb-device": "usb-bus",
-    "isa-device": "ISA",
-    "floppy": "floppy-bus",
-}
 # Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
 _OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
 # Whether invalid and failed requests count, such as that a device is in use (see block/accounting.py).
@@ -146,7 +121,7 @@ class Slots:
 
     def _is_own(self, bus: Any) -> bool:
         """Whether it is the board's own PCI bus."""
-        return bus is None or bus == _DEFAULT_BUS.get(self.board, {}).get("PCI")
+        return bus is None or bus == DEFAULT_BUS.get(self.board, {}).get("PCI")
 
     def _slot(self, driver: str, asked: int | None) -> int:
         """The one asked for, or the first that is free. Raises QmpError."""
@@ -197,7 +172,7 @@ class Slots:
             raise QmpError("Parameter 'driver' expects a non-abstract device type")
         if not self._machine.knows_device(driver) or (kinds and "device" not in kinds):
             raise QmpError(f"'{driver}' is not a valid device model name")
-        return next((_BUS_OF_KIND[each] for each in kinds if each in _BUS_OF_KIND), "")
+        return next((BUS_OF_KIND[each] for each in kinds if each in BUS_OF_KIND), "")
 
     def check_id_as_option(self, identifier: Any) -> None:
         """What is said of an id in option text (qemu_opts_create). Raises QmpError."""
@@ -213,7 +188,7 @@ class Slots:
 
     def buses(self) -> dict[str, tuple[str, bool]]:
         """Of the board, of SCSI adapters ("ID.0"), and of other devices, whose kind ("") is not known."""
-        found: dict[str, tuple[str, bool]] = dict(_BUSES.get(self.board, {}))
+        found: dict[str, tuple[str, bool]] = dict(BUSES.get(self.board, {}))
         adapters = 0
         for other in self._others.values():
             if other.type_name.startswith(_SCSI_ADAPTERS):
@@ -228,7 +203,7 @@ class Slots:
         """Its name, "" where it is not looked at. Raises QmpError."""
         buses = self.buses()
         if asked is not None:
-            if asked not in buses and self.board in _BUSES:
+            if asked not in buses and self.board in BUSES:
                 raise QmpError(f"Bus '{asked}' not found")
             found, takes_hot = buses.get(str(asked), ("", True))
             if found and kind and not found.startswith(kind):
@@ -248,8 +223,8 @@ class Slots:
         elif kind in ("virtio-bus", "usb-bus") and any(found == "" for found, _ in buses.values()):
             # It may be one of those.
             return "", True
-        elif self.board in _BUSES:
-            name = _DEFAULT_BUS.get(self.board, {}).get(kind)
+        elif self.board in BUSES:
+            name = DEFAULT_BUS.get(self.board, {}).get(kind)
         else:
             # A board that is not known in so much detail has these.
             return "", True

@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from simulator.versions.block_facts import Block
     from simulator.versions.facts import (
-        Block,
         Dialect,
         Exports,
         Identity,
