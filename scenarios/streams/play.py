@@ -64,7 +64,8 @@ def on_real(backend: Backend, wire: Wire, inputs: Sequence[Input], expected: Seq
 
     backend.has_watched_monitor = True
     backend.run(_SCENARIO, 0, body)
-    return Played(answers, ended)
+    # What was answered by a machine that then ended is what it ended at.
+    return Played(answers[: len(inputs) - bool(ended)], ended)
 
 
 def _last_line(said: str) -> str:

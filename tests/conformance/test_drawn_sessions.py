@@ -83,6 +83,11 @@ def test_what_cannot_be_compared_is_refused(words, said):
         main(words)
 
 
+READ = "unequal: nbd: {*: {*: [[*, *, *]]}}"
+NULL = '- {"blockdev-add": {"driver": "null-co", "node-name": "n1"}}\n'
+READS = '- {"nbd": {"export": "n1", "read": [0, 512]}}'
+
+
 @pytest.mark.parametrize(
     ("version", "kind", "told", "id_"),
     [
@@ -97,6 +102,8 @@ def test_what_cannot_be_compared_is_refused(words, said):
         ("7.2", "unequal: blockdev-reopen: message *", '- {"blockdev-reopen": {}}', None),
         ("7.2", "died: query-block: *", '- {"block-stream": {}}', "concluded-stream-crashes-node-queries"),
         ("10.0", "died: query-block: *", '- {"block-stream": {}}', None),
+        ("11.1", READ, NULL + READS, "null-reads-are-memory"),
+        ("11.1", READ, NULL.replace("}}", ', "read-zeroes": true}}') + READS, None),
     ],
 )
 def test_what_is_a_known_defect(version, kind, told, id_):

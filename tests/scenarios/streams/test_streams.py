@@ -212,6 +212,8 @@ def test_an_end_that_nobody_foretold_is_told_as_such(qemu, monkeypatch):
     compared = found(Deadly(), range(4), qemu)
     assert sorted(each.outcome for each in compared) == [compare.DIED, *[compare.EQUAL] * 3]
     assert [each.finding.seed for each in compared if each.finding is not None] == [1]
+    last = found(Deadly(), range(2), qemu)
+    assert [each.outcome for each in last] == [compare.EQUAL, compare.DIED], "nothing is asked after it"
 
 
 # -- the command

@@ -3,49 +3,27 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
+from qmp_client import MIB, Client
 
-from simulator.block.memory_host import MemoryHost
-from simulator.machine import Machine
-from simulator.versions import load
-
-MIB = 1 << 20
 NULL = {"driver": "null-co", "size": MIB}
 
 
-class Client:
-    def __init__(self) -> None:
-        self.machine = Machine(load("10.0"), MemoryHost())
-        self._monitor = self.machine.connect_monitor()
-        self._monitor.output()
-        assert self.run("qmp_capabilities") == {}
-
-    def run(self, command: str, **arguments: Any) -> Any:
-        """What it returns, or the words of its error."""
-        named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._monitor.receive(json.dumps({"execute": command, "arguments": named}).encode())
-        self.machine.run_for(0)
-        messages = [json.loads(line) for line in self._monitor.output().splitlines()]
-        [reply] = [each for each in messages if "event" not in each]
-        return reply["return"] if "return" in reply else reply["error"]["desc"]
-
+class ActivityClient(Client):
     def active(self) -> dict[str, bool]:
         nodes = self.run("query-named-block-nodes", flat=True)
         return {node["node-name"]: node["active"] for node in nodes}
 
 
 @pytest.fixture
-def client() -> Client:
-    client = Client()
+def client() -> ActivityClient:
+    client = ActivityClient("10.0")
     client.run("blockdev-add", node_name="below", **NULL)
     client.run("blockdev-add", driver="raw", node_name="above", file="below")
     return client
 
 
-def test_a_node_and_all_below_it(client: Client) -> None:
+def test_a_node_and_all_below_it(client: ActivityClient) -> None:
     assert client.run("blockdev-set-active", node_name="below", active=False) == "Node has active parent node"
     assert client.run("blockdev-set-active", node_name="above", active=False) == {}
     assert client.active() == {"above": False, "below": False}
@@ -56,7 +34,7 @@ def test_a_node_and_all_below_it(client: Client) -> None:
     assert client.active() == {"above": True, "below": True}
 
 
-def test_who_comes_to_an_inactive_node(client: Client) -> None:
+def test_who_comes_to_an_inactive_node(client: ActivityClient) -> None:
     client.run("blockdev-set-active", node_name="above", active=False)
     said = client.run("blockdev-add", driver="raw", node_name="top", file="above")
     assert said == "Inactive 'above' can't be a file child of active 'top'"
@@ -65,12 +43,12 @@ def test_who_comes_to_an_inactive_node(client: Client) -> None:
     assert said == "Failed to find node with node-name='nobody'"
 
 
-def test_children_described_in_place_are_active(client: Client) -> None:
+def test_children_described_in_place_are_active(client: ActivityClient) -> None:
     client.run("blockdev-add", driver="raw", node_name="new", file={"node-name": "in", **NULL}, active=False)
     assert client.active() == {"above": True, "below": True, "new": False, "in": True}
 
 
-def test_a_snapshot_of_an_inactive_node_is_inactive(client: Client) -> None:
+def test_a_snapshot_of_an_inactive_node_is_inactive(client: ActivityClient) -> None:
     host = client.machine.host
     host.write_all("/o", bytes(4 * MIB))
     client.run("blockdev-add", driver="file", node_name="o-file", filename="/o")

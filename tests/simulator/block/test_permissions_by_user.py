@@ -3,41 +3,17 @@ backup's filter is refused what others use"."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
+from qmp_client import MIB, Client
 
-from simulator.block.memory_host import MemoryHost
-from simulator.machine import Machine
-from simulator.versions import load
-
-MIB = 1 << 20
 BUSY = "Node 't' is busy: block device is in use by block job: backup"
 PICTURE = "x-debug-query-block-graph"
-
-
-class Client:
-    def __init__(self) -> None:
-        self.machine = Machine(load("5.2"), MemoryHost())
-        self._monitor = self.machine.connect_monitor()
-        self._monitor.output()
-        assert self.run("qmp_capabilities") == {}
-
-    def run(self, command: str, **arguments: Any) -> Any:
-        """What it returns, or the words of its error."""
-        named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._monitor.receive(json.dumps({"execute": command, "arguments": named}).encode())
-        self.machine.run_for(0)
-        messages = [json.loads(line) for line in self._monitor.output().splitlines()]
-        [reply] = [each for each in messages if "event" not in each]
-        return reply["return"] if "return" in reply else reply["error"]["desc"]
 
 
 @pytest.fixture
 def client() -> Client:
     """A node that is backed up, and what stands on it."""
-    client = Client()
+    client = Client("5.2")
     client.run("blockdev-add", driver="null-co", node_name="base", size=MIB, read_zeroes=True)
     client.run("blockdev-add", driver="blkdebug", node_name="above", image="base")
     return client
