@@ -156,6 +156,11 @@ class Node:
         below = self.below
         return next((edge for edge in self.children.values() if edge.node is below), None)
 
+    def can_replace(self, wanted: Node) -> bool:
+        """Whether a copy of this node may take the place of `wanted`, which is this one or below it
+        (bdrv_recurse_can_replace)."""
+        return self is wanted or self.driver.can_replace(wanted)
+
     def drive_name(self) -> str:
         """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
         for edge in self.parents:

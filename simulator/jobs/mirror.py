@@ -21,7 +21,7 @@ from simulator.jobs.backing import set_backing
 from simulator.jobs.block_job import RETRY_NS, BlockJob
 from simulator.jobs.mirror_copying import MAX_IN_FLIGHT, MirrorCopying
 from simulator.jobs.mirror_dirty import find_dirty
-from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions, can_replace
+from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class MirrorJob(BlockJob):
                 await set_read_only(graph, target, replaced.read_only)
         try:
             async with graph.drained(target):
-                if not can_replace(source, replaced):
+                if not source.can_replace(replaced):
                     raise QmpError(
                         f"Can no longer replace '{replaced.node_name}' by '{target.node_name}', because it "
                         "can no longer be guaranteed that doing so would not lead to an abrupt change of "

@@ -86,6 +86,11 @@ FACTS = (
     ("block.backup_step_bytes", 1 << 20, "block/block-copy.c:29"),
     ("block.cbw_timeout_bits", 32, "block/copy-before-write.c:44, observed: 5 s are 0.7 s"),
     (
+        "block.empty_merge_crashes",
+        True,
+        "block/monitor/bitmap-qmp-cmds.c:310: hbitmap_free of no copy; observed",
+    ),
+    (
         "block.forgets_bounded_copies",
         True,
         "util/hbitmap.c:334 says false of a dirty run that ends inside the range, observed",
