@@ -368,7 +368,6 @@ def _job_rules(version: Version) -> JobRules:
         paused_completes=version.jobs.paused_completes,
         cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
-        aborts_together=version.jobs.failed_group_aborts_together,
         refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,
     )
 

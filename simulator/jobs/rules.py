@@ -22,8 +22,7 @@ class JobRules:
     mode=drive, where `target` is the id of a drive.
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
     never returns, because the job that is cancelled first waits for the end of the other, which has not
-    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `aborts_together`: when one
-    job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
+    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `pause_wakes`: a job that
     sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
     `mirror_bitmap_on_filter`: what differs is a bitmap of the mirror's filter, which notes the guest's writes
@@ -39,7 +38,6 @@ class JobRules:
 
     __slots__ = (
         "aborted_commit_restores_base",
-        "aborts_together",
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
@@ -69,7 +67,6 @@ class JobRules:
         complete_ends_fleecing: bool = False,
         target_by_device: bool = False,
         group_rollback_hangs: bool = True,
-        aborts_together: bool = False,
         mirror_bitmap_on_filter: bool = False,
         mirror_knows_zeroes: bool = False,
         mirror_tells_sizes: bool = True,
@@ -89,7 +86,6 @@ class JobRules:
         self.complete_ends_fleecing = complete_ends_fleecing
         self.target_by_device = target_by_device
         self.group_rollback_hangs = group_rollback_hangs
-        self.aborts_together = aborts_together
         self.mirror_bitmap_on_filter = mirror_bitmap_on_filter
         self.mirror_knows_zeroes = mirror_knows_zeroes
         self.mirror_tells_sizes = mirror_tells_sizes

@@ -83,7 +83,6 @@ FACTS = (
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
     ("jobs.mirror_bitmap_on_filter", True, "block/mirror.c:1799"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
-    ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),

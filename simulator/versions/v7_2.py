@@ -70,7 +70,6 @@ FACTS = (
     ("texts.hmp_drive_prefix", "", "block/monitor/block-hmp-cmds.c:105: error_report_err"),
     ("jobs.verbs", VERBS, "job.c:74"),
     ("jobs.shows_actively_synced", False, "introspection of the binary: BlockJobInfo"),
-    ("jobs.failed_group_aborts_together", False, "job.c:935, observed"),
     ("jobs.paused_completes", True, "job.c:1015"),
     ("jobs.backup_chooses_late", False, "block/copy-before-write.c:455: with the filter"),
     ("jobs.mirror_bitmap_on_filter", False, "block/mirror.c:1790"),
