@@ -8,8 +8,8 @@ each other is a step:
 
 A number that was not the same in every take stands as {"$varies": [those that were seen]}: any number is
 accepted. A version that answers all of a session as the one before it has only its greeting and
-{"same_as": VERSION, "qemu", "digest"}: its own digest, since the other may be recorded anew before it. Old ones
-have none.
+{"same_as": VERSION, "qemu", "digest"}: its own digest, since the other may be recorded anew before it. Old
+recordings have none.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from contextlib import suppress
 from errno import EINVAL, ENOTSUP, EPERM
 from os import strerror
 
-from simulator.block import chain, granting
+from simulator.block import chain, granting, permissions
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
@@ -171,7 +171,7 @@ class MirrorJob(BlockJob):
         if copying.failed_lately:
             copying.failed_lately = False
             delay_ns = max(delay_ns, RETRY_NS)
-        await self.sleep(delay_ns)
+        await (self.sleep if self.is_ready() and not should_complete else self.sleep_for_speed)(delay_ns)
         self._last_pause_ns = self._now_ns
         return False
 
@@ -271,6 +271,11 @@ class MirrorJob(BlockJob):
         await graph.changing()
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
+        if self.own_backend is not None:
+            # It went with the filter's users; as long as the job is there, it keeps the filter.
+            await self.own_backend.remove()
+            self.own_backend.set_permissions(0, permissions.ALL)
+            self.own_backend.insert(filter_node)
         driver.copier = None
         if aborts and self.options.base_was_read_only and self.jobs.rules.aborted_commit_restores_base:
             with suppress(QmpError):

@@ -23,7 +23,9 @@ class JobRules:
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
     never returns, because the job that is cancelled first waits for the end of the other, which has not
     been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `pause_wakes`: a job that
-    sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
+    sleeps is woken to be paused; otherwise it is only when it wakes by itself. `waits_out_speed`: a job that
+    its speed holds up, and that is entered meanwhile, goes on to wait. `commit_writes_zeroes`: what reads as
+    zero is written as zeroes by a commit. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
     `mirror_bitmap_on_filter`: what differs is a bitmap of the mirror's filter, which notes the guest's writes
     there itself, and not one of the source.
@@ -43,6 +45,7 @@ class JobRules:
         "cancel_ends_waits",
         "checks_groups_first",
         "commit_newest_first",
+        "commit_writes_zeroes",
         "complete_ends_fleecing",
         "group_rollback_hangs",
         "mirror_bitmap_on_filter",
@@ -55,6 +58,7 @@ class JobRules:
         "shows_actively_synced",
         "target_by_device",
         "verbs",
+        "waits_out_speed",
     )
 
     def __init__(
@@ -73,6 +77,8 @@ class JobRules:
         pause_wakes: bool = True,
         paused_completes: bool = True,
         checks_groups_first: bool = False,
+        commit_writes_zeroes: bool = False,
+        waits_out_speed: bool = False,
         shows_actively_synced: bool = False,
         refused_image_keeps_drained: bool = False,
         cancel_ends_waits: bool = True,
@@ -92,6 +98,8 @@ class JobRules:
         self.pause_wakes = pause_wakes
         self.paused_completes = paused_completes
         self.checks_groups_first = checks_groups_first
+        self.commit_writes_zeroes = commit_writes_zeroes
+        self.waits_out_speed = waits_out_speed
         self.reword = reword
         self.cancel_ends_waits = cancel_ends_waits
         self.shows_actively_synced = shows_actively_synced

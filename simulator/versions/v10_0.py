@@ -81,6 +81,8 @@ FACTS = (
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
     ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
+    ("jobs.commit_writes_zeroes", True, "block/commit.c:150"),
+    ("jobs.waits_out_speed", True, "blockjob.c: block_job_ratelimit_sleep"),
     ("jobs.mirror_bitmap_on_filter", True, "block/mirror.c:1799"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),

@@ -79,6 +79,12 @@ FACTS = (
     ("jobs.amend_holds_node", True, "block/amend.c:134"),
     ("jobs.refused_image_keeps_drained", False, "blockdev.c:1726: state->bs is set before it is drained"),
     ("jobs.cancel_ends_waits", True, "block/backup.c:332, block/mirror.c:1207: bdrv_cancel_in_flight"),
+    ("jobs.commit_writes_zeroes", False, "block/commit.c:155"),
+    (
+        "jobs.waits_out_speed",
+        False,
+        "block/commit.c:147, block/mirror.c:1131, block/stream.c:145: job_sleep_ns",
+    ),
     ("jobs.pause_wakes", True, "job.c:687: job_pause_locked enters a job that is not paused"),
     ("block.transaction_commits_in_order", True, "blockdev.c:2370"),
     ("block.backup_filter", "copy-before-write", "block/copy-before-write.c:520: bdrv_cbw_append"),

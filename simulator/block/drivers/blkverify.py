@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from simulator.block.node import Edge
+    from simulator.block.node import Edge, Node
 
 
 class Blkverify(Driver):
