@@ -9,12 +9,11 @@ clusters.
 
 from __future__ import annotations
 
-from errno import EIO, ENOTSUP
+from errno import EIO
 from os import strerror
 
 from simulator.block import permissions
 from simulator.block.driver import (
-    NO_FALLBACK,
     STATUS_DATA,
     STATUS_OFFSET_VALID,
     STATUS_RECURSE,
@@ -26,6 +25,7 @@ from simulator.block.drivers import (
     qcow2_bitmaps,
     qcow2_check,
     qcow2_compressed,
+    qcow2_new_clusters,
     qcow2_options,
     qcow2_resize,
     qcow2_snapshots,
@@ -167,13 +167,13 @@ class Qcow2(Driver):
             while length:
                 table = await self.tables.load(offset)
                 kind, host, run = self.tables.run(table, offset, length)
-                pieces.append(await self._read_run(kind, host, offset, run))
+                pieces.append(await self.read_run(kind, host, offset, run))
                 offset, length = offset + run, length - run
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         finally:
             self.requests -= 1
 
-    async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
+    async def read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
             await self.file.event("read_aio")
             return await self.file.read(host, length)
@@ -217,7 +217,7 @@ class Qcow2(Driver):
                 await self.file.event("write_aio")
                 await self.file.write(host, piece, flags)
             else:
-                await self._write_new(offset, piece, host, flags)
+                await qcow2_new_clusters.write(self, offset, piece, host, flags)
         finally:
             self._writes.remove(write)
             self._write_done.wake_all()
@@ -258,62 +258,6 @@ class Qcow2(Driver):
                 return True
         return False
 
-    async def _write_new(self, offset: int, payload: bytes, host: int | None, flags: int) -> None:
-        """Write to clusters that get their place now, with what is around the payload copied from below."""
-        size, bits = self.header.cluster_bytes, self.header.cluster_bits
-        start, end = offset & -size, offset + len(payload) + (-(offset + len(payload)) % size)
-        head = await self._old_bytes(start, offset - start)
-        tail = await self._old_bytes(offset + len(payload), end - offset - len(payload))
-        table = await self.tables.own(offset)
-        count = (end - start) >> bits
-        new = host is None
-        place = self.refcounts.allocate(count) << bits if host is None else host & -size
-        try:
-            if (head is None or tail is None) and not await self._zeroed_fast(place, end - start):
-                head = bytes(offset - start) if head is None else head
-                tail = bytes(end - offset - len(payload)) if tail is None else tail
-            await self.file.event("write_aio")
-            if head or tail:
-                before, after = head or b"", tail or b""
-                await self.file.write(place + offset - start - len(before), before + payload + after, flags)
-            else:
-                await self.file.write(place + offset - start, payload, flags)
-        except OSError:
-            if new:
-                self.refcounts.release_unused(place >> bits, count)
-            raise
-        for at in range(count):
-            guest = start + (at << bits)
-            old = table[guest >> bits & self.tables.l2_entries - 1]
-            self.tables.set(guest, place + (at << bits) | COPIED)
-            if new:
-                self.give_back(old, discard=False)
-
-    async def _zeroed_fast(self, place: int, length: int) -> bool:
-        """False where that can only be done by writing (block/qcow2.c, handle_alloc_space)."""
-        try:
-            await self.file.write_zeroes(place, length, NO_FALLBACK)
-        except OSError as error:
-            if error.errno != ENOTSUP:
-                raise
-            return False
-        return True
-
-    async def _old_bytes(self, offset: int, length: int) -> bytes | None:
-        """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no
-        part."""
-        if not length:
-            return b""
-        table = await self.tables.load(offset)
-        kind, host, _ = self.tables.run(table, offset, length)
-        if kind == UNALLOCATED:
-            backing = self.node.backing
-            if backing is None or offset >= backing.size_bytes:
-                return None
-        elif kind not in (NORMAL, PACKED):
-            return None
-        return await self._read_run(kind, host, offset, length)
-
     def give_back(self, entry: int, discard: bool) -> None:
         """A guest cluster does not use this entry's place any more."""
         bits = self.header.cluster_bits
@@ -343,8 +287,11 @@ class Qcow2(Driver):
             # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not
             # written.
             given_back = self.refcounts.take_given_back()
-            for offset, payload in [*self.refcounts.take_writes(), *self.tables.take_writes()]:
-                await self.file.write(offset, payload)
+            refcounts, tables = self.refcounts.take_writes(), self.tables.take_writes()
+            for event, writes in (("refblock_update_part", refcounts), ("l2_update", tables)):
+                for offset, payload in writes:
+                    await self.file.event(event)
+                    await self.file.write(offset, payload)
             if self.requests or not given_back:
                 # A request may still read a place that was given back: it must not get another owner yet.
                 self.refcounts.keep_given_back(given_back)

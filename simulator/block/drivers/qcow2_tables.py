@@ -91,6 +91,7 @@ class Tables:
                 place = self.l1[number] & OFFSET_MASK
                 if place % self._header.cluster_bytes:
                     raise OSError(EIO, strerror(EIO))
+                await self._file.event("l2_load")
                 payload = await self._file.read(place, self._header.cluster_bytes)
                 self._tables[number] = _Table(place, words(payload))
         return self._tables[number].entries
@@ -140,13 +141,17 @@ class Tables:
         """A table is in the file at once, and only what changes in it later waits for a flush (l2_allocate,
         block/qcow2-cluster.c:266): its refcount first, the L1 entry last."""
         header, refcounts = self._header, self._refcounts
+        await self._file.event("cluster_alloc")
         place = refcounts.allocate(1) << header.cluster_bits
         old = self._tables.get(number)
         entries = old.entries if old else array("Q", [0]) * self.l2_entries
         try:
             async with refcounts.writing:
                 for offset, payload in refcounts.take_writes():
+                    await self._file.event("refblock_update_part")
                     await self._file.write(offset, payload)
+                if old:
+                    await self._file.event("l2_alloc_cow_read")
                 await self._file.event("l2_alloc_write")
                 await self._file.write(place, packed(entries))
                 await self._file.event("l1_update")
