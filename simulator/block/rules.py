@@ -78,6 +78,10 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
+    `inserted_in_main_loop`: a filter that is put above a node in another thread takes it into the main loop,
+    and the process ends.
+    `lengths_follow`: which nodes become as long as their child when that changes by itself: those whose
+    drivers say so (variable), besides these all filters (filters), none.
     `lost_bitmap_ends_abort`: a transaction that found no bitmap to enable ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
@@ -104,8 +108,10 @@ class BlockRules:
         "forgets_bounded_copies",
         "formats_left_out",
         "hole_is_unallocated",
+        "inserted_in_main_loop",
         "jobs_have_backend",
         "json_pushed",
+        "lengths_follow",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
         "members",
@@ -130,6 +136,8 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
+        self.inserted_in_main_loop: bool = given.pop("inserted_in_main_loop", False)
+        self.lengths_follow: str = given.pop("lengths_follow", "variable")
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -173,6 +181,8 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         empty_merge_crashes=block.empty_merge_crashes,
+        inserted_in_main_loop=block.inserted_in_main_loop,
+        lengths_follow=block.lengths_follow,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,

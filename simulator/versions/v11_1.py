@@ -45,6 +45,7 @@ FACTS = (
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.reports_name_program", True, "observed with a backup to a node of unknown block size"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("block.lengths_follow", "filters", "observed with block_resize below filters", "session chains/*"),
     ("jobs.mirror_knows_zeroes", True, "block/mirror.c, mirror_dirty_init, 10.1; observed", "session jobs/*"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
     ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),

@@ -85,7 +85,7 @@ class Blkdebug(Driver):
 
     format_name = "blkdebug"
     is_filter = True
-    hears_events = True
+    hears_events = names_files = True
     children = (("image", permissions.FILTERED | permissions.PRIMARY, True),)
     strong_options = ("inject-error", "set-state", *blkdebug_limits.NAMES)
     size_options = blkdebug_limits.NAMES
