@@ -50,8 +50,8 @@ class Driver:
     hands_flush_on = False
     # The option that lists any number of children, which the driver opens itself.
     children_option = ""
-    # Whether QEMU asks anew for the length each time (BlockDriver.has_variable_length), and what a filter does
-    # in versions that tell it of its child's new length.
+    # Whether QEMU asks anew for the length each time (BlockDriver.has_variable_length), and whether a filter
+    # takes over its child's new length in versions that tell it.
     length_is_variable = False
     follows_child_length = True
     # Requests are multiples of this (BlockLimits.request_alignment), in bytes.

@@ -87,6 +87,8 @@ class BlockRules:
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
+    `snapshot_discards_whole`: what is discarded in a point in time is cut to whole clusters; otherwise the
+    process ends at a request for others.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     `stream_has_filter`: a stream copies by a filter above its disk, not by reads of its own.
     """
@@ -125,6 +127,7 @@ class BlockRules:
         "quorum_tells_zeroes",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
+        "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
         "tls_over_ip_only",
@@ -166,6 +169,7 @@ class BlockRules:
             "replaced_is_missing", "Failed to find node with node-name='{name}'"
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
+        self.snapshot_discards_whole: bool = given.pop("snapshot_discards_whole", True)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
         self.stream_has_filter: bool = given.pop("stream_has_filter", True)
@@ -198,6 +202,7 @@ def rules_of(version: Version) -> BlockRules:
         contexts_drain_all=block.contexts_drain_all,
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
+        snapshot_discards_whole=block.snapshot_discards_whole,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         stream_has_filter=block.stream_has_filter,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,

@@ -41,7 +41,7 @@ class Block(Group):
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
     empty_merge_crashes, inserted_in_main_loop, lengths_follow, refused_stream_keeps_backend,
-    lost_bitmap_ends_abort: as in simulator/block/rules.py.
+    lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -80,6 +80,7 @@ class Block(Group):
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
+        "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
         "too_long_is_empty",
@@ -111,6 +112,7 @@ class Block(Group):
     ending_jobs_outlive_exports: bool
     ending_stops_first: bool
     changes_drain_all: bool
+    snapshot_discards_whole: bool
     stored_bitmaps_need_write: bool
     stream_has_filter: bool
     copy_bitmap_on_filter: bool

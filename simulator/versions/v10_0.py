@@ -88,6 +88,7 @@ FACTS = (
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
+    ("block.snapshot_discards_whole", True, "block/copy-before-write.c:331"),
     ("block.inserted_in_main_loop", True, "block.c:5605: an assertion, observed"),
     (
         "block.lengths_follow",
