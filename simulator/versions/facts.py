@@ -6,6 +6,7 @@ A version's module gives every value with its source; nothing below the versions
 from __future__ import annotations
 
 from simulator.versions.block_facts import Block
+from simulator.versions.command_line import CommandLine
 from simulator.versions.group import Group
 
 TYPE_CHECKING = False
@@ -275,6 +276,7 @@ GROUPS: dict[str, type[Group]] = {
     "texts": Texts,
     "jobs": Jobs,
     "block": Block,
+    "command_line": CommandLine,
     "exports": Exports,
     "queries": Queries,
     "migration": Migration,

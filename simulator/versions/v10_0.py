@@ -115,5 +115,11 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("command_line.chardev_taken", "chardev '{id}' is already in use", "chardev/char-fe.c: qemu_chr_fe_init"),
+    (
+        "command_line.machine_refusal",
+        'unsupported machine type: "{name}"',
+        "system/vl.c: select_machine, observed",
+    ),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

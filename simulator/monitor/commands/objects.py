@@ -8,8 +8,8 @@ from simulator.block.iothreads import IoThread
 from simulator.block.nbd.tls import Authorization, TlsCredentials
 from simulator.block.nbd.tls_credentials import Maker
 from simulator.block.secrets import Secret
-from simulator.block.throttle_groups import LIMITS, ThrottleGroup
-from simulator.monitor import monitor_objects
+from simulator.block.throttle_groups import ThrottleGroup
+from simulator.monitor import monitor_objects, object_values
 from simulator.monitor.board import MEMORY_BACKEND
 from simulator.monitor.plain_object import PlainObject
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 async def object_add(machine: Machine, arguments: Arguments) -> Any:
     is_checked = "object-add" not in machine.schema.unchecked
     if not is_checked:
-        _check_by_properties(machine, arguments)
+        arguments = object_values.read(machine, arguments, object_values.from_json)
     properties = dict(arguments)
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
     if is_checked and not well_formed_id(identifier):
@@ -72,30 +72,6 @@ def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> A
         Maker(machine.host, machine.objects, now_s, machine.make_tls, must_encipher).load(credentials)
         return credentials
     return PlainObject(type_name, properties)
-
-
-def _check_by_properties(machine: Machine, arguments: Arguments) -> None:
-    """Where no schema tells what a type takes, its properties do (user_creatable_add_type,
-    qom/object_interfaces.c:36, 5.2). Raises QmpError."""
-    for member in ("qom-type", "id"):
-        if member not in arguments:
-            raise QmpError(f"Parameter '{member}' is missing")
-    type_name = arguments["qom-type"]
-    known = machine.version.recorded(machine.binary, "objects")["object"].get(type_name, {}).get("return")
-    if known is None:
-        raise QmpError(f"invalid object type: {type_name}")
-    names = {entry["name"] for entry in known}
-    for name in arguments:
-        if name not in names and name not in ("qom-type", "id"):
-            raise QmpError(f"Property '{type_name}.{name}' not found")
-    check_limits(arguments.get("limits", {}))
-
-
-def check_limits(limits: dict[str, Any]) -> None:
-    """Raises QmpError for one that no throttle group has."""
-    for name in limits:
-        if name not in LIMITS:
-            raise QmpError(f"Parameter 'limits.{name}' is unexpected")
 
 
 async def object_del(machine: Machine, arguments: Arguments) -> Any:
