@@ -26,6 +26,8 @@ _FIRST_QUIET_NS = 6_000_000
 _TAKES = 4
 _MOST_PLAYS_TO_SHRINK = 40
 _CHUNK = 8
+# Ends that vary are told as a list of them.
+_ENDED_BY_SIGNAL = re.compile(r'"ended": (\{"\$varies": \[)?-')
 _NAMES_IN_WORDS = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")
 
 EQUAL, UNEQUAL, DIED, UNSURE, KNOWN = "equal", "unequal", "died", "unsure", "known"
@@ -157,7 +159,7 @@ def _unlike(source: SessionSource, ours: Take, theirs: Sequence[Take]) -> Differ
 
 
 def _died(difference: Difference) -> bool:
-    return any('"ended": -' in line for line in difference.wanted)
+    return any(_ENDED_BY_SIGNAL.search(line) for line in difference.wanted)
 
 
 def _command(difference: Difference) -> str:

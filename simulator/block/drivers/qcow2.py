@@ -349,11 +349,9 @@ class Qcow2(Driver):
                 # A request may still read a place that was given back: it must not get another owner yet.
                 self.refcounts.keep_given_back(given_back)
                 return
-            bits = self.header.cluster_bits
-            freed = self.refcounts.settle(given_back)
-            if self.file.node.discard_unmap:
-                for cluster, count in freed:
-                    await self.file.discard(cluster << bits, count << bits)
+            # Nobody else gets the clusters before.
+            await qcow2_zero.discard_freed(self, given_back)
+            self.refcounts.settle(given_back)
             for offset, payload in self.refcounts.take_writes():
                 await self.file.write(offset, payload)
 

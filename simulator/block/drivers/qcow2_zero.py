@@ -6,6 +6,8 @@ block/qcow2-cluster.c, 7.2.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ZERO
 from simulator.block.drivers.qcow2_tables import (
     NORMAL,
@@ -21,7 +23,7 @@ from simulator.block.status import status_above
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from simulator.block.drivers.qcow2 import Qcow2
 
@@ -85,10 +87,13 @@ async def _zero_part(driver: Qcow2, offset: int, length: int, flags: int) -> Non
                 await driver.tables.own(start)
                 continue
             _change_table(driver, table, start, end, _zero_entry(flags), driver.node.discard_unmap)
-            return
+            break
     finally:
         driver.requests -= 1
-    await _write_zero_bytes(driver, offset, length, flags)
+    if rest_is_zero and kind not in (NORMAL, PACKED):
+        await _let_go(driver)
+    else:
+        await _write_zero_bytes(driver, offset, length, flags)
 
 
 async def _is_zero(driver: Qcow2, offset: int, end: int) -> bool:
@@ -146,6 +151,26 @@ async def change_entries(
             offset = stop
     finally:
         driver.requests -= 1
+    await _let_go(driver)
+
+
+async def _let_go(driver: Qcow2) -> None:
+    """The file is told at once, or by the flush if another request may still read there."""
+    if driver.requests:
+        return
+    driver.requests += 1
+    try:
+        await discard_freed(driver)
+    finally:
+        driver.requests -= 1
+
+
+async def discard_freed(driver: Qcow2, taken_back: Sequence[tuple[int, int]] = ()) -> None:
+    """What comes of it is nobody's business (qcow2_process_discards, block/qcow2-refcount.c:743, 7.2)."""
+    bits = driver.header.cluster_bits
+    for cluster, count in driver.refcounts.take_discards(taken_back):
+        with suppress(OSError):
+            await driver.file.discard(cluster << bits, count << bits)
 
 
 def _change_table(
