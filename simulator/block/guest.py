@@ -161,11 +161,11 @@ class GuestDevices:
     def _take_permissions(self, device: GuestDevice, share_rw: bool) -> None:
         """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
         perm = permissions.CONSISTENT_READ
-        # Every one of these devices can tell its guest of a new size.
         shared = permissions.ALL & ~permissions.WRITE
         node = device.backend.node
         if device.tray_open is not None:
-            pass
+            # All others can tell their guest of a new size.
+            shared &= ~permissions.RESIZE
         elif node is not None and not node.read_only:
             perm |= permissions.WRITE
         elif device.type_name == "ide-hd":

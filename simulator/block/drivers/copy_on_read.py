@@ -57,7 +57,9 @@ class CopyOnRead(Driver):
             await self.node.graph.release(bottom)
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
-        needed = perm & _PASSED_ON | permissions.WRITE_UNCHANGED
+        needed = perm & _PASSED_ON
+        if not self.node.inactive:
+            needed |= permissions.WRITE_UNCHANGED
         return needed, shared & _PASSED_ON | permissions.WRITE_UNCHANGED | permissions.GRAPH_MOD
 
     # -- requests

@@ -4,6 +4,7 @@ action of transactions."""
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.block.internal_snapshots import holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ async def delete(machine: Machine, arguments: dict[str, Any]) -> Any:
         raise QmpError("Name or id must be provided")
     async with machine.graph.drained(node):
         machine.graph.check_operation(node, "internal-snapshot-delete")
-        if not node.driver.holds_snapshots:
+        kept_by = holder(node)
+        if kept_by is None:
             raise QmpError("Failed to get a snapshot list: Operation not supported")
         info = next(
             (
                 each
-                for each in node.driver.snapshot_infos()
+                for each in kept_by.driver.snapshot_infos()
                 if identifier in (None, each["id"]) and name in (None, each["name"])
             ),
             None,
@@ -34,7 +36,7 @@ async def delete(machine: Machine, arguments: dict[str, Any]) -> Any:
                 f"Snapshot with id '{_shown(identifier)}' and name '{_shown(name)}' does not exist "
                 f"on device '{device}'"
             )
-        await node.driver.delete_snapshot(info["id"])
+        await kept_by.driver.delete_snapshot(info["id"])
     return info
 
 
