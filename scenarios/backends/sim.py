@@ -22,7 +22,7 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.rooms import rooms_of
-from scenarios.backends.sim_clients import InProcessTransport, SimGuest, outcome_of
+from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest, outcome_of
 from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import create_image, run_tool
@@ -283,12 +283,24 @@ class SimSession(Session):
             self._domain.when_it_runs(act)
 
     async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
-        """A guest's request, which stops and ends with the machine. Raises MachineGone and what it raises."""
+        """A guest's request, which stops and ends with the machine, and stays where it is when nobody waits for
+        it any more. Raises MachineGone, DeadlinePassed and what it raises."""
         await self.while_it_runs()
-        answer = await self._domain.enter(outcome_of(request), "guest request")
-        if answer is None:
+        answer = self.new_future("a reply to a guest's request")
+
+        async def run() -> None:
+            outcome: Future | None = None
+            try:
+                outcome = await outcome_of(request)
+            finally:
+                if not answer.done():
+                    answer.set_result(outcome)
+
+        self._domain.enter(run(), "guest request")
+        outcome = await self.within(answer, "a reply to a guest's request", EXCHANGE_NS)
+        if outcome is None:
             raise MachineGone(self._ending())
-        return answer.result()
+        return outcome.result()
 
     async def pause(self, ns: int) -> None:
         if self._stopped is not None or self.machine.gone:

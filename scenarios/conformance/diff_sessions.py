@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +28,8 @@ _TAKES = 4
 # The same where the messages are equal and only their order is not: a job's events and the reply race.
 _TAKES_OF_AN_ORDER = 16
 _MOST_PLAYS_TO_SHRINK = 40
+# A session in which QEMU does not answer takes long each time.
+_MOST_SECONDS_TO_SHRINK = 60
 _CHUNK = 8
 # Ends that vary are told as a list of them.
 _ENDED_BY_SIGNAL = re.compile(r'"ended": (\{"\$varies": \[)?-')
@@ -188,7 +191,8 @@ def _shrunk(
     """As few of the steps as show a difference at the same command, and which."""
     kept = list(source.steps)[: difference.step]
     plays, index = 0, len(kept) - 2
-    while index >= 0 and plays < _MOST_PLAYS_TO_SHRINK:
+    until = time.monotonic() + _MOST_SECONDS_TO_SHRINK
+    while index >= 0 and plays < _MOST_PLAYS_TO_SHRINK and time.monotonic() < until:
         fewer = cut_to(source, kept[:index] + kept[index + 1 :])
         found = _asked_again(fewer, _play(fewer, simulator, QUIET_NS), real, 2)
         plays += 1

@@ -61,6 +61,7 @@ class GuestDevices:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._anonymous = 0
+        self.backends_inserted = 0  # unnamed ones of devices, on nodes, so far
         self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
         self.by_path: dict[str, GuestDevice] = {}
         self.named = ChildTable()  # types of the machine's devices that have an id, by it
@@ -154,6 +155,7 @@ class GuestDevices:
             if DEVICE_TYPES[type_name][2] != "IDE":
                 backend.iothread = node.iothread
             backend.insert(node)
+            self.backends_inserted += 1
         elif backend.device_id:
             raise QmpError(f"Drive '{drive}' is already in use by another device")
         return backend

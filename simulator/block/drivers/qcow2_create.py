@@ -48,6 +48,7 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     size = header.cluster_bytes
     use: Edge | None = None
     try:
+        await writer.while_drained()
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
         await writer.remove()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from simulator.block.errors import QmpError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -17,11 +19,20 @@ async def device_add(machine: Machine, arguments: Arguments) -> Any:
 
 async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
     """`is_typed`: values are not option text. Raises QmpError."""
-    machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
-    if arguments.get("drive") in machine.graph.nodes:
-        # A backend of the device's own is put on the node; a drive is there already.
-        await machine.graph.changing()
+    inserted = machine.devices.backends_inserted
+    try:
+        machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
+    except QmpError:
+        await _changed(machine, 2 * (machine.devices.backends_inserted - inserted))
+        raise
+    await _changed(machine, machine.devices.backends_inserted - inserted)
     return {}
+
+
+async def _changed(machine: Machine, times: int) -> None:
+    """A backend of the device's own is put on a node, and taken off again if the device cannot be made."""
+    for _ in range(times):
+        await machine.graph.changing()
 
 
 async def device_del(machine: Machine, arguments: Arguments) -> Any:
