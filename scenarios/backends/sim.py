@@ -283,8 +283,8 @@ class SimSession(Session):
             self._domain.when_it_runs(act)
 
     async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
-        """A guest's request, which stops and ends with the machine, and stays where it is when nobody waits for
-        it any more. Raises MachineGone, DeadlinePassed and what it raises."""
+        """A guest's request, which stops and ends with the machine, and stays where it is when nobody waits
+        for it any more. Raises MachineGone, DeadlinePassed and what it raises."""
         await self.while_it_runs()
         answer = self.new_future("a reply to a guest's request")
 

@@ -54,7 +54,7 @@ def test_what_two_versions_answer_differently_is_found_and_cut_down():
 def races(seed):
     """Whether a job of it reads its disk: on a busy host it may be ready before the reply, or after it."""
     said = {step.what["execute"] for step in draw(seed).steps if step.verb == "send"}
-    return not said.isdisjoint({"blockdev-mirror", "block-commit", "block-stream"})
+    return not said.isdisjoint({"blockdev-mirror", "drive-mirror", "block-commit", "block-stream"})
 
 
 def test_the_simulator_answers_as_qemu_does():
