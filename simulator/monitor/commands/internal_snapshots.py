@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 
 async def delete(machine: Machine, arguments: dict[str, Any]) -> Any:
+    if machine.graph.rules.changes_made_drained:
+        # There all is drained from the beginning (observed on 11.1.3).
+        async with machine.graph.drained_all():
+            return await _delete(machine, arguments)
+    return await _delete(machine, arguments)
+
+
+async def _delete(machine: Machine, arguments: dict[str, Any]) -> Any:
     device, identifier, name = arguments["device"], arguments.get("id"), arguments.get("name")
     node = machine.jobs.root_node(device)
     if identifier is None and name is None:
