@@ -203,6 +203,10 @@ class Lock(WaitQueue):
         super().__init__(what)
         self._held = False
 
+    @property
+    def locked(self) -> bool:
+        return self._held
+
     async def __aenter__(self) -> None:
         while self._held:
             await self.wait()

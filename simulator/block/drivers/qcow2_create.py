@@ -39,6 +39,7 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     writer = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
     await graph.changing()
     writer.insert(file)
+    await writer.while_drained()
     # The driver works on a node of its own that no graph knows and nobody else can reach.
     node = Node(graph, "", Qcow2)
     edge = Edge(node, "file", permissions.IMAGE, file, 0, permissions.ALL)
@@ -48,7 +49,6 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     size = header.cluster_bytes
     use: Edge | None = None
     try:
-        await writer.while_drained()
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
         await writer.remove()

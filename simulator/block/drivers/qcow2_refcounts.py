@@ -258,7 +258,7 @@ class Refcounts:
         taken, self._to_discard = self._to_discard, []
         for first, count in taken:
             if not any(self._stays_used(cluster, leaving) for cluster in range(first, first + count)):
-                _add_run(free, first, count)
+                free.append((first, count))
         return free
 
     def _stays_used(self, cluster: int, leaving: Sequence[tuple[int, int]]) -> bool:
@@ -391,13 +391,3 @@ def _pack(entries: array[int], width: int) -> bytes:
     if byteorder == "little":
         out.byteswap()
     return out.tobytes()
-
-
-def _add_run(runs: list[tuple[int, int]], first: int, count: int) -> None:
-    """Runs that touch are discarded in one go (update_refcount_discard, block/qcow2-refcount.c)."""
-    for index, (other, other_count) in enumerate(runs):
-        start = min(first, other)
-        if max(first + count, other + other_count) - start <= count + other_count:
-            runs[index] = start, count + other_count
-            return
-    runs.append((first, count))

@@ -6,9 +6,8 @@ block/qcow2-cluster.c, 7.2.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ZERO
+from simulator.block.drivers import qcow2_flush
 from simulator.block.drivers.qcow2_tables import (
     NORMAL,
     OFFSET_MASK,
@@ -23,7 +22,7 @@ from simulator.block.status import status_above
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from simulator.block.drivers.qcow2 import Qcow2
 
@@ -91,7 +90,7 @@ async def _zero_part(driver: Qcow2, offset: int, length: int, flags: int) -> Non
     finally:
         driver.requests -= 1
     if rest_is_zero and kind not in (NORMAL, PACKED):
-        await _let_go(driver)
+        await qcow2_flush.let_go(driver)
     else:
         await _write_zero_bytes(driver, offset, length, flags)
 
@@ -151,26 +150,7 @@ async def change_entries(
             offset = stop
     finally:
         driver.requests -= 1
-    await _let_go(driver)
-
-
-async def _let_go(driver: Qcow2) -> None:
-    """The file is told at once, or by the flush if another request may still read there."""
-    if driver.requests:
-        return
-    driver.requests += 1
-    try:
-        await discard_freed(driver)
-    finally:
-        driver.requests -= 1
-
-
-async def discard_freed(driver: Qcow2, taken_back: Sequence[tuple[int, int]] = ()) -> None:
-    """What comes of it is nobody's business (qcow2_process_discards, block/qcow2-refcount.c:743, 7.2)."""
-    bits = driver.header.cluster_bits
-    for cluster, count in driver.refcounts.take_discards(taken_back):
-        with suppress(OSError):
-            await driver.file.discard(cluster << bits, count << bits)
+    await qcow2_flush.let_go(driver)
 
 
 def _change_table(

@@ -19,20 +19,23 @@ async def device_add(machine: Machine, arguments: Arguments) -> Any:
 
 async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
     """`is_typed`: values are not option text. Raises QmpError."""
+    graph = machine.graph
     inserted = machine.devices.backends_inserted
     try:
         machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
     except QmpError:
-        await _changed(machine, 2 * (machine.devices.backends_inserted - inserted))
+        if machine.devices.backends_inserted > inserted:
+            await graph.changing()
+            # As in BlockBackend.remove.
+            for _ in range(2):
+                async with graph.drained(graph.nodes[arguments["drive"]]):
+                    pass
+            await graph.changing()
         raise
-    await _changed(machine, machine.devices.backends_inserted - inserted)
+    if machine.devices.backends_inserted > inserted:
+        # A backend of the device's own is put on the node; a drive is there already.
+        await graph.changing()
     return {}
-
-
-async def _changed(machine: Machine, times: int) -> None:
-    """A backend of the device's own is put on a node, and taken off again if the device cannot be made."""
-    for _ in range(times):
-        await machine.graph.changing()
 
 
 async def device_del(machine: Machine, arguments: Arguments) -> Any:
