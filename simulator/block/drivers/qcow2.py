@@ -78,9 +78,7 @@ class Qcow2(Driver):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self.requests = 0
-        self.behind: list[
-            tuple[int, bytes]
-        ] = []  # (offset, payload): to be written before all else, in order
+        self.behind: list[tuple[int, bytes]] = []  # (offset, payload): written first, in this order
         self._writes: list[Write] = []
         self._write_done = WaitQueue("a write to the same cluster")
         self._preallocated: bool | None = None
