@@ -242,12 +242,11 @@ class Node:
             raise OSError(ENOTSUP, strerror(ENOTSUP))
         request = self._begin(offset, length, True)
         try:
-            if flags & SERIALISING or self.serialising_in_flight:
+            if flags & SERIALISING or self.serialising_in_flight or self.inactive:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev")
-            if self.write_threshold:
-                self._check_threshold(offset + length)
+            self._check_threshold(offset + length)
             try:
                 await self.driver.write(offset, payload, flags & ~SERIALISING)
                 self._grow(offset, length)
@@ -264,8 +263,7 @@ class Node:
             await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev_zero")
-            if self.write_threshold:
-                self._check_threshold(offset + length)
+            self._check_threshold(offset + length)
             try:
                 await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
                 self._grow(offset, length)
@@ -283,6 +281,7 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, 0)
+            self._check_threshold(offset + length)
             try:
                 await self.driver.discard(offset, length)
             finally:
@@ -362,6 +361,8 @@ class Node:
             self.graph.progress()
 
     async def _before_write(self, request: Request, flags: int) -> None:
+        if self.inactive and request.writes and not self.read_only:
+            await self.graph.abort("")  # bdrv_co_write_req_prepare, block/io.c:1990, 10.0.13
         if flags & SERIALISING:
             self.serialising_in_flight += 1
             request.serialise(self.driver.cluster_bytes or 1)
@@ -371,7 +372,7 @@ class Node:
     def _check_threshold(self, end: int) -> None:
         """Before the write is made (bdrv_write_threshold_check_write)."""
         threshold = self.write_threshold
-        if end > threshold:
+        if 0 < threshold < end:
             self.write_threshold = 0
             told = {"node-name": self.node_name, "amount-exceeded": end - threshold}
             self.graph.emit("BLOCK_WRITE_THRESHOLD", {**told, "write-threshold": threshold})

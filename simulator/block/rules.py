@@ -50,6 +50,8 @@ class BlockRules:
     `backup_filter`: the driver of the filter that a backup job puts above its source.
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
+    `failed_preallocate_keeps_file`: a preallocate node whose file could not be made another size keeps its
+    exclusive right to write and resize it.
     `permissions_at_once`: all that changes together is looked at together, and a conflict is told with both
     users (simulator/block/permissions.py); otherwise one user at a time (permissions_by_user.py).
     `contexts_drain_all`: a node that is put into the context of another drains all nodes.
@@ -98,6 +100,7 @@ class BlockRules:
         "devices_open_as_files",
         "dropped_filter_lets_go",
         "export_tells_refused_thread",
+        "failed_preallocate_keeps_file",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
@@ -139,6 +142,7 @@ class BlockRules:
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
         self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
+        self.failed_preallocate_keeps_file: bool = given.pop("failed_preallocate_keeps_file", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
         self.permissions_at_once: bool = given.pop("permissions_at_once", True)
@@ -182,6 +186,7 @@ def rules_of(version: Version) -> BlockRules:
         quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
+        failed_preallocate_keeps_file=block.failed_preallocate_keeps_file,
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,

@@ -26,7 +26,7 @@ class Block(Group):
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
-    permissions_at_once: as in simulator/block/rules.py.
+    permissions_at_once, failed_preallocate_keeps_file: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     drive_moves: a device's drive can be set to another node while the machine runs.
@@ -60,6 +60,7 @@ class Block(Group):
         "dropped_filter_lets_go",
         "ending_jobs_outlive_exports",
         "ending_stops_first",
+        "failed_preallocate_keeps_file",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
@@ -99,6 +100,7 @@ class Block(Group):
     daemon_closes_nodes: bool
     permissions_at_once: bool
     contexts_drain_all: bool
+    failed_preallocate_keeps_file: bool
     changes_made_drained: bool
     jobs_have_backend: bool
     devices_open_as_files: bool

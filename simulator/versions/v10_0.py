@@ -91,6 +91,11 @@ FACTS = (
     ("block.ending_stops_first", True, "system/runstate.c, qemu_cleanup: vm_shutdown comes first; observed"),
     ("block.copy_bitmap_on_filter", True, "block/block-copy.c:433: copy_bitmap_bs, observed"),
     ("block.dropped_filter_lets_go", False, "block.c:5440: bdrv_replace_node_common, observed"),
+    (
+        "block.failed_preallocate_keeps_file",
+        True,
+        "block/preallocate.c, preallocate_child_perm: data_end",
+    ),
     ("block.creating_yields", True, "block/qcow2.c, qcow2_co_create: a co_wrapper, observed"),
     ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
     ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),

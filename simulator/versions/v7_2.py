@@ -121,6 +121,11 @@ FACTS = (
         "block/stream.c:373, job_early_fail: no .clean, which has the blk_unref (111)",
     ),
     ("block.changes_drain_all", False, "observed with a job on another node", "session drains/*"),
+    (
+        "block.failed_preallocate_keeps_file",
+        False,
+        "block/preallocate.c, preallocate_child_perm",
+    ),
     ("block.contexts_drain_all", False, "block.c:7346: nothing where it is the same"),
     ("block.changes_made_drained", False, "blockjob.c:468"),
     ("block.stream_has_filter", True, "block/stream.c:300"),
