@@ -189,7 +189,7 @@ def test_a_descriptor_goes_with_the_last_client(is_real: bool, tmp_path: Path) -
 
 
 def test_descriptors_that_a_program_is_started_with(tmp_path: Path) -> None:
-    """-add-fd: a file is opened by them from the start on, to be read by one and to be written by the other."""
+    """-add-fd: a file is opened by them from the start on, to be read by one, to be written by the other."""
     options = [
         *("-add-fd", "fd=7,set=2,opaque=to write,,and read", "-add-fd", "fd=8,set=2,opaque=to read"),
         *("-blockdev", "driver=file,node-name=f,filename=/dev/fdset/2"),
