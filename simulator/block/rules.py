@@ -66,6 +66,7 @@ class BlockRules:
     beyond its end is answered from the source.
     `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
     they were.
+    `empty_merge_crashes`: a command that merges no bitmaps at all ends the process.
     `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
     need not, and the export is there.
     `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
@@ -99,6 +100,7 @@ class BlockRules:
         "creating_yields",
         "devices_open_as_files",
         "dropped_filter_lets_go",
+        "empty_merge_crashes",
         "export_tells_refused_thread",
         "failed_preallocate_keeps_file",
         "filter_always_reads",
@@ -130,6 +132,7 @@ class BlockRules:
         self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -173,6 +176,7 @@ def rules_of(version: Version) -> BlockRules:
         backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
+        empty_merge_crashes=block.empty_merge_crashes,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,

@@ -40,7 +40,7 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
+    empty_merge_crashes, refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -58,6 +58,7 @@ class Block(Group):
         "devices_open_as_files",
         "drive_moves",
         "dropped_filter_lets_go",
+        "empty_merge_crashes",
         "ending_jobs_outlive_exports",
         "ending_stops_first",
         "failed_preallocate_keeps_file",
@@ -118,5 +119,6 @@ class Block(Group):
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
+    empty_merge_crashes: bool
     lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]

@@ -99,8 +99,7 @@ class Jobs(Group):
     aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
     read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
-    failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
-    concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    commit_writes_zeroes, pause_wakes, waits_out_speed: as in simulator/jobs/rules.py.
     mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
     mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
@@ -117,7 +116,7 @@ class Jobs(Group):
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
-        "failed_group_aborts_together",
+        "commit_writes_zeroes",
         "mirror_bitmap_on_filter",
         "mirror_knows_zeroes",
         "mirror_tells_sizes",
@@ -126,12 +125,12 @@ class Jobs(Group):
         "refused_image_keeps_drained",
         "shows_actively_synced",
         "verbs",
+        "waits_out_speed",
     )
 
     aborted_commit_restores_base: bool
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
-    failed_group_aborts_together: bool
     backup_chooses_late: bool
     mirror_bitmap_on_filter: bool
     mirror_knows_zeroes: bool
@@ -140,7 +139,9 @@ class Jobs(Group):
     paused_completes: bool
     refused_image_keeps_drained: bool
     cancel_ends_waits: bool
+    commit_writes_zeroes: bool
     shows_actively_synced: bool
+    waits_out_speed: bool
 
 
 class Exports(Group):

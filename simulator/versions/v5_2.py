@@ -147,6 +147,11 @@ FACTS = (
     ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
+    (
+        "block.empty_merge_crashes",
+        False,
+        "block/monitor/bitmap-qmp-cmds.c:269: into a bitmap without a name, and from that",
+    ),
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
     ("block.replaced_is_missing", "Node name '{name}' not found", "block.c:6715"),
     ("block.mirror_passes_needs_on", False, "block/mirror.c:1517"),
