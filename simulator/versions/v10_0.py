@@ -115,5 +115,6 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

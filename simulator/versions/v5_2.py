@@ -160,6 +160,7 @@ FACTS = (
         ("clipboard", "mouse", "nodelay", "reconnect-ms"),
         "chardev/char.c: qemu_chardev_opts",
     ),
+    ("qmp.tells_of_second_unplug", False, "observed"),
     ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",
