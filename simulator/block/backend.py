@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EIO, ENOMEDIUM, EPERM
 from os import strerror
 
-from simulator.block import iothreads, permissions
+from simulator.block import permissions
 from simulator.block.accounting import Accounting
 from simulator.block.parent import Parent
 from simulator.engine.task import WaitQueue
@@ -163,7 +163,6 @@ class BlockBackend(Parent):
             edge, self.root = self.root, None
             async with await self.graph.while_changing():
                 await self.graph.detach(edge)
-                iothreads.leave(edge.node)
                 await self.was_removed()
 
     async def was_removed(self) -> None:
