@@ -181,6 +181,7 @@ class Graph:
             await self.release(node)
         else:
             granting.go(node)
+            iothreads.leave(node)
 
     def link(self, edge: Edge, node: Node) -> None:
         """Point an edge at a node. A user that comes to a drained node is drained too."""

@@ -64,14 +64,22 @@ def _read(name: str, kind: str, text: str, wanted: dict[str, str]) -> Any:
 
 
 def read(machine: Machine, arguments: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """The arguments of object-add with their values read. Raises QmpError or ArgumentError."""
+    """The arguments of object-add with their values read, those in `props` among them. Raises QmpError or
+    ArgumentError."""
+    if "props" in arguments:
+        if not isinstance(arguments["props"], dict):
+            raise QmpError("Invalid parameter type for 'props', expected: dict")
+        rest = {name: value for name, value in arguments.items() if name != "props"}
+        arguments = {**rest, **arguments["props"]}
     for member in ("qom-type", "id"):
-        if member not in arguments:
+        if not isinstance(arguments.get(member), str):
             raise QmpError(f"Parameter '{member}' is missing")
     type_name = arguments["qom-type"]
     known = machine.version.recorded(machine.binary, "objects")["object"].get(type_name, {}).get("return")
     if known is None:
         raise QmpError(f"invalid object type: {type_name}")
+    if type_name not in machine.version.recorded(machine.binary, "interfaces").get("user-creatable", []):
+        raise QmpError(f"object type '{type_name}' isn't supported by object-add")
     types = {entry["name"]: entry["type"] for entry in known}
     values = {}
     for name in in_order(arguments):
@@ -88,7 +96,7 @@ def read(machine: Machine, arguments: dict[str, Any], reader: Reader) -> dict[st
 def _value(name: str, kind: str, given: Any, reader: Reader) -> Any:
     if kind == "bool":
         return reader(name, kind, given)
-    if name == "size":  # of memory, which calls its type "int"
+    if name in ("size", "align"):  # of memory, which calls their type "int"
         return reader(name, "size", given)
     if kind == "int" or kind in SIGNED_BITS:
         return reader(name, "int", given)

@@ -22,6 +22,7 @@ class Block(Group):
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
     ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
     are drained for good.
+    used_threads_go: a thread with a node in it can be deleted; otherwise QEMU aborts.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
@@ -83,6 +84,7 @@ class Block(Group):
         "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
+        "used_threads_go",
     )
 
     transaction_commits_in_order: bool
@@ -122,3 +124,4 @@ class Block(Group):
     empty_merge_crashes: bool
     lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]
+    used_threads_go: bool

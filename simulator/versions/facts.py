@@ -31,6 +31,7 @@ class Qmp(Group):
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
     doubles_have_six_places: in what is sent, and not as many as they need.
     monitors_are_objects: each has one of the machine's objects.
+    tells_of_second_unplug: device_del refuses a device that is on its way out already.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
     "well-formed" (free only once there is a place), "any", or "checked" with the place.
@@ -47,6 +48,7 @@ class Qmp(Group):
         "monitors_are_objects",
         "oob",
         "quit_replies_first",
+        "tells_of_second_unplug",
         "turns_before_reply",
         "unplugged_after_ns",
     )
@@ -58,6 +60,7 @@ class Qmp(Group):
     monitors_are_objects: bool
     oob: bool
     quit_replies_first: bool
+    tells_of_second_unplug: bool
     turns_before_reply: int
     unplugged_after_ns: int
 
@@ -69,26 +72,32 @@ class Texts(Group):
     device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
+    hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
+    qemu_io_heads_info: HMP qemu-io's info has a line above what the driver knows.
     reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
     __slots__ = (
         "blockstats_in_columns",
         "device_numbers",
+        "hmp_cpus_with_model",
         "hmp_drive_prefix",
         "hmp_unknown_action",
         "large_sizes_name_id",
+        "qemu_io_heads_info",
         "reports_name_program",
         "snapshots_in_wide_columns",
     )
 
     blockstats_in_columns: bool
     device_numbers: dict[str, str]
+    hmp_cpus_with_model: bool
     hmp_drive_prefix: str
     large_sizes_name_id: bool
     hmp_unknown_action: str
+    qemu_io_heads_info: bool
     reports_name_program: bool
     snapshots_in_wide_columns: bool
 

@@ -127,5 +127,6 @@ FACTS = (
         'unsupported machine type: "{name}"',
         "system/vl.c: select_machine, observed",
     ),
+    ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

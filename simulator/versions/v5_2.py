@@ -179,6 +179,7 @@ FACTS = (
     ("command_line.pid_file_refusal", "Cannot open pid file", "util/oslib-posix.c: qemu_write_pidfile"),
     ("command_line.sockets_need_address", True, "chardev/char-socket.c: qemu_chr_parse_socket, observed"),
     ("command_line.shows_machine_option", True, "softmmu/vl.c: select_machine, loc_push_restore"),
+    ("qmp.tells_of_second_unplug", False, "observed"),
     ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",

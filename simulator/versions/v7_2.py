@@ -206,6 +206,7 @@ FACTS = (
     ("block.dropped_filter_lets_go", True, "block.c, bdrv_drop_filter: detach_subchain, observed"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
     ("qmp.unplugged_after_ns", 50_000_000, "util/rcu.c:252: call_rcu_thread waits 5 times 10 ms for more"),
+    ("qmp.tells_of_second_unplug", True, "softmmu/qdev-monitor.c: qmp_device_del"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
     (
         "block.new_children_are_asked_nothing",
@@ -217,6 +218,9 @@ FACTS = (
     ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
     ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
     ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),
+    ("texts.qemu_io_heads_info", False, "qemu-io-cmds.c: info_f prints it on standard output"),
+    ("block.used_threads_go", False, "util/async.c: aio_ctx_finalize, observed"),
+    ("texts.hmp_cpus_with_model", False, "monitor/hmp-cmds.c: hmp_info_cpus"),
     ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
     ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
 )

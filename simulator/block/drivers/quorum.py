@@ -63,7 +63,7 @@ class Quorum(Driver):
         except QmpError:
             # The graph is changed once for this alone, whether there is one to let go of or none.
             async with await self.node.graph.while_changing():
-                for edge in self._edges:
+                for edge in self.listed_children():
                     await self.node.graph.detach(edge, refresh=False)
             raise
         self._next_number = len(given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, permissions
+from simulator.block import backend_limits, describe, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drive import INTERFACES, tree_options
 from simulator.block.errors import QmpError
@@ -153,7 +153,17 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
     machine.print(printed)
     if complained:
         machine.warn(complained.rstrip("\n"))
-    return ""
+    return _info_for_monitor(machine, backend) if command.split()[:1] in (["info"], ["i"]) else ""
+
+
+def _info_for_monitor(machine: Machine, backend: BlockBackend) -> str:
+    """What a driver knows of its image is printed where qemu-io's info was asked for
+    (bdrv_image_info_specific_dump)."""
+    known = describe.image_info(backend.node).get("format-specific") if backend.node is not None else None
+    if not known or not known["data"]:
+        return ""
+    head = "Format specific information:\n" if machine.version.texts.qemu_io_heads_info else ""
+    return head + image_info.members(known["data"])
 
 
 async def set_io_throttle(machine: Machine, arguments: Arguments) -> str:
@@ -177,7 +187,8 @@ async def drive_add(machine: Machine, arguments: Arguments) -> str:
             return ""
         interface, identifier = await machine.drives.add(machine.schema, opts)
     except QmpError as error:
-        raise HmpError(machine.version.texts.hmp_drive_prefix + error.console_text) from None
+        text = machine.version.reword(error.console_text)
+        raise HmpError(machine.version.texts.hmp_drive_prefix + text) from None
     if interface != "none":
         await _drive_del(machine, identifier)
         raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")

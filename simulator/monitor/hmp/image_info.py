@@ -51,6 +51,10 @@ def describe(image: dict[str, Any]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def members(data: dict[str, Any]) -> str:
+    return "".join(f"{line}\n" for line in _members(data, 1))
+
+
 def _limits(limits: dict[str, int]) -> list[str]:
     """In this order, which is BlockLimitsInfo's; observed with QEMU 11.1.3."""
     return [f"    {name.replace('-', ' ')}: {limits[name]}" for name in _LIMITS if name in limits]
