@@ -9,12 +9,11 @@ clusters.
 
 from __future__ import annotations
 
-from errno import EIO, ENOTSUP
+from errno import EIO
 from os import strerror
 
 from simulator.block import permissions
 from simulator.block.driver import (
-    NO_FALLBACK,
     STATUS_DATA,
     STATUS_OFFSET_VALID,
     STATUS_RECURSE,
@@ -26,34 +25,25 @@ from simulator.block.drivers import (
     qcow2_bitmaps,
     qcow2_check,
     qcow2_compressed,
+    qcow2_data_file,
     qcow2_options,
     qcow2_resize,
     qcow2_snapshots,
     qcow2_zero,
 )
 from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
+from simulator.block.drivers.qcow2_kinds import NORMAL, NOT_HERE, OFFSET_MASK, PACKED, PLACED
 from simulator.block.drivers.qcow2_refcounts import Refcounts
-from simulator.block.drivers.qcow2_tables import (
-    COPIED,
-    NORMAL,
-    OFFSET_MASK,
-    PACKED,
-    UNALLOCATED,
-    ZERO_ALLOCATED,
-    Tables,
-    Write,
-    kind_of,
-)
+from simulator.block.drivers.qcow2_tables import Tables
+from simulator.block.drivers.qcow2_writes import Writes
 from simulator.block.errors import QmpError
-from simulator.engine.task import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from typing import Any
 
     from simulator.block.driver import DriverStatus
-    from simulator.block.node import Node
+    from simulator.block.node import Edge, Node
 
 # Options that blockdev-reopen may change (qcow2_mutable_opts, block/qcow2.c:6030).
 _MUTABLE = (
@@ -77,9 +67,9 @@ class Qcow2(Driver):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self.requests = 0
-        self._writes: list[Write] = []
-        self._write_done = WaitQueue("a write to the same cluster")
+        self.writes = Writes(self)
         self._preallocated: bool | None = None
+        self.unused_data: list[int] = []  # offsets in the data file that it may discard
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
         self.snapshots: list[qcow2_snapshots.Snapshot] = []
 
@@ -108,6 +98,7 @@ class Qcow2(Driver):
         qcow2_options.check(options, header)
         self.begin(header)
         await self.tables.open()
+        await qcow2_data_file.open_it(self, options)
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
         self.snapshots = await qcow2_snapshots.load(self)
@@ -159,6 +150,11 @@ class Qcow2(Driver):
         await self.flush()
         await self.file.write(0, self.header.encode())
 
+    @property
+    def data(self) -> Edge:
+        """Where the disk's own bytes lie."""
+        return self.node.children["data-file"] if self.header.has_data_file else self.file
+
     # -- reads
     async def read(self, offset: int, length: int) -> bytes:
         self.requests += 1
@@ -167,20 +163,20 @@ class Qcow2(Driver):
             while length:
                 table = await self.tables.load(offset)
                 kind, host, run = self.tables.run(table, offset, length)
-                pieces.append(await self._read_run(kind, host, offset, run))
+                pieces.append(await self.read_run(kind, host, offset, run))
                 offset, length = offset + run, length - run
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         finally:
             self.requests -= 1
 
-    async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
+    async def read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
-            await self.file.event("read_aio")
-            return await self.file.read(host, length)
+            await self.data.event("read_aio")
+            return await self.data.read(host, length)
         if kind == PACKED:
             inside = offset % self.header.cluster_bytes
             return (await qcow2_compressed.read(self, host))[inside : inside + length]
-        if kind == UNALLOCATED:
+        if kind in NOT_HERE:
             backing = self.node.children.get("backing")
             if backing is not None:
                 await self.file.event("read_backing_aio")
@@ -197,128 +193,28 @@ class Qcow2(Driver):
                 return
             done = 0
             while done < len(payload):
-                done += await self._write_some(offset + done, payload[done:] if done else payload, flags)
+                done += await self.writes.some(offset + done, payload[done:] if done else payload, flags)
         finally:
             self.requests -= 1
 
-    async def _write_some(self, offset: int, payload: bytes, flags: int) -> int:
-        """Write what one run of clusters takes; returns its length, 0 if another write had to be waited
-        for."""
-        table = await self.tables.own(offset)
-        length, host, reuse = self._plan(table, offset, len(payload))
-        bits = self.header.cluster_bits
-        write = Write(offset >> bits, offset + length - 1 >> bits, host is None or reuse)
-        if write.allocating and await self.waited_for(write, allocating_only=True):
-            return 0
-        self._writes.append(write)
-        try:
-            piece = payload if length == len(payload) else payload[:length]
-            if host is not None and not reuse:
-                await self.file.event("write_aio")
-                await self.file.write(host, piece, flags)
-            else:
-                await self._write_new(offset, piece, host, flags)
-        finally:
-            self._writes.remove(write)
-            self._write_done.wake_all()
-        return length
+    def allocate_data(self, guest_cluster: int, count: int) -> int:
+        """The number of the first of so many clusters for the disk's own. In a data file each has its
+        place."""
+        return guest_cluster if self.header.has_data_file else self.refcounts.allocate(count)
 
-    def _plan(self, table: array[int], offset: int, length: int) -> tuple[int, int | None, bool]:
-        """(length, host offset or None, reuse) of the run at the start of a write.
-
-        host and not reuse: written in place. host and reuse: a zero cluster that has its place already.
-        None: new clusters are needed.
-        """
-        header, tables = self.header, self.tables
-        end = min(offset + length, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
-        kind, host, run = tables.run(table, offset, end - offset)
-        mask = tables.l2_entries - 1
-        size = header.cluster_bytes
-
-        def ours_alone(at: int) -> bool:
-            entry = table[at >> header.cluster_bits & mask]
-            return bool(entry & COPIED) and kind_of(entry) in (NORMAL, ZERO_ALLOCATED)
-
-        owned = ours_alone(offset)
-        if owned and kind == ZERO_ALLOCATED:
-            return min(end, (offset | size - 1) + 1) - offset, host, True
-        limit = offset + run if owned else end
-        at = (offset | size - 1) + 1
-        while at < limit and ours_alone(at) == owned:
-            at += size
-        return min(at, limit) - offset, host if owned else None, False
-
-    async def waited_for(self, write: Write, allocating_only: bool) -> bool:
-        """Whether a write to the same clusters was under way; if so it is over now, or another one is."""
-        for other in self._writes:
-            if other.first <= write.last and write.first <= other.last:
-                if allocating_only and not other.allocating:
-                    continue
-                await self._write_done.wait()
-                return True
-        return False
-
-    async def _write_new(self, offset: int, payload: bytes, host: int | None, flags: int) -> None:
-        """Write to clusters that get their place now, with what is around the payload copied from below."""
-        size, bits = self.header.cluster_bytes, self.header.cluster_bits
-        start, end = offset & -size, offset + len(payload) + (-(offset + len(payload)) % size)
-        head = await self._old_bytes(start, offset - start)
-        tail = await self._old_bytes(offset + len(payload), end - offset - len(payload))
-        table = await self.tables.own(offset)
-        count = (end - start) >> bits
-        new = host is None
-        place = self.refcounts.allocate(count) << bits if host is None else host & -size
-        try:
-            if (head is None or tail is None) and not await self._zeroed_fast(place, end - start):
-                head = bytes(offset - start) if head is None else head
-                tail = bytes(end - offset - len(payload)) if tail is None else tail
-            await self.file.event("write_aio")
-            if head or tail:
-                before, after = head or b"", tail or b""
-                await self.file.write(place + offset - start - len(before), before + payload + after, flags)
-            else:
-                await self.file.write(place + offset - start, payload, flags)
-        except OSError:
-            if new:
-                self.refcounts.release_unused(place >> bits, count)
-            raise
-        for at in range(count):
-            guest = start + (at << bits)
-            old = table[guest >> bits & self.tables.l2_entries - 1]
-            self.tables.set(guest, place + (at << bits) | COPIED)
-            if new:
-                self.give_back(old, discard=False)
-
-    async def _zeroed_fast(self, place: int, length: int) -> bool:
-        """False where that can only be done by writing (block/qcow2.c, handle_alloc_space)."""
-        try:
-            await self.file.write_zeroes(place, length, NO_FALLBACK)
-        except OSError as error:
-            if error.errno != ENOTSUP:
-                raise
-            return False
-        return True
-
-    async def _old_bytes(self, offset: int, length: int) -> bytes | None:
-        """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no
-        part."""
-        if not length:
-            return b""
-        table = await self.tables.load(offset)
-        kind, host, _ = self.tables.run(table, offset, length)
-        if kind == UNALLOCATED:
-            backing = self.node.backing
-            if backing is None or offset >= backing.size_bytes:
-                return None
-        elif kind not in (NORMAL, PACKED):
-            return None
-        return await self._read_run(kind, host, offset, length)
+    def release_data(self, first: int, count: int) -> None:
+        """Of what was allocated and is not used after all."""
+        if not self.header.has_data_file:
+            self.refcounts.release_unused(first, count)
 
     def give_back(self, entry: int, discard: bool) -> None:
         """A guest cluster does not use this entry's place any more."""
         bits = self.header.cluster_bits
-        kind = kind_of(entry)
-        if kind == PACKED:
+        kind = self.tables.kind_of(entry)
+        if self.header.has_data_file:
+            if discard and kind in PLACED:
+                qcow2_data_file.give_back(self, entry & OFFSET_MASK)
+        elif kind == PACKED:
             host, length = qcow2_compressed.place(self.header, entry)
             self.refcounts.give_back(host >> bits, (host + length - 1 >> bits) - (host >> bits) + 1, discard)
         elif entry & OFFSET_MASK:
@@ -363,15 +259,15 @@ class Qcow2(Driver):
             self._preallocated = await qcow2_resize.looks_preallocated(self)
         kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
         flags = 0
-        if kind in (NORMAL, ZERO_ALLOCATED):
+        if kind in PLACED:
             flags = STATUS_OFFSET_VALID
         if kind in (NORMAL, PACKED):
             flags |= STATUS_DATA
-        elif kind != UNALLOCATED:
+        elif kind not in NOT_HERE:
             flags |= STATUS_ZERO
         if self._preallocated and kind == NORMAL:
             flags |= STATUS_RECURSE
-        return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
+        return run, flags, self.data if flags & STATUS_OFFSET_VALID else None, host
 
     # -- snapshots inside the image
     snapshot_infos = qcow2_snapshots.infos
@@ -379,7 +275,7 @@ class Qcow2(Driver):
     delete_snapshot = qcow2_snapshots.delete
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        await qcow2_resize.resize(self, size_bytes, preallocation)
+        await qcow2_resize.resize(self, size_bytes, exact, preallocation)
 
     # -- what others may ask
     @property

@@ -12,15 +12,15 @@ from os import strerror
 from struct import Struct, pack
 
 from simulator.block.drivers import qcow2_check, qcow2_compressed
+from simulator.block.drivers.qcow2_kinds import OFFSET_MASK, PACKED
 from simulator.block.drivers.qcow2_refcounts import packed, words
-from simulator.block.drivers.qcow2_tables import OFFSET_MASK, PACKED, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from typing import Any
 
     from simulator.block.drivers.qcow2 import Qcow2
+    from simulator.block.drivers.qcow2_tables import Table
 
 # L1 table's offset and entries, lengths of id and name, date in seconds and nanoseconds, the machine's clock,
 # bytes of the machine's state, length of what follows before id and name.
@@ -159,9 +159,7 @@ async def delete(driver: Qcow2, identifier: str) -> None:
     for entry in words(await driver.file.read(snapshot.l1_offset, snapshot.l1_entries * 8)):
         place = entry & OFFSET_MASK
         if place:
-            for cluster in _used_by(
-                driver, words(await driver.file.read(place, driver.header.cluster_bytes))
-            ):
+            for cluster in _used_by(driver, await driver.tables.read_table(place)):
                 refcounts.give_back(cluster, 1, discard=True)
             refcounts.give_back(place >> bits, 1, discard=True)
     refcounts.give_back(snapshot.l1_offset >> bits, _clusters(driver, snapshot.l1_entries * 8), discard=True)
@@ -174,12 +172,12 @@ def _clusters(driver: Qcow2, length: int) -> int:
     return -(-length // driver.header.cluster_bytes)
 
 
-def _used_by(driver: Qcow2, table: array[int]) -> list[int]:
+def _used_by(driver: Qcow2, table: Table) -> list[int]:
     """The clusters that the entries of an L2 table lead to; one more than once if several do."""
     bits = driver.header.cluster_bits
     found: list[int] = []
-    for entry in table:
-        if kind_of(entry) == PACKED:
+    for entry in table.entries:
+        if driver.tables.kind_of(entry) == PACKED:
             host, length = qcow2_compressed.place(driver.header, entry)
             found += range(host >> bits, (host + length - 1 >> bits) + 1)
         elif entry & OFFSET_MASK:
