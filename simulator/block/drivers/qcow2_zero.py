@@ -116,23 +116,42 @@ async def _zero_rest(driver: Qcow2, offset: int, length: int, flags: int) -> Non
     start = offset & -header.subcluster_bytes
     end = min(start + header.subcluster_bytes, driver.node.size_bytes)
     cluster = start >> header.cluster_bits
+    change = _part_change(driver, start, flags)
     driver.requests += 1
     try:
         await driver.refcounts.load()
-        while True:
+        while change is not None:
             rest_is_zero = await _is_zero(driver, start, offset)
             rest_is_zero = rest_is_zero and await _is_zero(driver, offset + length, end)
             table = await driver.tables.load(start)
             # From here to the change nothing waits, so that no write can come in between.
-            if not await driver.writes.waited_for(Write(cluster, cluster, True), allocating_only=False):
+            if await driver.writes.waited_for(Write(cluster, cluster, True), allocating_only=False):
+                continue
+            kind, _, _ = driver.tables.run(table, start, 1)
+            if not rest_is_zero or kind in (NORMAL, PACKED):
                 break
-        may_change = driver.tables.run(table, start, 1)[0] not in (NORMAL, PACKED)
+            if table is None or not driver.tables.is_own(start):
+                await driver.tables.own(start)
+                continue
+            first = cluster << header.cluster_bits
+            _change_table(driver, table, first, first + 1, change, driver.node.discard_unmap)
+            if header.is_raw_outside:
+                await driver.data.write_zeroes(offset, length, flags)
+            return
     finally:
         driver.requests -= 1
-    if rest_is_zero and may_change:
-        await _zero_whole(driver, start, end, flags)
-    else:
-        await _write_zero_bytes(driver, offset, length, flags)
+    await _write_zero_bytes(driver, offset, length, flags)
+
+
+def _part_change(driver: Qcow2, start: int, flags: int) -> Change | None:
+    """What makes the one subcluster at `start` read as zeroes; None if it takes writing them."""
+    header = driver.header
+    if header.version < 3:
+        return None if "backing" in driver.node.children else _discarded(driver)
+    if not header.extended_l2:
+        return _zero_entry(driver, flags)
+    part = (start & header.cluster_bytes - 1) >> header.subcluster_bits
+    return _zero_parts(part, part + 1)
 
 
 async def _is_zero(driver: Qcow2, offset: int, end: int) -> bool:
