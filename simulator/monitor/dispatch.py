@@ -45,6 +45,7 @@ _FAMILIES = (
     "statistics",
     "transaction",
     "types",
+    "vm_snapshots",
 )
 
 _handlers: dict[str, Handler] = {}

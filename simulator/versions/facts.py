@@ -67,6 +67,9 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
+    specifics_have_title: qemu-io's info gives what it shows of an image's format a title.
+    vm_snapshot_missing: how a snapshot {name} is refused that {device} does not have.
+    vm_state_nowhere: "save" or "load" -> how that is refused where no disk can hold the machine's state.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
@@ -81,6 +84,9 @@ class Texts(Group):
         "large_sizes_name_id",
         "reports_name_program",
         "snapshots_in_wide_columns",
+        "specifics_have_title",
+        "vm_snapshot_missing",
+        "vm_state_nowhere",
     )
 
     blockstats_in_columns: bool
@@ -90,6 +96,9 @@ class Texts(Group):
     hmp_unknown_action: str
     reports_name_program: bool
     snapshots_in_wide_columns: bool
+    specifics_have_title: bool
+    vm_snapshot_missing: str
+    vm_state_nowhere: dict[str, str]
 
 
 class Jobs(Group):

@@ -115,5 +115,7 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
+    ("texts.specifics_have_title", True, "block/qapi.c: bdrv_image_info_specific_dump"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -160,6 +160,20 @@ FACTS = (
         ("clipboard", "mouse", "nodelay", "reconnect-ms"),
         "chardev/char.c: qemu_chardev_opts",
     ),
+    (
+        "texts.vm_snapshot_missing",
+        "Device '{device}' does not have the requested snapshot '{name}'",
+        "migration/savevm.c: load_snapshot",
+    ),
+    (
+        "texts.vm_state_nowhere",
+        {"save": "No block device can accept snapshots", "load": "No block device supports snapshots"},
+        "observed",
+    ),
+    ("block.has_zstd", False, "observed"),
+    ("block.raw_outside_is_placed", False, "block/qcow2.c: qcow2_co_create; observed"),
+    ("block.tells_dirty_images", False, "observed"),
+    ("block.deleting_asks_all_disks", False, "monitor/hmp-cmds.c: hmp_delvm"),
     ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",

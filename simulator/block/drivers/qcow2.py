@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from errno import EIO
 from os import strerror
+from struct import pack
 
 from simulator.block import permissions
 from simulator.block.driver import (
@@ -29,14 +30,23 @@ from simulator.block.drivers import (
     qcow2_options,
     qcow2_resize,
     qcow2_snapshots,
+    qcow2_vm_state,
+    qcow2_writes,
     qcow2_zero,
 )
-from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
+from simulator.block.drivers.qcow2_corruption import CorruptImage, Overlaps, signal
+from simulator.block.drivers.qcow2_header import (
+    DIRTY,
+    INCOMPATIBLE_AT,
+    LAZY_REFCOUNTS,
+    Header,
+    read_header,
+)
 from simulator.block.drivers.qcow2_kinds import NORMAL, NOT_HERE, OFFSET_MASK, PACKED, PLACED
 from simulator.block.drivers.qcow2_refcounts import Refcounts
 from simulator.block.drivers.qcow2_tables import Tables
-from simulator.block.drivers.qcow2_writes import Writes
 from simulator.block.errors import QmpError
+from simulator.block.opening import ABORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,14 +71,18 @@ class Qcow2(Driver):
     children = (("file", permissions.IMAGE, True),)
 
     header: Header
+    overlaps: Overlaps
+    _lazy_refcounts = False
+    _next_options: dict[str, Any]
     refcounts: Refcounts
     tables: Tables
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self.requests = 0
-        self.writes = Writes(self)
+        self.writes = qcow2_writes.Writes()
         self._preallocated: bool | None = None
+        self.told_of_corruption = False
         self.unused_data: list[int] = []  # offsets in the data file that it may discard
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
         self.snapshots: list[qcow2_snapshots.Snapshot] = []
@@ -85,18 +99,26 @@ class Qcow2(Driver):
         self.header = header
         self.refcounts = Refcounts(self.file, header)
         self.tables = Tables(self.file, header, self.refcounts)
+        self._use({})
         self.node.size_bytes = header.size_bytes & ~511
+
+    def _use(self, options: dict[str, Any]) -> None:
+        header = self.header
+        self.overlaps = Overlaps(options.get("overlap-check"))
+        lazy = options.get("lazy-refcounts", bool(header.compatible & LAZY_REFCOUNTS))
+        self._lazy_refcounts = bool(lazy) and header.version > 2
 
     async def _open(self, options: dict[str, Any]) -> None:
         writable = self.node.is_writable()
         try:
-            header = await read_header(self.file.read, writable)
+            header = await read_header(self.file.read, writable, self.node.graph.rules.has_zstd)
         except (OSError, QmpError):
             # Until its data file is chosen QEMU takes it to have an external one, and lets go of that.
             await self.node.graph.changing()
             raise
         qcow2_options.check(options, header)
         self.begin(header)
+        self._use(options)
         await self.tables.open()
         await qcow2_data_file.open_it(self, options)
         if writable and header.incompatible & DIRTY:
@@ -109,22 +131,46 @@ class Qcow2(Driver):
         if self.node.is_writable():
             await qcow2_bitmaps.store(self)
             await self.flush()
+            await self._mark_clean()
+        elif self.header.incompatible & DIRTY and self.node.graph.rules.closing_marks_clean:
+            # It would be written to a file that only is read.
+            await self.node.graph.end_process(ABORTED, "closing an image that is dirty and read-only")
 
     async def inactivate(self) -> None:
         await qcow2_bitmaps.hand_over(self)
         await self.flush()
+        await self._mark_clean()
+
+    async def mark_dirty(self) -> None:
+        """With lazy refcounts the image is dirty from its first change on: its counts may be too low."""
+        if self._lazy_refcounts and not self.header.incompatible & DIRTY:
+            self.header.incompatible |= DIRTY
+            await self._write_features()
+
+    async def _mark_clean(self) -> None:
+        if self.header.incompatible & DIRTY:
+            self.header.incompatible &= ~DIRTY
+            await self._write_features()
+
+    async def _write_features(self) -> None:
+        await self.file.write(INCOMPATIBLE_AT, pack(">Q", self.header.incompatible))
+        await self.file.flush()
 
     async def activate(self) -> None:
         await self.open(self.node.options)
 
     async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         qcow2_options.check(options, self.header)
+        self._next_options = options
         if read_only:
             await qcow2_bitmaps.make_read_only(self)
+        if read_only or not options.get("lazy-refcounts", self.header.compatible & LAZY_REFCOUNTS):
+            await self._mark_clean()
 
     def reopen_commit(self) -> None:
         # The caches are made anew, whatever changed (qcow2_update_options_commit).
         self.tables.forget_clean()
+        self._use(self._next_options)
 
     async def reopen_finished(self) -> None:
         if self.node.is_writable():
@@ -159,15 +205,21 @@ class Qcow2(Driver):
     async def read(self, offset: int, length: int) -> bytes:
         self.requests += 1
         try:
-            pieces = []
-            while length:
-                table = await self.tables.load(offset)
-                kind, host, run = self.tables.run(table, offset, length)
-                pieces.append(await self.read_run(kind, host, offset, run))
-                offset, length = offset + run, length - run
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return await self._read(offset, length)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
         finally:
             self.requests -= 1
+
+    async def _read(self, offset: int, length: int) -> bytes:
+        pieces = []
+        while length:
+            table = await self.tables.load(offset)
+            kind, host, run = self.tables.run(table, offset, length)
+            pieces.append(await self.read_run(kind, host, offset, run))
+            offset, length = offset + run, length - run
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
@@ -193,9 +245,19 @@ class Qcow2(Driver):
                 return
             done = 0
             while done < len(payload):
-                done += await self.writes.some(offset + done, payload[done:] if done else payload, flags)
+                done += await qcow2_writes.some(
+                    self, offset + done, payload[done:] if done else payload, flags
+                )
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
         finally:
             self.requests -= 1
+
+    def check_overlap(self, host: int, length: int) -> None:
+        """Of the disk's own bytes. Raises CorruptImage."""
+        if not self.header.has_data_file:
+            self.overlaps.check(self, host, length)
 
     def allocate_data(self, guest_cluster: int, count: int) -> int:
         """The number of the first of so many clusters for the disk's own. In a data file each has its
@@ -222,10 +284,18 @@ class Qcow2(Driver):
 
     # -- zeroes and discards
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
-        await qcow2_zero.write_zeroes(self, offset, length, flags)
+        try:
+            await qcow2_zero.write_zeroes(self, offset, length, flags)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
 
     async def discard(self, offset: int, length: int) -> None:
-        await qcow2_zero.discard(self, offset, length)
+        try:
+            await qcow2_zero.discard(self, offset, length)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
 
     async def make_empty(self) -> None:
         await qcow2_zero.make_empty(self)
@@ -257,7 +327,11 @@ class Qcow2(Driver):
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         if self._preallocated is None:
             self._preallocated = await qcow2_resize.looks_preallocated(self)
-        kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
+        try:
+            kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
         flags = 0
         if kind in PLACED:
             flags = STATUS_OFFSET_VALID
@@ -273,14 +347,24 @@ class Qcow2(Driver):
     snapshot_infos = qcow2_snapshots.infos
     create_snapshot = qcow2_snapshots.create
     delete_snapshot = qcow2_snapshots.delete
+    go_to_snapshot = qcow2_snapshots.go_to
+    save_vm_state = qcow2_vm_state.save
+    load_vm_state = qcow2_vm_state.load
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         await qcow2_resize.resize(self, size_bytes, exact, preallocation)
 
     # -- what others may ask
     @property
+    def vm_state_offset(self) -> int:
+        return qcow2_vm_state.place(self)
+
+    @property
     def cluster_bytes(self) -> int | None:
         return self.header.cluster_bytes
+
+    def limits(self) -> dict[str, int]:
+        return {"write-zeroes-alignment": self.header.subcluster_bytes}
 
     @property
     def unmaps_zeroes(self) -> bool:
@@ -291,6 +375,6 @@ class Qcow2(Driver):
         return {
             "cluster-size": self.header.cluster_bytes,
             **({"snapshots": self.snapshot_infos()} if self.snapshots else {}),
-            "dirty-flag": bool(self.header.incompatible & DIRTY),
+            "dirty-flag": bool(self.header.incompatible & DIRTY) and self.node.graph.rules.tells_dirty_images,
             "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

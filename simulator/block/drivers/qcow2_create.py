@@ -93,9 +93,10 @@ async def _create(
             new_size = signed64(int(options["size"]))
             if new_size < 0:
                 raise QmpError("Image size cannot be negative")
+            graph.rules.check_length(new_size)
             if header.data_file:
                 await driver.write_header()
-            await qcow2_resize.resize(driver, new_size, False, _preallocation(options))
+            await qcow2_resize.resize(driver, new_size, False, _preallocation(graph, options))
         except QmpError as error:
             raise error.prefixed("Could not resize image: ") from None
         if options.get("backing-file") is not None:
@@ -118,10 +119,11 @@ async def _create(
         await graph.scheduler.loop_turn
 
 
-def _preallocation(options: dict[str, Any]) -> str:
+def _preallocation(graph: Graph, options: dict[str, Any]) -> str:
     """A raw data file is read without the image too, so that every cluster has to have its place."""
     given = str(options.get("preallocation", "off"))
-    return "metadata" if given == "off" and options.get("data-file-raw") else given
+    placed = given == "off" and options.get("data-file-raw") and graph.rules.raw_outside_is_placed
+    return "metadata" if placed else given
 
 
 async def _open(graph: Graph) -> None:

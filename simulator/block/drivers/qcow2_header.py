@@ -25,6 +25,7 @@ DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = 1, 2, 4, 8, 16
 _KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
 LAZY_REFCOUNTS = 1  # compatible
 BITMAPS, RAW_OUTSIDE = 1, 2  # autoclear
+INCOMPATIBLE_AT = 72  # the place of those bits in the header
 KNOWN_AUTOCLEAR = BITMAPS | RAW_OUTSIDE
 
 _V2 = Struct(">IIQIIQIIQQIIQ")
@@ -198,7 +199,9 @@ def _extension(magic: int, payload: bytes) -> bytes:
     return _EXTENSION.pack(magic, len(payload)) + payload + bytes(-len(payload) % 8)
 
 
-async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bool) -> Header:
+async def read_header(
+    read: Callable[[int, int], Awaitable[bytes]], writable: bool, has_zstd: bool = True
+) -> Header:
     """Read and check the header through `read(offset, length)`. Raises QmpError in QEMU's words."""
     head = await read(0, _FIRST_BYTES)
     fields = _V2.unpack_from(head)
@@ -233,7 +236,7 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
         cluster = await read(0, size)
     if header.version == 3 and length > _V3_BYTES:
         header.more_fields = cluster[_V3_BYTES:length]
-    _check_compression(header)
+    _check_compression(header, has_zstd)
     if header.incompatible & ~_KNOWN_INCOMPATIBLE:
         _read_extensions(header, cluster, length, end)
         raise QmpError(_unsupported(header, header.incompatible & ~_KNOWN_INCOMPATIBLE))
@@ -253,8 +256,8 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
     return header
 
 
-def _check_compression(header: Header) -> None:
-    if header.compression_type > 1:
+def _check_compression(header: Header, has_zstd: bool) -> None:
+    if header.compression_type > (1 if has_zstd else 0):
         raise QmpError(f"qcow2: unknown compression type: {header.compression_type}")
     if bool(header.compression_type) != bool(header.incompatible & COMPRESSION):
         wanted = "must be set" if header.compression_type else "must not be set"

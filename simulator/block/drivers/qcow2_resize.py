@@ -36,7 +36,7 @@ async def resize(driver: Qcow2, size_bytes: int, exact: bool, preallocation: str
             await _cut(driver, size_bytes, old_size)
         else:
             _grow_l1(driver, header.l1_entries_for(size_bytes))
-            if header.is_raw_outside and preallocation == "off":
+            if header.is_raw_outside and preallocation == "off" and node.graph.rules.raw_outside_is_placed:
                 preallocation = "metadata"
         if header.has_data_file and preallocation == "off":
             await driver.data.node.truncate(size_bytes, exact)
@@ -113,7 +113,8 @@ async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) 
         offset = stop
     if driver.header.has_data_file:
         last_host = min(last_host, end)
-    if last_host > driver.data.node.size_bytes:
+    # Only of metadata is it asked whether the file is too short.
+    if preallocation != "metadata" or last_host > driver.data.node.size_bytes:
         mode = "off" if preallocation == "metadata" else preallocation
         try:
             await driver.data.node.truncate(last_host, False, mode)

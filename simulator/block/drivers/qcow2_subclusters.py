@@ -6,9 +6,6 @@ count_contiguous_subclusters, block/qcow2-cluster.c, 7.2.
 
 from __future__ import annotations
 
-from errno import EIO
-from os import strerror
-
 from simulator.block.drivers.qcow2_kinds import (
     NORMAL,
     OFFSET_MASK,
@@ -65,11 +62,9 @@ def end_of_allocated(bitmap: int) -> int:
 
 
 def kind(cluster_kind: int, bitmap: int, part: int) -> int:
-    """What one part is. Raises OSError EIO if it is two things at once."""
+    """What one part is, of a bitmap that `is_sound`."""
     if cluster_kind == PACKED:
         return PACKED
-    if not is_sound(cluster_kind, bitmap):
-        raise OSError(EIO, strerror(EIO))
     placed = cluster_kind == NORMAL
     if bitmap >> part & 1:
         return NORMAL
@@ -94,16 +89,20 @@ def run(tables: Tables, header: Header, table: Table, offset: int, end: int) -> 
     size, bits = header.cluster_bytes, header.subcluster_bits
     start = offset & -size
     entry, bitmap = tables.at(table, offset)
+    if not is_sound(tables.kind_of(entry), bitmap):
+        raise tables.invalid(table, offset)
     found, last = _run_in_cluster(tables.kind_of(entry), bitmap, (offset - start) >> bits)
     if found == PACKED:
         return found, entry, min(end, start + size) - offset
     host, placed = entry & OFFSET_MASK, found in PLACED
     if host & size - 1:
-        raise OSError(EIO, strerror(EIO))
+        raise tables.unaligned(table, offset, host)
     stop = start + (last << bits)
     while last == PER_CLUSTER and stop < end:
         entry, bitmap = tables.at(table, stop)
         cluster_kind = tables.kind_of(entry)
+        if not is_sound(cluster_kind, bitmap):
+            raise tables.invalid(table, stop)
         if kind(cluster_kind, bitmap, 0) != found:
             break
         if placed and entry & OFFSET_MASK != host + stop - start:

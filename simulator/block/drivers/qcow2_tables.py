@@ -6,17 +6,18 @@ Source: docs/interop/qcow2.txt, "Cluster mapping"; block/qcow2-cluster.c, 7.2.
 from __future__ import annotations
 
 from array import array
-from errno import EIO
-from os import strerror
 from struct import pack
 
 from simulator.block.drivers import qcow2_subclusters
+from simulator.block.drivers.qcow2_corruption import CorruptImage, c_hex
 from simulator.block.drivers.qcow2_kinds import (
     COPIED,
     OFFSET_MASK,
     PACKED,
     PLACED,
     UNALLOCATED,
+    ZERO_ALLOCATED,
+    ZERO_PLAIN,
     kinds_of,
 )
 from simulator.block.drivers.qcow2_refcounts import packed, words
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from simulator.block.drivers.qcow2_header import Header
     from simulator.block.drivers.qcow2_refcounts import Refcounts, Writes
     from simulator.block.node import Edge
+
+
+_SLICE_BYTES = 4096  # of a table are cached at a time
 
 
 class Table:
@@ -73,10 +77,18 @@ class Tables:
         self.l2_entries = header.cluster_bytes // header.l2_entry_bytes
         self.l2_shift = header.l2_shift
         self.kind_of = kinds_of(header)
+        # The clusters of all L2 tables, only asked whether they hold one.
+        self.places: set[int] = set()
+        self._per_slice = min(header.cluster_bytes, _SLICE_BYTES) // header.l2_entry_bytes
 
     async def open(self) -> None:
         """Read the L1 table. Raises OSError."""
         self.l1 = list(words(await self._file.read(self._header.l1_offset, self._header.l1_entries * 8)))
+        self._note_places()
+
+    def _note_places(self) -> None:
+        bits = self._header.cluster_bits
+        self.places = {(entry & OFFSET_MASK) >> bits for entry in self.l1 if entry & OFFSET_MASK}
 
     async def load(self, offset: int) -> Table | None:
         """The L2 table for a guest offset, or None if there is none. Raises OSError."""
@@ -90,7 +102,9 @@ class Tables:
             if number not in self._tables:
                 place = self.l1[number] & OFFSET_MASK
                 if place % self._header.cluster_bytes:
-                    raise OSError(EIO, strerror(EIO))
+                    raise CorruptImage(
+                        f"L2 table offset {c_hex(place)} unaligned (L1 index: {c_hex(number)})"
+                    )
                 self._tables[number] = await self.read_table(place)
         return self._tables[number]
 
@@ -123,7 +137,9 @@ class Tables:
             return kind, entry, min(end, (first + 1) << bits) - offset
         host, placed = entry & OFFSET_MASK, kind in PLACED
         if host & self._header.cluster_bytes - 1:
-            raise OSError(EIO, strerror(EIO))
+            raise self.unaligned(table, offset, host)
+        if kind in (ZERO_PLAIN, ZERO_ALLOCATED) and self._header.version < 3:
+            raise self._corrupt(table, offset, "Zero cluster entry found in pre-v3 image")
         cluster, last = first + 1, (end - 1) >> bits
         while cluster <= last:
             entry = entries[cluster & mask]
@@ -133,6 +149,17 @@ class Tables:
                 break
             cluster += 1
         return kind, host + inside if placed else 0, min(end, cluster << bits) - offset
+
+    def unaligned(self, table: Table, offset: int, host: int) -> CorruptImage:
+        return self._corrupt(table, offset, f"Cluster allocation offset {c_hex(host)} unaligned")
+
+    def invalid(self, table: Table, offset: int) -> CorruptImage:
+        return self._corrupt(table, offset, "Invalid cluster entry found ")
+
+    def _corrupt(self, table: Table, offset: int, what: str) -> CorruptImage:
+        """Of the entry of a guest offset, which is counted inside its part of a cached table."""
+        index = (offset >> self._header.cluster_bits) % self._per_slice
+        return CorruptImage(f"{what} (L2 offset: {c_hex(table.offset)}, L2 index: {c_hex(index)})")
 
     def is_own(self, offset: int) -> bool:
         """Whether the L2 table for a guest offset is there, and belongs to this disk alone."""
@@ -173,6 +200,9 @@ class Tables:
         if old:
             refcounts.give_back(old.offset >> header.cluster_bits)
         self._tables[number] = new
+        if old:
+            self.places.discard(old.offset >> header.cluster_bits)
+        self.places.add(place >> header.cluster_bits)
         self.l1[number] = place | COPIED
         if header.l1_offset != l1_offset:
             self._l1_dirty[number] = None
@@ -211,6 +241,7 @@ class Tables:
         if entry & OFFSET_MASK:
             self._refcounts.give_back((entry & OFFSET_MASK) >> self._header.cluster_bits, discard=True)
             self._tables.pop(number, None)
+            self.places.discard((entry & OFFSET_MASK) >> self._header.cluster_bits)
             self.l1[number] = 0
             self._l1_dirty[number] = None
 
@@ -232,6 +263,13 @@ class Tables:
         self.l1.extend([0] * (entries - len(self.l1)))
         header.l1_entries, header.l1_offset = entries, place
         self._l1_moved = True
+
+    def replace_l1(self, entries: list[int]) -> None:
+        """Let the disk be what another table leads to; what is left of this one leads nowhere."""
+        self.l1[:] = [*entries, *[0] * (len(self.l1) - len(entries))]
+        self._tables = {}
+        self._l1_dirty = dict.fromkeys(range(len(self.l1)))
+        self._note_places()
 
     # Writing back.
 

@@ -79,7 +79,7 @@ async def _zero_whole(driver: Qcow2, offset: int, end: int, flags: int) -> None:
         if "backing" in driver.node.children:
             await _write_zero_bytes(driver, offset, end - offset, flags)
         else:
-            await change_entries(driver, offset, end, _discarded(driver), driver.node.discard_unmap)
+            await change_entries(driver, offset, end, discarded(driver), driver.node.discard_unmap)
         return
     if offset % size:
         stop = min(end, (offset | size - 1) + 1)
@@ -147,7 +147,7 @@ def _part_change(driver: Qcow2, start: int, flags: int) -> Change | None:
     """What makes the one subcluster at `start` read as zeroes; None if it takes writing them."""
     header = driver.header
     if header.version < 3:
-        return None if "backing" in driver.node.children else _discarded(driver)
+        return None if "backing" in driver.node.children else discarded(driver)
     if not header.extended_l2:
         return _zero_entry(driver, flags)
     part = (start & header.cluster_bytes - 1) >> header.subcluster_bits
@@ -174,10 +174,10 @@ async def discard(driver: Qcow2, offset: int, length: int) -> None:
         end &= -size
 
     if offset < end:
-        await change_entries(driver, offset, end, _discarded(driver), True)
+        await change_entries(driver, offset, end, discarded(driver), True)
 
 
-def _discarded(driver: Qcow2) -> Change:
+def discarded(driver: Qcow2) -> Change:
     """What a discard makes of an entry: zeroes, whatever is below."""
     header, kind_of = driver.header, driver.tables.kind_of
     has_backing = "backing" in driver.node.children

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
+    from simulator.block.node import Node
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -41,11 +42,13 @@ async def info_block(machine: Machine, arguments: Arguments) -> str:
     if "nodes" not in arguments:
         for position, info in enumerate(await handlers()["query-block"](machine, {})):
             if wanted is None or info["device"] == wanted:
-                printed += ("\n" if position else "") + _block_info(info, info.get("inserted"), verbose)
+                printed += ("\n" if position else "") + _block_info(
+                    machine, info, info.get("inserted"), verbose
+                )
     if (wanted is not None or "nodes" in arguments) and not printed:
         for position, node in enumerate(await handlers()["query-named-block-nodes"](machine, {})):
             if wanted is None or node["node-name"] == wanted:
-                printed += ("\n" if position else "") + _block_info(None, node, verbose)
+                printed += ("\n" if position else "") + _block_info(machine, None, node, verbose)
     return printed
 
 
@@ -71,7 +74,9 @@ def in_columns(name: str, counted: dict[str, Any]) -> str:
     return text + f"Flush: {'':>24} {operations:>16} {spent_ns:>24}\n"
 
 
-def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:
+def _block_info(
+    machine: Machine, info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool
+) -> str:
     node_name = inserted.get("node-name") if inserted else None
     if info is not None and info["device"]:
         head = info["device"] + (f" ({node_name})" if node_name else "")
@@ -91,7 +96,7 @@ def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, ve
             text += f"    Removable device: {lock}locked, tray {tray}\n"
     if inserted is None:
         return text
-    return text + _inserted(inserted) + (_images(inserted["image"]) if verbose else "")
+    return text + _inserted(inserted) + (_images(machine, inserted["image"]) if verbose else "")
 
 
 def _inserted(inserted: dict[str, Any]) -> str:
@@ -110,11 +115,11 @@ def _inserted(inserted: dict[str, Any]) -> str:
     return text
 
 
-def _images(image: dict[str, Any]) -> str:
+def _images(machine: Machine, image: dict[str, Any]) -> str:
     """The image and all that it is backed by."""
     text = "\nImages:\n"
     while True:
-        text += image_info.describe(image)
+        text += image_info.describe(machine, image)
         if "backing-image" not in image:
             return text
         image = image["backing-image"]
@@ -138,6 +143,17 @@ async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
         await local.remove()
 
 
+def _specifics(machine: Machine, node: Node) -> str:
+    """What qemu-io's info shows of an image's format, which goes where the monitor prints."""
+    image = node.driver.image_info()
+    if not image.get("format-specific", {}).get("data"):
+        return ""
+    lines = image_info.specific_lines(image)
+    if machine.version.texts.specifics_have_title:
+        lines.insert(0, "Format specific information:")
+    return "".join(f"{line}\n" for line in lines)
+
+
 async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> str:
     async def print_when_done(work: Coroutine[Any, Any, str]) -> None:
         machine.print(await work)
@@ -151,6 +167,8 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
         # The permission that the command needs cannot be had.
         return f"{error.console_text}\n"
     machine.print(printed)
+    if command.split() == ["info"] and backend.node is not None:
+        return _specifics(machine, backend.node)
     if complained:
         machine.warn(complained.rstrip("\n"))
     return ""
