@@ -65,14 +65,20 @@ def _grow_l1(driver: Qcow2, entries: int) -> None:
 
 async def _cut(driver: Qcow2, size_bytes: int, old_size: int) -> None:
     """Give back every whole cluster behind the new end, and the L2 tables that are empty then."""
-    size = driver.header.cluster_bytes
+    header, tables = driver.header, driver.tables
+    size = header.cluster_bytes
     start = size_bytes + -size_bytes % size
-    if start < old_size:
-        await qcow2_zero.change_entries(driver, start, old_size, lambda old, bitmap: (0, 0), True)
+    parts = [(start, old_size)] if start < old_size else []
+    # A machine's state that a snapshot has brought lies behind the disk's end.
+    for number in range(header.l1_entries_for(old_size), len(tables.l1)):
+        if tables.l1[number]:
+            parts.append((number << tables.l2_shift, (number + 1) << tables.l2_shift))
+    for first, end in parts:
+        await qcow2_zero.change_entries(driver, first, end, lambda old, bitmap: (0, 0), True)
         # What was there is discarded before the tables are, each by itself.
         await driver.flush()
-    for number in range(driver.header.l1_entries_for(size_bytes), len(driver.tables.l1)):
-        driver.tables.drop(number)
+    for number in range(header.l1_entries_for(size_bytes), len(tables.l1)):
+        tables.drop(number)
 
 
 async def _cut_file(driver: Qcow2) -> None:
