@@ -71,6 +71,8 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
+    vm_snapshot_missing: how a snapshot {name} is refused that {device} does not have.
+    vm_state_nowhere: "save" or "load" -> how that is refused where no disk can hold the machine's state.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
@@ -89,6 +91,8 @@ class Texts(Group):
         "qemu_io_heads_info",
         "reports_name_program",
         "snapshots_in_wide_columns",
+        "vm_snapshot_missing",
+        "vm_state_nowhere",
     )
 
     blockstats_in_columns: bool
@@ -100,6 +104,8 @@ class Texts(Group):
     qemu_io_heads_info: bool
     reports_name_program: bool
     snapshots_in_wide_columns: bool
+    vm_snapshot_missing: str
+    vm_state_nowhere: dict[str, str]
 
 
 class Jobs(Group):

@@ -128,5 +128,6 @@ FACTS = (
         "system/vl.c: select_machine, observed",
     ),
     ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
+    ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -180,6 +180,20 @@ FACTS = (
     ("command_line.sockets_need_address", True, "chardev/char-socket.c: qemu_chr_parse_socket, observed"),
     ("command_line.shows_machine_option", True, "softmmu/vl.c: select_machine, loc_push_restore"),
     ("qmp.tells_of_second_unplug", False, "observed"),
+    (
+        "texts.vm_snapshot_missing",
+        "Device '{device}' does not have the requested snapshot '{name}'",
+        "migration/savevm.c: load_snapshot",
+    ),
+    (
+        "texts.vm_state_nowhere",
+        {"save": "No block device can accept snapshots", "load": "No block device supports snapshots"},
+        "observed",
+    ),
+    ("block.has_zstd", False, "observed"),
+    ("block.raw_outside_is_placed", False, "block/qcow2.c: qcow2_co_create; observed"),
+    ("block.tells_dirty_images", False, "observed"),
+    ("block.deleting_asks_all_disks", False, "monitor/hmp-cmds.c: hmp_delvm"),
     ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",

@@ -55,6 +55,21 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
+    (
+        "texts.vm_snapshot_missing",
+        "Snapshot '{name}' does not exist in one or more devices",
+        "migration/savevm.c: load_snapshot",
+    ),
+    (
+        "texts.vm_state_nowhere",
+        dict.fromkeys(("save", "load"), "no block device can store vmstate for snapshot"),
+        "block/snapshot.c: bdrv_all_find_vmstate_bs",
+    ),
+    ("block.closing_marks_clean", True, "block/qcow2.c:2739: qcow2_inactivate asks not whether it may write"),
+    ("block.has_zstd", True, "observed"),
+    ("block.raw_outside_is_placed", True, "block/qcow2.c:3582"),
+    ("block.tells_dirty_images", True, "block/qcow2.c: qcow2_co_get_info; observed"),
+    ("block.deleting_asks_all_disks", True, "migration/savevm.c: delete_snapshot"),
     ("texts.hmp_unknown_action", "Error: invalid parameter value: {}", "qapi/qapi-util.c:87"),
     (
         "texts.reports_name_program",
