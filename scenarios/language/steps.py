@@ -302,6 +302,7 @@ class Step(Part, kw_only=True, frozen=True):
     event: Event | None = None
     nbd: Nbd | None = None
     qemu_img: QemuImg | None = None
+    destination: list[Step] | None = None
     line: int = 0
 
     @property
@@ -316,6 +317,19 @@ class Step(Part, kw_only=True, frozen=True):
 VERBS = tuple(name for name in Step.__struct_fields__ if name != "line")
 
 
+class Destination(Part, kw_only=True, frozen=True):
+    """A second machine, which is started like the first and with -incoming defer, so that a guest can come to
+    it. Steps on it stand below the verb `destination`.
+
+    It has the same disks, on images that are "fresh" (its own, all zeroes), "copied" (its own, and what
+    the guest has written is copied there before it comes) or "shared" (those of the first machine). `leaves`
+    is what may be left of it.
+    """
+
+    images: Literal["fresh", "copied", "shared"] = "fresh"
+    leaves: list[str] = []
+
+
 class Scenario(Part, kw_only=True, frozen=True):
     """One spec file.
 
@@ -327,7 +341,8 @@ class Scenario(Part, kw_only=True, frozen=True):
     `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
     "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
     `incoming`: the machine is started with -incoming defer: it waits for a guest from another machine, its
-    nodes are inactive, and it has no guest whose requests could be made.
+    nodes are inactive, and it has no guest whose requests could be made. Only when it is first started.
+    `destination`: there is a second machine.
     `guest`: who makes the guest's requests: "requests" are handed to the device from outside, "linux" boots a
     Linux whose programs open the disks with O_DIRECT (offsets and lengths are then whole sectors).
     """
@@ -337,6 +352,7 @@ class Scenario(Part, kw_only=True, frozen=True):
     disks: dict[str, Disk] = {}
     attach: Literal["device", "drive", "none"] = "device"
     incoming: bool = False
+    destination: Destination | None = None
     guest: Literal["requests", "linux"] = "requests"
     methods: list[MethodName] = []
     needs: list[str] = []

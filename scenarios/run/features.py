@@ -158,7 +158,7 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     wanted = list(scenario.needs)
     if method:
         wanted += METHOD_NEEDS[method]
-    if scenario.attach == "drive" or scenario.incoming:
+    if scenario.attach == "drive" or scenario.incoming or scenario.destination is not None:
         wanted.append("machine")
     if scenario.certificates:
         wanted.append("certificates")

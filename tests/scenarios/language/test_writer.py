@@ -145,6 +145,9 @@ plain_steps = one_member(
         "qemu_img": built(steps.QemuImg, run=st.lists(words, min_size=1, max_size=4), prints=optional_words),
     },
 )
+on_destination = one_member(
+    steps.Step, {}, {"guest": guests, "qmp": qmps, "sleep": built(steps.Sleep, ns=st.integers(0, 10**13))}
+)
 together = st.lists(plain_steps | st.lists(plain_steps, max_size=3), min_size=1, max_size=3)
 held = [
     steps.Step(fault=steps.Fault(disk="vda", on="read", suspend="held")),
@@ -172,7 +175,19 @@ ends = st.sampled_from(
 
 @st.composite
 def scenarios(draw: Any) -> steps.Scenario:
-    middle = st.lists(plain_steps | together.map(lambda lanes: steps.Step(together=lanes)), max_size=5)
+    destination = draw(
+        st.none()
+        | built(
+            steps.Destination,
+            images=st.sampled_from(["fresh", "copied", "shared"]),
+            leaves=st.sampled_from([[], ["bitmap:vda/b"]]),
+        )
+    )
+    nesting = together.map(lambda lanes: steps.Step(together=lanes))
+    if destination is not None:
+        there = st.lists(on_destination, min_size=1, max_size=3)
+        nesting |= there.map(lambda inner: steps.Step(destination=inner))
+    middle = st.lists(plain_steps | nesting, max_size=5)
     disk = built(
         steps.Disk,
         size=st.just(DISK_BYTES),
@@ -184,6 +199,7 @@ def scenarios(draw: Any) -> steps.Scenario:
         source=draw(words),
         disks={"vda": draw(disk), "vdb": draw(disk)},
         methods=draw(st.sampled_from([["overlay"], ["overlay", "snapshot-access"]])),
+        destination=destination,
         certificates=draw(st.dictionaries(st.sampled_from(["anna", "eve"]), st.just("ours"))),
         leaves=draw(
             st.lists(
@@ -327,6 +343,7 @@ def test_every_verb_is_tried_above() -> None:
         "event",
         "nbd",
         "qemu_img",
+        "destination",
     }
     assert set(steps.VERBS) == tried
     assert {field.name for field in msgspec.structs.fields(steps.Scenario)} == {
@@ -335,6 +352,7 @@ def test_every_verb_is_tried_above() -> None:
         "disks",
         "attach",
         "incoming",
+        "destination",
         "guest",
         "methods",
         "needs",
