@@ -254,9 +254,9 @@ class Session(ABC):
         The name is looked up by the backend; the simulator in-process answers qemu-img itself where it can.
         """
 
+    @abstractmethod
     def image_name(self, disk: str) -> str:
         """The path of a disk's image."""
-        raise NotImplementedError
 
     def read_file(self, name: str) -> bytes:
         """Content of a file in `directory`, such as one that a tool wrote."""

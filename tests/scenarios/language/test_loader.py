@@ -477,7 +477,7 @@ def test_these_are_no_problems(lines: list[str]) -> None:
         ),
         (
             "name: x\ndestination:\nsteps: [{destination: [{quit: {}}, {hmp: info}]}, {sleep: 1s}]",
-            "3: step 1.2 (hmp): there is no machine any more since step 1.1 (line 3)",
+            "3: step 1.2 (hmp): there is no machine any more since step 1.1 (quit)",
         ),
         (
             "name: x\nguest: linux\nattach: none\nsteps: [{sleep: 1s}]",

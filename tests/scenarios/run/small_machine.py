@@ -189,6 +189,9 @@ class SmallSession(Session):
         self.status = None
         self._start()
 
+    def image_name(self, disk):
+        return str(self.directory / f"{disk}.{self.scenario.disks[disk].format}")
+
     def _start(self):
         self.nodes = {part for name in self.disks for part in (name, f"{name}-file")}
         self.jobs, self.exports, self.frozen, self.backing = {}, {}, {}, {}
