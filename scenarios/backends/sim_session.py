@@ -19,6 +19,7 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.rooms import rooms_of
 from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
+from scenarios.backends.sim_meeting import Meeting
 from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import create_image, run_tool
@@ -58,6 +59,7 @@ class SimSession(Session):
             Scheduler(Chance(seed) if seed else None) if first is None else first.scheduler
         )
         self.host: MemoryHost = MemoryHost(cwd=_DIRECTORY) if first is None else first.host
+        self.host.later = self._later
         self.shares_images = False
         self._starts = 0
         self._version, self._scenario, self._features, self._seed = version, scenario, features, seed
@@ -68,6 +70,9 @@ class SimSession(Session):
         self._known_files: set[str] = set()
         self._status: int | None = None
         self._storage: list[SimStorage] = []
+
+    def _later(self, act: Callable[[], None]) -> None:
+        self.scheduler.call_at(self.scheduler.now_ns, act)
 
     # -- life
     async def prepare(self) -> None:
@@ -103,6 +108,8 @@ class SimSession(Session):
         machine.run_state = "inmigrate" if waits else "prelaunch"
         machine.runs_on_arrival = False
         furnish(machine)
+        if self.second is not None or self._first is not None:
+            Meeting(machine)
         machine.outbox.on_event, machine.on_end = self._on_event, self._on_end
         for name, disk in self._scenario.disks.items():
             await sim_disks.add(machine, name, disk, self._scenario.attach, self._image_suffix)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     # Takes what a peer sent; nothing once, when it sends no more.
     Receive = Callable[[bytes], None]
+    # Is given the way to a client that has connected, and takes what comes from it.
+    Accept = Callable[["HostStream"], Receive]
 
 # block/file-posix.c:128, 7.2: the byte of a permission that is in use, and of one that is not shared.
 LOCK_PERM_BASE = 100
@@ -122,6 +124,14 @@ class HostStream:
         raise NotImplementedError
 
 
+class HostListener:
+    """An address that clients may connect to."""
+
+    def close(self) -> None:
+        """Nobody else connects; connections that are made go on. Closing twice is allowed."""
+        raise NotImplementedError
+
+
 class HostTerminal:
     """A pseudo-terminal's own side; `name` is the path of the other."""
 
@@ -173,6 +183,10 @@ class Host:
         """To a SocketAddress. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
         raise cannot_connect(address, ECONNREFUSED)
 
+    def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
+        """At a SocketAddress. Raises QmpError in QEMU's words."""
+        raise QmpError(f"socket type '{address['type']}' is not simulated")
+
     def check_listen(self, address: dict[str, Any]) -> None:
         """Where nothing really listens: whether a SocketAddress could be listened on. Raises QmpError."""
 
@@ -197,7 +211,7 @@ class HostProcess(Host):
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._opened: list[HostFile | HostStream | HostTerminal] = []
+        self._opened: list[HostFile | HostListener | HostStream | HostTerminal] = []
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         if path.startswith(fdsets.PREFIX) and self.fdsets is not None:
@@ -212,6 +226,15 @@ class HostProcess(Host):
         self._remember(stream)
         return stream
 
+    def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
+        def remember(stream: HostStream) -> Receive:
+            self._remember(stream)
+            return accept(stream)
+
+        listener = self.host.listen(address, remember)
+        self._remember(listener)
+        return listener
+
     def check_listen(self, address: dict[str, Any]) -> None:
         self.host.check_listen(address)
 
@@ -220,7 +243,7 @@ class HostProcess(Host):
         self._remember(terminal)
         return terminal
 
-    def _remember(self, opened: HostFile | HostStream | HostTerminal) -> None:
+    def _remember(self, opened: HostFile | HostListener | HostStream | HostTerminal) -> None:
         if len(self._opened) > 64:
             self._opened = [other for other in self._opened if not getattr(other, "closed", False)]
         self._opened.append(opened)

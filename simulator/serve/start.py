@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Reader = Callable[["Start", str, str], None]
 
 # What a system emulator does when: options of one stage in the order they stand in.
-STAGES = ("object", "chardev", "blockdev", "drive", "machine", "accel", "mon", "board", "device")
+STAGES = ("object", "chardev", "blockdev", "drive", "machine", "accel", "mon", "board", "device", "incoming")
 
 
 class Monitor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.monitor import board
+from simulator.monitor.commands.migration import wait_for_guest
 from simulator.qapi import keyval, qemu_opts
 from simulator.serve import readers
 from simulator.serve.options import StartError
@@ -137,9 +138,13 @@ def name(start: Start, text: str, shown: str) -> None:
 
 def incoming(start: Start, text: str, shown: str) -> None:
     """-incoming: nodes are inactive from here on (qemu_init, softmmu/vl.c, 7.2). Raises StartError."""
-    if text != "defer":
-        raise StartError(f"{shown}: the simulator waits for a guest, but takes none: only defer is simulated")
     start.machine.run_state = "inmigrate"
+    if text != "defer":
+
+        async def wait() -> None:
+            wait_for_guest(start.machine, text)
+
+        start.plan("incoming", shown, wait)
 
 
 def log_file(start: Start, text: str, shown: str) -> None:

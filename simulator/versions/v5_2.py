@@ -121,6 +121,7 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.refuses_again", False, "observed: it begins, and aborts"),
     ("migration.capability_rules", (IGNORES_SHARED,), "observed"),
     ("identity.major", 5, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),

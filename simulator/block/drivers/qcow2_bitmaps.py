@@ -126,7 +126,8 @@ async def hand_over(driver: Qcow2) -> None:
         except QmpError as error:
             lost = f"Lost persistent bitmaps during inactivation of node '{node.device_or_node_name}'"
             node.graph.report(f"{lost}: {error.desc}")
-    for bitmap in [each for each in node.bitmaps if each.persistent]:
+    # Those that go to another machine with its guest stay, and are not the image's.
+    for bitmap in [each for each in node.bitmaps if each.persistent and not each.skip_store]:
         bitmap.release()
 
 
