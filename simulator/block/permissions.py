@@ -59,6 +59,9 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
             perm |= WRITE
         if perm & WRITE:
             perm |= RESIZE
+    if node.inactive:
+        # The image may be another's.
+        shared |= WRITE | RESIZE
     return perm, shared
 
 

@@ -75,6 +75,9 @@ async def load(driver: Qcow2) -> None:
     node, header = driver.node, driver.header
     driver.stored_bitmaps = await read_directory(driver)
     for stored in driver.stored_bitmaps:
+        if stored.flags & IN_USE and find_bitmap(node, stored.name) is not None:
+            # It has come from another machine, which did not store it here.
+            continue
         bitmap = DirtyBitmap(node, stored.name, 1 << stored.granularity_bits)
         bitmap.persistent = True
         bitmap.readonly = not node.is_writable()
