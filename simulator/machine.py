@@ -302,6 +302,7 @@ class Machine:
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
         self.run_state = "shutdown"
+        self.migration.shut_down()
         if self.version.block.ending_jobs_outlive_exports:
             await self._close_exports()
         if self.version.block.ending_stops_first and not self.storage_daemon:

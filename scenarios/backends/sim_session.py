@@ -37,6 +37,7 @@ from simulator.machine import Machine
 from simulator.serve.tls_sessions import make_context
 
 _DIRECTORY = "/run"
+_KILLED = -9
 
 
 class SimSession(Session):
@@ -270,7 +271,7 @@ class SimSession(Session):
         await self._start()
 
     async def kill(self) -> None:
-        self._die(-9)
+        self._die(_KILLED)
 
     def _die(self, status: int) -> None:
         self.machine.flush_events()
@@ -350,6 +351,10 @@ class SimSession(Session):
         if self._first is not None:
             return []  # the first machine tells of the files of both
         left = [path for path in self.host.files() if path not in self._known_files]
+        machines = [self, self.second] if isinstance(self.second, SimSession) else [self]
+        if not any(each._status == _KILLED for each in machines):
+            sockets = [each.nbd_path for each in machines]
+            left += [path for path in self.host.left_sockets if path not in sockets]
         return [("file", Path(path).name, "") for path in left]
 
     async def final_image(self, disk: str) -> tuple[int, Any, int, str]:

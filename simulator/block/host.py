@@ -131,6 +131,10 @@ class HostListener:
         """Nobody else connects; connections that are made go on. Closing twice is allowed."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """Whoever listened has died: nobody takes away what is left of the address."""
+        self.close()
+
 
 class HostTerminal:
     """A pseudo-terminal's own side; `name` is the path of the other."""
@@ -250,7 +254,10 @@ class HostProcess(Host):
 
     def kill(self) -> None:
         for opened in self._opened:
-            opened.close()
+            if isinstance(opened, HostListener):
+                opened.abandon()
+            else:
+                opened.close()
         self._opened = []
 
     def exists(self, path: str) -> bool:

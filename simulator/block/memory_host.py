@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from errno import EACCES, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV
+from errno import EACCES, ECONNREFUSED, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV
 from os import strerror
 
 from simulator.block import memory_streams
@@ -48,6 +48,7 @@ class MemoryHost(Host):
         self._directories: dict[str, None] = {"/": None}
         self.servers: dict[str, Callable[[Receive], HostStream]] = {}
         self.later: Later = _at_once
+        self.left_sockets: dict[str, None] = {}  # full paths of sockets whose servers have died
         if cwd != "/":
             self.make_directories(cwd)
 
@@ -175,7 +176,7 @@ class MemoryHost(Host):
             return super().connect(address, receive)
         path = self._socket(address)
         if path not in self.servers:
-            raise cannot_connect(address, ENOENT)
+            raise cannot_connect(address, ECONNREFUSED if path in self.left_sockets else ENOENT)
         return self.servers[path](receive)
 
     def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
@@ -183,8 +184,9 @@ class MemoryHost(Host):
             return super().listen(address, accept)
         self.check_listen(address)
         path = self._socket(address)
+        self.left_sockets.pop(path, None)
         self.servers[path] = lambda receive: memory_streams.connect(self.later, receive, accept)
-        return memory_streams.Listener(self.servers, path)
+        return memory_streams.Listener(self.servers, self.left_sockets, path)
 
     def _socket(self, address: dict[str, Any]) -> str:
         return posixpath.normpath(posixpath.join(self.cwd, address["path"]))

@@ -64,13 +64,20 @@ def connect(later: Later, receive: Receive, accept: Callable[[HostStream], Recei
 
 
 class Listener(HostListener):
-    """`servers` as MemoryHost has them, by path."""
+    """`servers` as MemoryHost has them, by path; `left`: paths of sockets that nobody listens at."""
 
-    def __init__(self, servers: dict[str, Callable[[Receive], HostStream]], path: str) -> None:
-        self._servers, self._path = servers, path
+    def __init__(
+        self, servers: dict[str, Callable[[Receive], HostStream]], left: dict[str, None], path: str
+    ) -> None:
+        self._servers, self._left, self._path = servers, left, path
         self.closed = False
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             self._servers.pop(self._path, None)
+
+    def abandon(self) -> None:
+        if not self.closed:
+            self.close()
+            self._left[self._path] = None

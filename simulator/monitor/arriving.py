@@ -39,7 +39,9 @@ class Arrival:
         self._listener = machine.host.listen(address, self._accept)
 
     def _accept(self, stream: HostStream) -> Receive:
-        self._listener.close()
+        if self._stream is not None:
+            stream.close()
+            return _ignore
         self._stream = stream
         stream.send([wire.GREETING])
         self._go_to("active")
@@ -101,7 +103,9 @@ class Arrival:
     def _known_bitmaps(self) -> Arrivals:
         if self._bitmaps is None:
             mapping = self._machine.migration.parameters.get("block-bitmap-mapping")
-            self._bitmaps = Arrivals(self._machine.graph, mapping)
+            self._bitmaps = Arrivals(
+                self._machine.graph, mapping, self._machine.version.migration.disabled_arrive_busy
+            )
         return self._bitmaps
 
     # -- what becomes of it
@@ -125,17 +129,28 @@ class Arrival:
 
     def _finish(self) -> None:
         assert self._stream is not None
+        self._listener.close()
         self._go_to("completed")
         self._stream.send([wire.encode("loaded")])
         self._stream.close()
 
     def _fail(self, words: str) -> None:
         assert self._stream is not None
+        self._listener.close()
         self._go_to("failed")
         self._stream.close()
         self._machine.flush_events()
         self._machine.die(1, f"qemu-system-x86_64: {words}")
 
+    def shut_down(self) -> None:
+        """The machine ends in order: what has come of bitmaps is not to be kept."""
+        if self._bitmaps is not None and self.status not in ("completed", "failed"):
+            self._bitmaps.lose()
+
     def _go_to(self, status: str) -> None:
         self.status = status
         self._machine.migration.tell(status)
+
+
+def _ignore(payload: bytes) -> None:
+    """One guest comes, from the first who has connected."""

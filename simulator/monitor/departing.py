@@ -68,6 +68,12 @@ class Departure:
         if self._woken is not None and not self._woken.done():
             self._woken.set_result()
 
+    def shut_down(self) -> None:
+        """The machine ends in order (migration_shutdown)."""
+        self._migration.go_to("cancelling")
+        migrated_bitmaps.let_go(self._bitmaps)
+        self._stream.close()
+
     def cancel(self) -> None:
         self.cancelled = True
         self._migration.go_to("cancelling")

@@ -135,8 +135,8 @@ class Arrivals:
     """All of them, by the numbers that they have in the stream. What is not known here is told by `report`,
     and from then on bitmaps are lost, and nothing else (cancel_incoming_locked)."""
 
-    def __init__(self, graph: Graph, mapping: Mapping | None) -> None:
-        self._graph, self._mapping = graph, mapping
+    def __init__(self, graph: Graph, mapping: Mapping | None, disabled_are_busy: bool) -> None:
+        self._graph, self._mapping, self._disabled_are_busy = graph, mapping, disabled_are_busy
         self._all: list[Arriving | None] = []
         self._lost = self._guest_runs = False
 
@@ -159,7 +159,7 @@ class Arrivals:
         if enabled:
             bitmap.create_successor()
         else:
-            bitmap.busy = True
+            bitmap.busy = self._disabled_are_busy
         self._all[-1] = Arriving(bitmap, enabled)
 
     def _find(self, node_alias: str, alias: str, persistent: bool) -> tuple[Node, str, bool]:

@@ -103,6 +103,12 @@ class Migration:
         return f"Parameter '{name.replace('-', '_')}' expects {expected}"
 
     # -- how it goes
+    def shut_down(self) -> None:
+        if self.departure is not None and self.is_under_way:
+            self.departure.shut_down()
+        if self.arrival is not None:
+            self.arrival.shut_down()
+
     def go_to(self, status: str) -> None:
         """The next state, which is told to those who asked to be told."""
         self.status = status

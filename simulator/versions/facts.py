@@ -237,6 +237,7 @@ class Migration(Group):
     checks_address_first: an address that is none is refused before anything changes.
     fails_in_two_steps: what fails is "failing" first. names_options: refusals call a parameter an option.
     ignored_parameters: those that are taken and stay as they are.
+    disabled_arrive_busy: a bitmap that does not record may not be used either while it comes.
     activates_early: images are taken over when a guest has come, and by `cont` before it has; otherwise once
     it is to run. refuses_again: a guest that has gone is not sent off once more. tells_device: the state in
     which it has stopped and goes, and what comes after. tells_errors: query-migrate says why it failed,
@@ -247,6 +248,7 @@ class Migration(Group):
         "activates_early",
         "capability_rules",
         "checks_address_first",
+        "disabled_arrive_busy",
         "fails_in_two_steps",
         "ignored_parameters",
         "names_options",
@@ -258,6 +260,7 @@ class Migration(Group):
 
     capability_rules: tuple[tuple[str, bool, str, str], ...]
     activates_early: bool
+    disabled_arrive_busy: bool
     refuses_again: bool
     tells_device: bool
     tells_errors: bool
