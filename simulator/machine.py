@@ -120,6 +120,8 @@ class Machine:
         self._ran_ns, self._runs_since_ns = self.guest_ran_ns(), self.scheduler.now_ns
         self._run_state = state
         self.graph.opens_inactive = state == "inmigrate"
+        if state == "running":
+            self.graph.guest_runs()
 
     def guest_ran_ns(self) -> int:
         """How long the guest has run: its clock stands still while it does."""

@@ -28,8 +28,9 @@ class _End(HostStream):
         self.receive: Receive = _lose
 
     def send(self, buffers: Sequence[Payload]) -> None:
-        if not self.closed:
-            self.other.arrive(b"".join(buffers))
+        payload = b"".join(buffers)
+        if payload and not self.closed:
+            self.other.arrive(payload)
 
     def close(self) -> None:
         if not self.closed:
