@@ -30,7 +30,7 @@ Introspect = Callable[[AsyncioSession], Coroutine[Any, Any, list[Any]]]
 
 _ORDERLY_END_NS = 10_000_000_000
 # After these steps the machine is not the one that it was.
-_ENDING = ("crash", "quit")
+_ENDING = ("crash", "ends", "quit")
 
 
 class Kind(NamedTuple):

@@ -18,7 +18,7 @@ from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.scalars import spell_size
 
 LARGEST_REQUEST_BYTES = 32 << 20
-ON_DESTINATION = ("crash", "event", "guest", "hmp", "nbd", "qmp", "quit", "sleep", "together")
+ON_DESTINATION = ("crash", "ends", "event", "guest", "hmp", "nbd", "qmp", "quit", "sleep", "together")
 LEAST_ROOM_BYTES, MOST_ROOM_BYTES = 4096, 256 << 20
 
 
@@ -254,6 +254,11 @@ class Checker:
 
     def _quit(self, place: Place, quit_: steps.Quit) -> None:
         self._machine_ends(place, quit_.restart)
+
+    def _ends(self, place: Place, ends: steps.Ends) -> None:
+        if not 0 <= ends.status <= 255:
+            self.problems.add((*place, "status"), f"expected an exit status from 0 to 255, got {ends.status}")
+        self._machine_ends(place, restart=False)
 
     def _machine_ends(self, place: Place, restart: bool) -> None:
         where = self.problems.where(place[:-1])

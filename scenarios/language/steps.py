@@ -198,9 +198,18 @@ class Crash(Part, kw_only=True, frozen=True):
 
 
 class Quit(Part, kw_only=True, frozen=True):
-    """QMP quit, whatever is going on; with `restart` the machine is started again on the same images."""
+    """QMP quit, whatever is going on; with `restart` the machine is started again on the same images. `says`
+    is text that its standard error must hold by then."""
 
     restart: bool = False
+    says: str | None = None
+
+
+class Ends(Part, kw_only=True, frozen=True):
+    """The machine ends by itself, with that exit status. `says` as in Quit."""
+
+    status: int
+    says: str | None = None
 
 
 # ---------------------------------------------------------------- raw steps
@@ -296,6 +305,7 @@ class Step(Part, kw_only=True, frozen=True):
     sleep: Sleep | None = None
     crash: Crash | None = None
     quit: Quit | None = None
+    ends: Ends | None = None
     fault: Fault | None = None
     qmp: Qmp | None = None
     hmp: Hmp | None = None

@@ -182,7 +182,7 @@ async def guarded(x: Execution, where: Where, act: object) -> None:
     except DeadlinePassed as error:
         await x.missed(where, error)
     except NotAsExpectedError as error:
-        if x.ends == ends or not where.racing or where.verb in ("crash", "quit"):
+        if x.ends == ends or not where.racing or where.verb in ("crash", "ends", "quit"):
             x.unexpected(where, error.wanted, error.got)
     except UnknownNameError as error:
         x.unexpected(where, "names that are known", str(error))

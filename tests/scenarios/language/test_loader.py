@@ -467,13 +467,21 @@ def test_these_are_no_problems(lines: list[str]) -> None:
             '2: destination.leaves[0]: expected something such as job:ID, node:NAME or file:NAME, got "b"',
         ),
         (
+            "name: x\nsteps: [{ends: {status: 1}}, {hmp: info}]",
+            "2: step 2 (hmp): there is no machine any more since step 1 (ends)",
+        ),
+        (
+            "name: x\nsteps: [{ends: {status: -6}}]",
+            "2: step 1 (ends): status: expected an exit status from 0 to 255, got -6",
+        ),
+        (
             "name: x\nsteps: [{destination: [{sleep: 1s}]}]",
             "2: step 1 (destination): this spec has one machine: expected the member destination in its head",
         ),
         (
             "name: x\ndestination:\nsteps: [{destination: [{qemu_img: {run: [info]}}]}]",
-            "3: step 1.1 (qemu_img): expected one of crash, event, guest, hmp, nbd, qmp, quit, sleep, "
-            "together on the destination",
+            "3: step 1.1 (qemu_img): expected one of crash, ends, event, guest, hmp, nbd, qmp, quit, "
+            "sleep, together on the destination",
         ),
         (
             "name: x\ndestination:\nsteps: [{destination: [{quit: {}}, {hmp: info}]}, {sleep: 1s}]",

@@ -169,6 +169,9 @@ ends = st.sampled_from(
         steps.Step(crash=steps.Crash()),
         steps.Step(crash=steps.Crash(restart=False)),
         steps.Step(quit=steps.Quit()),
+        steps.Step(quit=steps.Quit(restart=True, says="no: [such] node")),
+        steps.Step(ends=steps.Ends(status=1, says="assertion")),
+        steps.Step(ends=steps.Ends(status=0)),
     ]
 )
 
@@ -344,6 +347,7 @@ def test_every_verb_is_tried_above() -> None:
         "nbd",
         "qemu_img",
         "destination",
+        "ends",
     }
     assert set(steps.VERBS) == tried
     assert {field.name for field in msgspec.structs.fields(steps.Scenario)} == {

@@ -225,6 +225,9 @@ class SmallSession(Session):
             raise QmpRefused("GenericError", "it would rather not")
         if self.fault == f"hang {command}":
             raise DeadlinePassed(f"reply to {command}", 30_000_000_000)
+        if self.fault == f"end {command}":
+            self.status = -6
+            raise QmpRefused("GenericError", "it is about to end")
         if self.fault == f"die {command}":
             self.status = -6
             raise MachineGone("it aborted")
