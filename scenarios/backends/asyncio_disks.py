@@ -26,7 +26,6 @@ class DiskSession(SharedSession):
 
     directory: Path
     _launch: Launch
-    _killed: bool
     second: DiskSession | None = None
 
     def __init__(self, host: SharedSession | None) -> None:
@@ -106,9 +105,10 @@ class DiskSession(SharedSession):
         return left
 
     def _may_leave_socket(self, path: Path) -> bool:
-        """After a SIGKILL of ours, which leaves nobody to remove it; and the NBD server's when it still ran
-        at the end: QEMU 7.2 quits without removing that one."""
-        return self._killed or (self.nbd_server_running and str(path) == self.nbd_path)
+        """After an end that was not in order, such as a SIGKILL of ours, nobody removes any; QEMU 7.2 does not
+        remove the NBD server's either, when it still ran at the end."""
+        died = self._child.status not in (None, 0)
+        return died or (self.nbd_server_running and str(path) == self.nbd_path)
 
     async def final_image(self, disk: str) -> tuple[int, ImageReader, int, str]:
         copy = self._launch.place.path / f"{disk}{self.suffix}.final.raw"

@@ -62,7 +62,7 @@ class AsyncioSession(DiskSession):
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
         self._starts = 0
-        self._killed = self._stacks_told = False
+        self._stacks_told = False
         self._began_ns = time.monotonic_ns()
         super().__init__(host)
         # The monitor that other clients than the first may connect to, for scenarios where some do.
@@ -148,11 +148,10 @@ class AsyncioSession(DiskSession):
         if self._second_monitor is not None:
             self._second_monitor.unlink(missing_ok=True)
         self.nbd_server_running = False
-        self._killed = self._stacks_told = False
+        self._stacks_told = False
         await self.start()
 
     async def kill(self) -> None:
-        self._killed = True
         await self._child.kill_and_wait()
         await self._link.drain()
 

@@ -37,7 +37,6 @@ from simulator.machine import Machine
 from simulator.serve.tls_sessions import make_context
 
 _DIRECTORY = "/run"
-_KILLED = -9
 
 
 class SimSession(Session):
@@ -271,7 +270,7 @@ class SimSession(Session):
         await self._start()
 
     async def kill(self) -> None:
-        self._die(_KILLED)
+        self._die(-9)
 
     def _die(self, status: int) -> None:
         self.machine.flush_events()
@@ -352,7 +351,7 @@ class SimSession(Session):
             return []  # the first machine tells of the files of both
         left = [path for path in self.host.files() if path not in self._known_files]
         machines = [self, self.second] if isinstance(self.second, SimSession) else [self]
-        if not any(each._status == _KILLED for each in machines):
+        if all(each._status == 0 for each in machines):
             sockets = [each.nbd_path for each in machines]
             left += [path for path in self.host.left_sockets if path not in sockets]
         return [("file", Path(path).name, "") for path in left]
