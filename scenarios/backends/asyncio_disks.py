@@ -105,8 +105,8 @@ class DiskSession(SharedSession):
         return left
 
     def _may_leave_socket(self, path: Path) -> bool:
-        """After an end that was not in order, such as a SIGKILL of ours, nobody removes any; QEMU 7.2 does not
-        remove the NBD server's either, when it still ran at the end."""
+        """After an end that was not in order, such as a SIGKILL of ours, nobody removes any; QEMU 7.2 does
+        not remove the NBD server's either, when it still ran at the end."""
         died = self._child.status not in (None, 0)
         return died or (self.nbd_server_running and str(path) == self.nbd_path)
 
