@@ -168,7 +168,7 @@ class QemuBackend(AsyncioBackend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset({"hmp", "linux", "machine", "processes", "real"})
+        return frozenset({"hmp", "linux", "machine", "processes", "real", "shell"})
 
     def kind_of(self, scenario: Scenario) -> Kind:
         """A Linux guest takes seconds to boot: it gets as many disks as most scenarios have at most."""

@@ -34,6 +34,7 @@ SESSION_FEATURES = {
     "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
+    "shell": "the machine can run commands of the host, such as exec:cat as a guest's way out",
     "simulator": "it is the simulator",
     "storage-server": "a disk's storage can be put behind an NBD server that is at fault (nbdkit)",
 }

@@ -123,6 +123,11 @@ class HostStream:
         """Nothing is received any more; what was sent still goes. Closing twice is allowed."""
         raise NotImplementedError
 
+    @property
+    def is_over(self) -> bool:
+        """Once it was closed: whether a command that it went to has done what it does."""
+        return True
+
 
 class HostListener:
     """An address that clients may connect to."""
@@ -187,6 +192,10 @@ class Host:
         """To a SocketAddress. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
         raise cannot_connect(address, ECONNREFUSED)
 
+    def run_command(self, command: str, receive: Receive) -> HostStream:
+        """By a shell: what is sent is its standard input, what it prints is received. Raises QmpError."""
+        raise QmpError("The simulator in this process has no shell to run commands with")
+
     def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
         """At a SocketAddress. Raises QmpError in QEMU's words."""
         raise QmpError(f"socket type '{address['type']}' is not simulated")
@@ -227,6 +236,11 @@ class HostProcess(Host):
 
     def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
         stream = self.host.connect(address, receive)
+        self._remember(stream)
+        return stream
+
+    def run_command(self, command: str, receive: Receive) -> HostStream:
+        stream = self.host.run_command(command, receive)
         self._remember(stream)
         return stream
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from simulator.block.host import HostStream, Receive
+    from simulator.block.host import HostListener, HostStream, Receive
     from simulator.machine import Machine
 
 _LOST_IN_POSTCOPY = (
@@ -26,7 +26,8 @@ _LOST_IN_POSTCOPY = (
 
 
 class Arrival:
-    """Listens, and takes the first who connects. `status`: MigrationStatus of what comes. Raises QmpError."""
+    """Listens, and takes the first who connects, or what a command prints. `status`: MigrationStatus of what
+    comes. Raises QmpError."""
 
     def __init__(self, machine: Machine, address: dict[str, Any]) -> None:
         self._machine, self.address = machine, address
@@ -36,7 +37,13 @@ class Arrival:
         self._bitmaps: Arrivals | None = None
         self._stream: HostStream | None = None
         self._is_working = self._guest_runs = False
-        self._listener = machine.host.listen(address, self._accept)
+        self.is_at_socket = address["type"] != "exec"
+        self._listener: HostListener | None = None
+        if self.is_at_socket:
+            self._listener = machine.host.listen(address, self._accept)
+        else:
+            self._stream = machine.host.run_command(address["command"], self._receive)
+            self._go_to("active")
 
     def _accept(self, stream: HostStream) -> Receive:
         if self._stream is not None:
@@ -129,18 +136,21 @@ class Arrival:
 
     def _finish(self) -> None:
         assert self._stream is not None
-        self._listener.close()
-        self._go_to("completed")
         self._stream.send([wire.encode("loaded")])
-        self._stream.close()
+        self._end("completed")
 
     def _fail(self, words: str) -> None:
         assert self._stream is not None
-        self._listener.close()
-        self._go_to("failed")
-        self._stream.close()
+        self._end("failed")
         self._machine.flush_events()
         self._machine.die(1, f"qemu-system-x86_64: {words}")
+
+    def _end(self, status: str) -> None:
+        assert self._stream is not None
+        if self._listener is not None:
+            self._listener.close()
+        self._go_to(status)
+        self._stream.close()
 
     def shut_down(self) -> None:
         """The machine ends in order: what has come of bitmaps is not to be kept."""

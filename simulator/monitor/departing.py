@@ -47,7 +47,13 @@ class Departure:
         self._began_ns = machine.scheduler.now_ns
         self._stopped_ns = self._ended_ns = 0
         self.wants_postcopy = self.cancelled = False
-        self._stream: HostStream = machine.host.connect(address, self._receive)
+        # Whom a command gives it to is not heard.
+        self._is_answered = address["type"] != "exec"
+        self._stream: HostStream
+        if self._is_answered:
+            self._stream = machine.host.connect(address, self._receive)
+        else:
+            self._stream = machine.host.run_command(address["command"], self._receive)
 
     @property
     def is_over(self) -> bool:
@@ -103,7 +109,7 @@ class Departure:
         migration, machine = self._migration, self._machine
         self._stream.send([wire.GREETING])
         until_ns = machine.scheduler.now_ns + _GREETING_NS
-        while not self._reader.greeted:
+        while self._is_answered and not self._reader.greeted:
             if machine.scheduler.now_ns >= until_ns:
                 raise LostError("The other side does not answer: a simulator sends guests to simulators only")
             await self._rest(until_ns - machine.scheduler.now_ns)
@@ -190,10 +196,12 @@ class Departure:
         """All has been said. Who has a way back waits until the other side has understood it
         (await_return_path_close_on_source)."""
         capabilities = self._migration.capabilities
-        if any(capabilities.get(name) for name in ("dirty-bitmaps", "postcopy-ram", "return-path")):
+        if self._is_answered and (capabilities.get("postcopy-ram") or capabilities.get("return-path")):
             while not self._loaded:
                 await self._rest(_GREETING_NS)
         self._stream.close()
+        while not self._stream.is_over:
+            await self._rest(_BATCH_NS)
         migrated_bitmaps.let_go(self._bitmaps)
         self._ended_ns = self._machine.scheduler.now_ns
         self._migration.go_to("completed")

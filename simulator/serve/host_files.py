@@ -12,7 +12,7 @@ from functools import partial
 from simulator.block import fdsets
 from simulator.block.host import Host, HostFile, HostListener, HostStream, HostTerminal
 from simulator.serve import network
-from simulator.serve.outgoing import Outgoing
+from simulator.serve.outgoing import OfCommand, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ class DiskHost(Host):
     def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
         sock = network.connect(address)
         stream = Outgoing(receive)
+        self.on_connect(sock, stream)
+        return stream
+
+    def run_command(self, command: str, receive: Receive) -> HostStream:
+        sock, process = network.shell(command)
+        stream = OfCommand(receive, process)
         self.on_connect(sock, stream)
         return stream
 

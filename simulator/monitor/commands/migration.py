@@ -1,4 +1,4 @@
-"""Commands about a migration. Guests go over sockets, from one simulator to another.
+"""Commands about a migration. Guests go from one simulator to another, over sockets or by commands.
 
 Source: qmp_migrate and its like, migration/migration.c, 7.2.
 """
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     Arguments = dict[str, Any]
 
+_WAYS = ("unix", "tcp", "exec")
 _PROTOCOLS = ("unix", "tcp", "vsock", "rdma", "exec", "fd", "file")
-_NOT_BY_SOCKET = "The simulator sends and takes guests by unix: and tcp: only, not over '{uri}'"
+_NO_WAY = "The simulator sends and takes guests by unix:, tcp: and exec: only, not over '{uri}'"
 _AGAIN = "Can't migrate the vm that was paused due to previous migration"
 
 
@@ -66,18 +67,20 @@ def _open_way_out(machine: Machine, uri: str) -> str:
     protocol, _, place = uri.partition(":")
     if protocol == "fd":
         machine.host.close_descriptor(take_named(machine, place))
-    elif protocol in ("unix", "tcp"):
+    elif protocol in _WAYS:
         from simulator.monitor.departing import Departure
 
         try:
             machine.migration.departure = Departure(machine, _address(protocol, place))
         except QmpError as error:
             return error.desc
-    return _NOT_BY_SOCKET.format(uri=uri)
+    return _NO_WAY.format(uri=uri)
 
 
 def _address(protocol: str, place: str) -> dict[str, Any]:
-    """A SocketAddress."""
+    """A SocketAddress, or what there is instead: `type` exec, and a `command`."""
+    if protocol == "exec":
+        return {"type": "exec", "command": place}
     if protocol == "unix":
         return {"type": "unix", "path": place}
     host, _, port = place.rpartition(":")
@@ -103,8 +106,8 @@ def wait_for_guest(machine: Machine, uri: str) -> None:
     protocol, _, place = uri.partition(":")
     if protocol == "fd":
         machine.host.close_descriptor(take_named(machine, place))
-    if protocol not in ("unix", "tcp"):
-        raise QmpError(_NOT_BY_SOCKET.format(uri=uri))
+    if protocol not in _WAYS:
+        raise QmpError(_NO_WAY.format(uri=uri))
     from simulator.monitor.arriving import Arrival
 
     machine.migration.arrival = Arrival(machine, _address(protocol, place))
@@ -149,10 +152,11 @@ async def query_migrate(machine: Machine, arguments: Arguments) -> Any:
 
 def _of_arrival(machine: Machine, arrival: Arrival) -> dict[str, Any]:
     """fill_destination_migration_info."""
-    if arrival.status == "setup" and not machine.version.migration.tells_incoming_setup:
-        return {"socket-address": [arrival.address]}
-    address = {"socket-address": [arrival.address]} if arrival.status != "completed" else {}
-    return {"status": arrival.status, **address}
+    is_shown = arrival.is_at_socket and arrival.status != "completed"
+    told: dict[str, Any] = {"socket-address": [arrival.address]} if is_shown else {}
+    if arrival.status != "setup" or machine.version.migration.tells_incoming_setup:
+        told["status"] = arrival.status
+    return told
 
 
 async def set_capabilities(machine: Machine, arguments: Arguments) -> Any:
