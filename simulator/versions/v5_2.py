@@ -121,6 +121,8 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.disabled_arrive_busy", False, "migration/block-dirty-bitmap.c: dirty_bitmap_load_start"),
+    ("migration.refuses_again", False, "observed: it begins, and aborts"),
     ("migration.capability_rules", (IGNORES_SHARED,), "observed"),
     ("identity.major", 5, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
