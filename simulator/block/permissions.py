@@ -47,7 +47,7 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
     if role & FILTERED:
         return perm, shared
     if role & COW:
-        kept = WRITE | RESIZE if shared & WRITE else 0
+        kept = WRITE | RESIZE if shared & WRITE or node.inactive else 0
         return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED | GRAPH_MOD
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
@@ -59,6 +59,9 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
             perm |= WRITE
         if perm & WRITE:
             perm |= RESIZE
+    if node.inactive:
+        # Its image may be another's, who writes to it (block.c:2878, 10.0.13).
+        shared |= WRITE | RESIZE
     return perm, shared
 
 

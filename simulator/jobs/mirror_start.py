@@ -162,6 +162,8 @@ async def _prepare(job: MirrorJob) -> None:
         needed |= permissions.GRAPH_MOD
     await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
+    # It may be an export of the machine that the guest goes to (block/mirror.c:1769, 7.2).
+    job.target.allows_inactivity = not options.is_commit
     granularity = options.granularity_bytes or default_granularity(target)
     if job.jobs.rules.mirror_bitmap_on_filter:
         job.dirty = DirtyBitmap(filter_node, None, granularity)
@@ -201,6 +203,7 @@ async def _undo(filter_node: Node, job: MirrorJob | None) -> None:
             job.dirty.release()
         await job.fail_early()
     driver.stopped = True
+    await graph.changing()
     granting.refresh([filter_node])
     await graph.replace(filter_node, below)
     filter_node.references -= 1

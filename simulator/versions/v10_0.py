@@ -72,6 +72,10 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.activates_early", False, "migration/migration.c: migration_block_activate; observed"),
+    ("migration.tells_device", True, "migration/migration.c: migration_switchover_start; observed"),
+    ("migration.tells_errors", True, "observed with bitmaps that cannot go"),
+    ("migration.tells_incoming_setup", True, "observed"),
     ("migration.capability_rules", CAPABILITY_RULES, "migration/options.c, migrate_caps_check; observed"),
     ("migration.checks_address_first", True, "migration/migration.c, qmp_migrate; observed"),
     ("migration.ignored_parameters", (), "observed"),
@@ -99,6 +103,11 @@ FACTS = (
     ("block.ending_stops_first", True, "system/runstate.c, qemu_cleanup: vm_shutdown comes first; observed"),
     ("block.copy_bitmap_on_filter", True, "block/block-copy.c:433: copy_bitmap_bs, observed"),
     ("block.dropped_filter_lets_go", False, "block.c:5440: bdrv_replace_node_common, observed"),
+    (
+        "block.failed_preallocate_keeps_file",
+        True,
+        "block/preallocate.c, preallocate_child_perm: data_end",
+    ),
     ("block.creating_yields", True, "block/qcow2.c, qcow2_co_create: a co_wrapper, observed"),
     ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
     ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),
@@ -123,5 +132,13 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("command_line.chardev_taken", "chardev '{id}' is already in use", "chardev/char-fe.c: qemu_chr_fe_init"),
+    (
+        "command_line.machine_refusal",
+        'unsupported machine type: "{name}"',
+        "system/vl.c: select_machine, observed",
+    ),
+    ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
+    ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -57,8 +57,15 @@ class Quorum(Driver):
             )
         if self._verifies and self._rewrites:
             raise QmpError("rewrite-corrupted=on cannot be used with blkverify=on")
-        for number, child in enumerate(given):
-            await open_child(self.node, f"children.{number}", permissions.DATA, child)
+        try:
+            for number, child in enumerate(given):
+                await open_child(self.node, f"children.{number}", permissions.DATA, child)
+        except QmpError:
+            # The graph is changed once for this alone, whether there is one to let go of or none.
+            async with await self.node.graph.while_changing():
+                for edge in self.listed_children():
+                    await self.node.graph.detach(edge, refresh=False)
+            raise
         self._next_number = len(given)
         sizes = [edge.node.size_bytes for edge in self.listed_children()]
         if min(sizes) != max(sizes):
