@@ -92,6 +92,8 @@ class BlockRules:
     drivers say so (variable), besides these all filters (filters), none.
     `lost_bitmap_ends_abort`: a transaction that found no bitmap to enable ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
+    `quorum_flushes_all`: a flush of a quorum is the vote of its children; otherwise each is flushed after that
+    vote, too, and must not fail.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
@@ -135,6 +137,7 @@ class BlockRules:
         "new_children_are_asked_nothing",
         "permissions_at_once",
         "probing_drains",
+        "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
         "refused_stream_keeps_backend",
@@ -164,6 +167,7 @@ class BlockRules:
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
+        self.quorum_flushes_all: bool = given.pop("quorum_flushes_all", True)
         self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.failed_preallocate_keeps_file: bool = given.pop("failed_preallocate_keeps_file", False)
@@ -220,6 +224,7 @@ def rules_of(version: Version) -> BlockRules:
         formats_left_out=block.formats_left_out,
         too_long_is_empty=block.too_long_is_empty,
         jobs_have_backend=block.jobs_have_backend,
+        quorum_flushes_all=block.quorum_flushes_all,
         quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,

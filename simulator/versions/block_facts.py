@@ -37,6 +37,7 @@ class Block(Group):
     new_children_are_asked_nothing, stream_has_filter: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
+    quorum_flushes_all: as in simulator/block/rules.py.
     quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
@@ -83,6 +84,7 @@ class Block(Group):
         "new_children_are_asked_nothing",
         "permissions_at_once",
         "probing_drains",
+        "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
         "refused_stream_keeps_backend",
@@ -101,6 +103,7 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
+    quorum_flushes_all: bool
     quorum_tells_zeroes: bool
     replaced_is_missing: str
     resize_names_blocker: bool

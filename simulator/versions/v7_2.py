@@ -128,6 +128,7 @@ FACTS = (
     ("block.inserted_in_main_loop", False, "block.c:5171: bdrv_insert_node"),
     ("block.snapshot_discards_whole", False, "block/copy-before-write.c:305, util/hbitmap.c:560; observed"),
     ("block.lengths_follow", "variable", "block.c:5602: has_variable_length"),
+    ("block.quorum_flushes_all", True, "block/quorum.c:1284: bdrv_co_flush"),
     (
         "block.empty_merge_crashes",
         True,
