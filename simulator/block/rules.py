@@ -92,8 +92,8 @@ class BlockRules:
     drivers say so (variable), besides these all filters (filters), none.
     `lost_bitmap_ends_abort`: a transaction that found no bitmap to enable ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
-    `quorum_flushes_all`: a flush of a quorum is the vote of its children; otherwise each is flushed after that
-    vote, too, and must not fail.
+    `quorum_flushes_all`: a flush of a quorum is the vote of its children; otherwise each is flushed after
+    that vote, too, and must not fail.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
