@@ -10,7 +10,7 @@ from simulator.block.drained import Drained
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.ids import well_formed_id
 from simulator.block.node import Edge, Node
-from simulator.block.opening import open_tree
+from simulator.block.opening import ABORTED, open_tree
 from simulator.block.rules import BlockRules
 from simulator.engine.task import Future, WaitQueue
 from simulator.qapi.glib_table import ChildTable
@@ -139,6 +139,10 @@ class Graph:
         """The process ends at once, as `ProcessEnd` says; who calls this is never heard of again."""
         self.on_process_end(status, words)
         await Future("nothing: the process has ended")
+
+    async def abort(self, function: str, assertion: str) -> Any:
+        """As `end_process`, where QEMU finds that what it takes for granted is not so."""
+        await self.end_process(ABORTED, f"{function}: Assertion `{assertion}' failed.")
 
     # -- edges
     def attach(

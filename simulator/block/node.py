@@ -242,7 +242,7 @@ class Node:
             raise OSError(ENOTSUP, strerror(ENOTSUP))
         request = self._begin(offset, length, True)
         try:
-            if flags & SERIALISING or self.serialising_in_flight:
+            if flags & SERIALISING or self.serialising_in_flight or self.inactive:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev")
@@ -362,6 +362,8 @@ class Node:
             self.graph.progress()
 
     async def _before_write(self, request: Request, flags: int) -> None:
+        if self.inactive:
+            await self.graph.abort("bdrv_co_write_req_prepare", "!(bs->open_flags & BDRV_O_INACTIVE)")
         if flags & SERIALISING:
             self.serialising_in_flight += 1
             request.serialise(self.driver.cluster_bytes or 1)
