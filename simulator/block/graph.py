@@ -10,7 +10,7 @@ from simulator.block.drained import Drained
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.ids import well_formed_id
 from simulator.block.node import Edge, Node
-from simulator.block.opening import ABORTED, open_tree
+from simulator.block.opening import open_tree
 from simulator.block.rules import BlockRules
 from simulator.engine.task import Future, WaitQueue
 from simulator.qapi.glib_table import ChildTable
@@ -64,6 +64,15 @@ class Graph:
         if backend is not None:
             return backend.node
         return self.nodes.get(name)
+
+    def tops(self) -> list[Node]:
+        """All nodes that drives, devices and the like stand on, and the monitor's own (bdrv_first)."""
+        found = {backend.node: None for backend in self.backends.values() if backend.node}
+        for node in self.nodes.values():
+            if any(not isinstance(edge.parent, Node) for edge in node.parents):
+                found[node] = None
+        found |= {node: None for node in self.nodes.values() if node.monitor_owned}
+        return list(found)
 
     def lookup(self, device: str, node_name: str) -> Node:
         """bdrv_lookup_bs, block.c:6106, 7.2. Raises QmpError."""
@@ -140,9 +149,9 @@ class Graph:
         self.on_process_end(status, words)
         await Future("nothing: the process has ended")
 
-    async def abort(self, function: str, assertion: str) -> Any:
-        """As `end_process`, where QEMU finds that what it takes for granted is not so."""
-        await self.end_process(ABORTED, f"{function}: Assertion `{assertion}' failed.")
+    async def abort(self, words: str) -> Any:
+        """An assertion of QEMU's has failed: SIGABRT."""
+        await self.end_process(-6, words)
 
     # -- edges
     def attach(
@@ -192,6 +201,7 @@ class Graph:
             await self.release(node)
         else:
             granting.go(node)
+            iothreads.leave(node)
 
     def link(self, edge: Edge, node: Node) -> None:
         """Point an edge at a node. A user that comes to a drained node is drained too."""

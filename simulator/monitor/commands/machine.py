@@ -5,6 +5,7 @@ from __future__ import annotations
 from simulator.block import activity
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import recorded
+from simulator.monitor.running import go_on, halt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,12 +28,7 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
     if machine.run_state == "inmigrate":
         machine.runs_on_arrival = False
         return {}
-    if machine.run_state == "running":
-        machine.run_state = "paused"
-        machine.outbox.emit("STOP", {})
-    async with machine.graph.drained_all():
-        for node in list(machine.graph.nodes.values()):
-            await node.flush()
+    await halt(machine, "paused")
     return {}
 
 
@@ -48,9 +44,7 @@ async def cont(machine: Machine, arguments: Arguments) -> Any:
     if is_waiting:
         machine.runs_on_arrival = True
         return {}
-    if machine.run_state != "running":
-        machine.run_state = "running"
-        machine.outbox.emit("RESUME", {})
+    go_on(machine)
     return {}
 
 
