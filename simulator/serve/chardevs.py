@@ -53,7 +53,7 @@ class Chardev:
         self.read_fd: int | None = None
         self.write_fd: int | None = None
         self.terminal = False
-        self.in_use = False
+        self.in_use = self.is_base = False
 
     @property
     def filename(self) -> str:
@@ -71,10 +71,12 @@ class Chardev:
 
 class Chardevs:
     """All of a program's, in the machine's table `by_id`. `daemonized`: the standard streams are not to be
-    had. `on` is what stands behind a switch that is told."""
+    had. `on` is what stands behind a switch that is told, `in_use` what is said of one that has its user."""
 
-    def __init__(self, by_id: dict[str, Any], daemonized: bool = False, on: str = "=on") -> None:
-        self._on = on
+    def __init__(
+        self, by_id: dict[str, Any], daemonized: bool = False, on: str = "=on", in_use: str = "{} is in use"
+    ) -> None:
+        self._on, self._in_use = on, in_use
         self.by_id = by_id
         self.daemonized = daemonized
         self._stdio_in_use = False
@@ -121,7 +123,7 @@ class Chardevs:
         """One that exists, for a monitor. Raises QmpError if it has its user."""
         chardev: Chardev = self.by_id[identifier]
         if chardev.in_use:
-            raise QmpError(f"Device '{identifier}' is in use")
+            raise QmpError(self._in_use.format(identifier))
         chardev.in_use = True
         return chardev
 

@@ -53,8 +53,9 @@ class Daemon:
 class PidFile:
     """The file with our process id, locked while we live and removed at our end (util/oslib-posix.c, 7.2)."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, problem: str) -> None:
+        """`problem`: what is said of a file that cannot be opened, with {path} and {why}."""
+        self._path, self._problem = path, problem
         self._written = ""
 
     def write(self) -> None:
@@ -67,7 +68,8 @@ class PidFile:
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StartError(f"{failure}Could not create '{self._path}': {error.strerror}") from None
+            problem = self._problem.format(path=self._path, why=error.strerror)
+            raise StartError(failure + problem) from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

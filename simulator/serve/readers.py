@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.monitor import monitor_objects
+from simulator.monitor.commands import objects_unchecked
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.schema import Schema
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from simulator.serve.start import Reader, Start
 
 _MODES = ("readline", "control")
+_WAIT_IS_OLD = "'wait' option is deprecated with socket in client connect mode"
 _MON_IS_OLD = "'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
 
 
@@ -28,6 +30,9 @@ def blockdev(start: Start, text: str, shown: str) -> None:
 
 def system_object(start: Start, text: str, shown: str) -> None:
     """-object: its key=value form is of the older sort, with errors of its own."""
+    if "object-add" in start.machine.schema.unchecked:
+        _object_by_properties(start, text, shown)
+        return
     if text.startswith("{"):
         arguments = start.typed("object-add", text, "qom-type")
     else:
@@ -47,6 +52,18 @@ def system_object(start: Start, text: str, shown: str) -> None:
         start.plan("object", shown, lambda: start.command("object-add", arguments))
 
 
+def _object_by_properties(start: Start, text: str, shown: str) -> None:
+    opts = qemu_opts.parse(text, "qom-type")
+    if not start.machine.storage_daemon:
+        start.options_of("object", shown, opts)
+
+    async def effect() -> None:
+        given = objects_unchecked.from_option_text(start.machine, opts.to_dict())
+        await start.command("object-add", given)
+
+    start.plan("object", shown, effect)
+
+
 def _plan_monitor_object(start: Start, shown: str, arguments: dict[str, Any]) -> None:
     mode = monitor_objects.TYPES[arguments["qom-type"]]
 
@@ -59,6 +76,9 @@ def _plan_monitor_object(start: Start, shown: str, arguments: dict[str, Any]) ->
 
 
 def daemon_object(start: Start, text: str, shown: str) -> None:
+    if "object-add" in start.machine.schema.unchecked:
+        _object_by_properties(start, text, shown)
+        return
     arguments = start.typed("object-add", text, "qom-type")
     start.plan("object", shown, lambda: start.command("object-add", arguments))
 
@@ -74,16 +94,26 @@ def chardev(start: Start, text: str, shown: str) -> None:
     async def effect() -> None:
         if opts.id is None:
             raise QmpError("chardev: no id specified")
-        start.chardevs.make(opts.id, opts.to_dict(), f"{start.program}: {shown}: ")
+        given = opts.to_dict()
+        if start.machine.version.start.client_may_wait and _waits_as_client(given):
+            start.machine.warn(f"{start.program}: {shown}: warning: {_WAIT_IS_OLD}")
+            del given["wait"]
+        start.chardevs.make(opts.id, given, f"{start.program}: {shown}: ")
 
     start.plan("chardev", shown, effect)
 
 
+def _waits_as_client(given: dict[str, str]) -> bool:
+    is_server = given.get("server", "off") in qemu_opts.TRUE
+    return given.get("backend") == "socket" and "wait" in given and not is_server
+
+
 def mon(start: Start, text: str, shown: str) -> None:
+    if start.machine.version.qmp.monitors_are_objects and not start.told_of_mon:
+        start.told_of_mon = True
+        start.machine.warn(f"{start.program}: {shown}: warning: {_MON_IS_OLD}")
     opts = qemu_opts.parse(text, "chardev", {"mode": "str", "chardev": "str", "pretty": "bool"})
     start.options_of("mon", shown, opts)
-    if start.machine.version.qmp.monitors_are_objects:
-        start.machine.warn(f"{start.program}: {shown}: warning: {_MON_IS_OLD}")
 
     async def effect() -> None:
         identifier = opts.get("chardev")
@@ -92,7 +122,7 @@ def mon(start: Start, text: str, shown: str) -> None:
         mode = opts.get("mode") or "readline"
         if mode not in _MODES:
             raise QmpError(f"Parameter 'mode' does not accept value '{mode}'")
-        start.add_monitor(identifier, mode, opts.get_bool("pretty", False), opts.id or "")
+        start.add_monitor(identifier, mode, opts.get_bool("pretty", False), opts.id or "", shown)
 
     start.plan("mon", shown, effect)
 

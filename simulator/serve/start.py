@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 STAGES = ("object", "chardev", "blockdev", "drive", "machine", "accel", "mon", "board", "device")
 
 
+_PRETTY_IS_OLD = (
+    "'pretty' is deprecated for HMP monitors, it has no effect and will be removed in future versions"
+)
+
+
 class Monitor:
     """A monitor and where it sits. mode: "control" (QMP) or "readline" (HMP)."""
 
@@ -50,12 +55,17 @@ class Start:
         self.machine = machine
         self.program = program
         self.chardevs = Chardevs(
-            machine.chardevs, daemonized, "=on" if machine.version.queries.chardev_switches_say_on else ""
+            machine.chardevs,
+            daemonized,
+            "=on" if machine.version.queries.chardev_switches_say_on else "",
+            machine.version.texts.chardev_in_use,
         )
         self.monitors: list[Monitor] = []
         self.machine_settings: dict[str, Any] = {}
+        self.machine_shown = ""  # the first option about it
         self.memory_bytes = DEFAULT_MEMORY_BYTES
         self.legacy_monitors = 0
+        self.told_of_mon = False  # that -mon is old, which is said once
         self._write_pid_file = write_pid_file
         self._planned: dict[str, list[tuple[str, Effect]]] = {stage: [] for stage in STAGES}
         self._taken: dict[str, list[str]] = {}  # kind of option: ids
@@ -75,16 +85,18 @@ class Start:
         for stage in STAGES:
             await self._carry_out(stage)
 
-    async def daemon(self, options: list[Option], readers: dict[str, Reader]) -> None:
-        """qemu-storage-daemon: options take effect one after the other. Raises StartError."""
+    async def daemon(self, options: list[Option], readers: dict[str, Reader], stays: bool) -> None:
+        """qemu-storage-daemon: options take effect one after the other. `stays`: it is to be served then.
+        Raises StartError."""
         for name, value, shown in options:
             if name == "unexpected":
-                raise StartError(f"{shown}: Unexpected argument")
+                raise StartError(self.machine.version.start.daemon_unexpected.format(shown))
             if name in readers:
                 self._read(readers[name], value, shown)
                 for stage in STAGES:
                     await self._carry_out(stage)
-        self._write_pid_file()
+        if stays:
+            self._write_pid_file()
 
     def read_only(self, options: list[Option], readers: dict[str, Reader]) -> None:
         """Take all options apart. Raises StartError for the first that is wrong."""
@@ -103,17 +115,19 @@ class Start:
             try:
                 await effect()
             except (QmpError, ArgumentError, ParseError) as error:
-                raise start_error(shown, error) from None
+                raise self._error(shown, error) from None
 
     def _read(self, reader: Reader, text: str, shown: str) -> None:
         try:
             reader(self, text, shown)
         except (QmpError, ArgumentError, ParseError) as error:
             self.warn_of(shown, getattr(error, "warnings", []))
-            raise start_error(shown, error) from None
+            raise self._error(shown, error) from None
 
     def warn_of(self, shown: str, warnings: list[str]) -> None:
         """Warnings as qemu_opts has them: each with a line of advice."""
+        if not self.machine.version.start.warns_of_flags:
+            return
         for position in range(0, len(warnings), 2):
             self.machine.warn(
                 f"{self.program}: {shown}: warning: {warnings[position]}\n{warnings[position + 1]}"
@@ -143,19 +157,23 @@ class Start:
     async def command(self, name: str, arguments: dict[str, Any]) -> None:
         await handlers()[name](self.machine, arguments)
 
-    def add_monitor(self, identifier: str, mode: str, pretty: bool, name: str = "") -> None:
+    def add_monitor(self, identifier: str, mode: str, pretty: bool, name: str = "", shown: str = "") -> None:
         """On the chardev `identifier`. Raises QmpError."""
         if identifier not in self.chardevs.by_id:
             raise QmpError(f'chardev "{identifier}" not found')
         if mode == "readline" and self.machine.storage_daemon:
             raise QmpError("Only QMP is supported")
         if mode == "readline" and pretty:
-            raise QmpError("'pretty' is not compatible with HMP monitors")
+            if not self.machine.version.start.readline_may_be_pretty:
+                raise QmpError("'pretty' is not compatible with HMP monitors")
+            self.machine.warn(f"{self.program}: {shown}: warning: {_PRETTY_IS_OLD}")
         self.monitors.append(Monitor(self.chardevs.claim(identifier), mode, pretty))
         if not self.machine.storage_daemon:
             monitor_objects.announce(self.machine, mode, name)
 
-
-def start_error(shown: str, error: QmpError | ArgumentError | ParseError) -> StartError:
-    hint = getattr(error, "hint", "").rstrip("\n")
-    return StartError(f"{shown}: {error.desc}" + (f"\n{hint}" if hint else ""))
+    def _error(self, shown: str, error: QmpError | ArgumentError | ParseError) -> StartError:
+        hint = getattr(error, "hint", "").rstrip("\n")
+        version = self.machine.version
+        is_told = not self.machine.storage_daemon or version.start.daemon_names_options
+        text = version.reword(error.desc) + (f"\n{hint}" if hint else "")
+        return StartError(f"{shown}: {text}" if is_told and shown else text)

@@ -60,7 +60,7 @@ def disk_image(start: Start, text: str, shown: str) -> None:
 
 
 def device(start: Start, text: str, shown: str) -> None:
-    if text.startswith("{"):
+    if text.startswith("{") and start.machine.version.start.device_takes_json:
         given: dict[str, Any] = parse_text(text.encode(), start.machine.version.qmp.json_pushed)
         if "driver" not in given:
             raise QmpError("Parameter 'driver' is missing")
@@ -75,6 +75,7 @@ def device(start: Start, text: str, shown: str) -> None:
 
 # -- the machine
 def machine_option(start: Start, text: str, shown: str) -> None:
+    start.machine_shown = start.machine_shown or shown
     start.machine_settings.update(keyval.parse(text, "type"))
 
 
@@ -84,7 +85,10 @@ def choose_machine(start: Start) -> None:
     name = str(given.get("type", "pc"))
     start.machine.slots.board = name
     if name not in _MACHINES and name not in start.machine.machine_types():
-        raise StartError("unsupported machine type\nUse -machine help to list supported machines")
+        facts = start.machine.version.start
+        what = f"{start.machine_shown}: " if facts.machine_option_told and start.machine_shown else ""
+        problem = what + facts.unknown_machine.format(name)
+        raise StartError(f"{problem}\nUse -machine help to list supported machines")
 
     async def check_settings() -> None:
         if not _MACHINE_SETTINGS.issuperset(given):

@@ -71,6 +71,7 @@ class Texts(Group):
     device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
+    chardev_in_use: what is said of a chardev that has its user, {} in its place.
     hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
@@ -80,6 +81,7 @@ class Texts(Group):
 
     __slots__ = (
         "blockstats_in_columns",
+        "chardev_in_use",
         "device_numbers",
         "hmp_cpus_with_model",
         "hmp_drive_prefix",
@@ -91,6 +93,7 @@ class Texts(Group):
     )
 
     blockstats_in_columns: bool
+    chardev_in_use: str
     device_numbers: dict[str, str]
     hmp_cpus_with_model: bool
     hmp_drive_prefix: str
@@ -278,6 +281,50 @@ class Dialect(Group):
     drive_add_without_slot: bool
 
 
+class Start(Group):
+    """What a command line is answered with.
+
+    client_may_wait: a socket that connects may be told to wait, with a warning.
+    daemon_looks_ahead: the storage daemon finds --help, --version and options that there are not before it
+    does anything.
+    daemon_names_options: what it refuses begins with the option.
+    daemon_unexpected: what it says of a word that is no option.
+    device_takes_json: -device does.
+    machine_option_told: an unknown machine is told with the first option that was about the machine.
+    options_missing: of the storage daemon, which others have.
+    pid_file_problem: what is said of one that cannot be opened.
+    readline_may_be_pretty: a human monitor may be told to be, with a warning.
+    unknown_machine: what is said of one.
+    warns_of_flags: of options without a value.
+    """
+
+    __slots__ = (
+        "client_may_wait",
+        "daemon_looks_ahead",
+        "daemon_names_options",
+        "daemon_unexpected",
+        "device_takes_json",
+        "machine_option_told",
+        "options_missing",
+        "pid_file_problem",
+        "readline_may_be_pretty",
+        "unknown_machine",
+        "warns_of_flags",
+    )
+
+    client_may_wait: bool
+    daemon_looks_ahead: bool
+    daemon_names_options: bool
+    daemon_unexpected: str
+    device_takes_json: bool
+    machine_option_told: bool
+    options_missing: tuple[str, ...]
+    pid_file_problem: str
+    readline_may_be_pretty: bool
+    unknown_machine: str
+    warns_of_flags: bool
+
+
 GROUPS: dict[str, type[Group]] = {
     "identity": Identity,
     "qmp": Qmp,
@@ -288,4 +335,5 @@ GROUPS: dict[str, type[Group]] = {
     "queries": Queries,
     "migration": Migration,
     "dialect": Dialect,
+    "start": Start,
 }

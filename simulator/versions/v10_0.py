@@ -117,4 +117,6 @@ FACTS = (
     ("qmp.device_ids", "any", "observed with the id '1'"),
     ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
+    ("texts.chardev_in_use", "chardev '{}' is already in use", "chardev/char-fe.c, observed"),
+    ("start.unknown_machine", 'unsupported machine type: "{}"', "observed"),
 )

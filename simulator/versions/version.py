@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Migration,
         Qmp,
         Queries,
+        Start,
         Texts,
     )
 
@@ -54,6 +55,7 @@ class Version:
         "queries",
         "reword",
         "reworded",
+        "start",
         "texts",
     )
 
@@ -67,6 +69,7 @@ class Version:
     queries: Queries
     migration: Migration
     dialect: Dialect
+    start: Start
     facts: dict[str, Fact]
     reword: Rewording
 
