@@ -26,14 +26,15 @@ def main(program: str, version_name: str, argv: list[str]) -> int:
     status."""
     daemon = program == "qemu-storage-daemon"
     version = versions.load(version_name)
+    facts = version.command_line
     wrong: StartError | None = None
     try:
         if daemon:
-            options, wrong = split_daemon(argv, version.start.options_missing)
+            options, wrong = split_daemon(argv, facts.daemon_options_unknown, facts.daemon_reads_twice)
         else:
             options = split_system(argv)
         asked = next((position for position, option in enumerate(options) if option[0] in _ASKED), None)
-        if daemon and version.start.daemon_looks_ahead:
+        if daemon and facts.daemon_reads_twice:
             if asked is not None:
                 return _answer(version, program, options[asked][0])
             if wrong is not None:
@@ -66,8 +67,7 @@ def _answer(version: versions.Version, program: str, question: str) -> int:
 
 class _Run:
     """One machine from its command line to its end. `asked` is the position of an option that only asks
-    for the version or help: those in front of it are read, and may be wrong. `wrong`: what is said of the
-    option behind the last."""
+    for the version or help: those in front of it are read, and may be wrong. `wrong` is behind them all."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class _Run:
         names = [name for name, _, _ in options]
         self._daemonize = "daemonize" in names and asked is None
         paths = [value for name, value, _ in options if name == "pidfile"]
-        self._pid_file = process.PidFile(paths[-1] if paths else "", version.start.pid_file_problem)
+        self._pid_file = process.PidFile(paths[-1] if paths else "", version.command_line.pid_file_refusal)
         self._terminal = process.Terminal()
 
     def run(self) -> int:
@@ -102,8 +102,6 @@ class _Run:
         host.on_connect = server.add_outgoing
         try:
             start = self._start(machine, server)
-            if self._asked is None and self._wrong is not None:
-                raise self._wrong
             if self._asked is not None:
                 return _answer(self._version, self._program, self._options[self._asked][0])
             if any(monitor.chardev.read_fd == 0 for monitor in start.monitors):
@@ -127,7 +125,11 @@ class _Run:
         if self._daemon:
             from simulator.serve.readers import DAEMON
 
-            work = start.daemon(self._options[: self._asked], DAEMON, self._asked is None)
+            if self._asked is None:
+                work = start.daemon(self._options, DAEMON, self._wrong)
+            else:
+                read = [option for option in self._options[: self._asked] if option[0] != "unexpected"]
+                work = start.daemon(read, DAEMON, None)
         else:
             from simulator.serve.system_options import SYSTEM, choose_machine
 

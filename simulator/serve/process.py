@@ -53,9 +53,10 @@ class Daemon:
 class PidFile:
     """The file with our process id, locked while we live and removed at our end (util/oslib-posix.c, 7.2)."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        """`problem`: what is said of a file that cannot be opened, with {path} and {why}."""
-        self._path, self._problem = path, problem
+    def __init__(self, path: str, refusal: str) -> None:
+        """`refusal` is what is said when it cannot be made, {path} in it."""
+        self._path = path
+        self._refusal = refusal
         self._written = ""
 
     def write(self) -> None:
@@ -68,8 +69,8 @@ class PidFile:
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            problem = self._problem.format(path=self._path, why=error.strerror)
-            raise StartError(failure + problem) from None
+            told = self._refusal.format(path=self._path)
+            raise StartError(f"{failure}{told}: {error.strerror}") from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

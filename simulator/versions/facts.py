@@ -6,6 +6,7 @@ A version's module gives every value with its source; nothing below the versions
 from __future__ import annotations
 
 from simulator.versions.block_facts import Block
+from simulator.versions.command_line import CommandLine
 from simulator.versions.group import Group
 
 TYPE_CHECKING = False
@@ -71,7 +72,6 @@ class Texts(Group):
     device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
-    chardev_in_use: what is said of a chardev that has its user, {} in its place.
     hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
@@ -81,7 +81,6 @@ class Texts(Group):
 
     __slots__ = (
         "blockstats_in_columns",
-        "chardev_in_use",
         "device_numbers",
         "hmp_cpus_with_model",
         "hmp_drive_prefix",
@@ -93,7 +92,6 @@ class Texts(Group):
     )
 
     blockstats_in_columns: bool
-    chardev_in_use: str
     device_numbers: dict[str, str]
     hmp_cpus_with_model: bool
     hmp_drive_prefix: str
@@ -110,8 +108,7 @@ class Jobs(Group):
     aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
     read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
-    failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
-    concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    commit_writes_zeroes, pause_wakes, waits_out_speed: as in simulator/jobs/rules.py.
     mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
     mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
@@ -128,7 +125,7 @@ class Jobs(Group):
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
-        "failed_group_aborts_together",
+        "commit_writes_zeroes",
         "mirror_bitmap_on_filter",
         "mirror_knows_zeroes",
         "mirror_tells_sizes",
@@ -137,12 +134,12 @@ class Jobs(Group):
         "refused_image_keeps_drained",
         "shows_actively_synced",
         "verbs",
+        "waits_out_speed",
     )
 
     aborted_commit_restores_base: bool
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
-    failed_group_aborts_together: bool
     backup_chooses_late: bool
     mirror_bitmap_on_filter: bool
     mirror_knows_zeroes: bool
@@ -151,7 +148,9 @@ class Jobs(Group):
     paused_completes: bool
     refused_image_keeps_drained: bool
     cancel_ends_waits: bool
+    commit_writes_zeroes: bool
     shows_actively_synced: bool
+    waits_out_speed: bool
 
 
 class Exports(Group):
@@ -281,59 +280,15 @@ class Dialect(Group):
     drive_add_without_slot: bool
 
 
-class Start(Group):
-    """What a command line is answered with.
-
-    client_may_wait: a socket that connects may be told to wait, with a warning.
-    daemon_looks_ahead: the storage daemon finds --help, --version and options that there are not before it
-    does anything.
-    daemon_names_options: what it refuses begins with the option.
-    daemon_unexpected: what it says of a word that is no option.
-    device_takes_json: -device does.
-    machine_option_told: an unknown machine is told with the first option that was about the machine.
-    options_missing: of the storage daemon, which others have.
-    pid_file_problem: what is said of one that cannot be opened.
-    readline_may_be_pretty: a human monitor may be told to be, with a warning.
-    unknown_machine: what is said of one.
-    warns_of_flags: of options without a value.
-    """
-
-    __slots__ = (
-        "client_may_wait",
-        "daemon_looks_ahead",
-        "daemon_names_options",
-        "daemon_unexpected",
-        "device_takes_json",
-        "machine_option_told",
-        "options_missing",
-        "pid_file_problem",
-        "readline_may_be_pretty",
-        "unknown_machine",
-        "warns_of_flags",
-    )
-
-    client_may_wait: bool
-    daemon_looks_ahead: bool
-    daemon_names_options: bool
-    daemon_unexpected: str
-    device_takes_json: bool
-    machine_option_told: bool
-    options_missing: tuple[str, ...]
-    pid_file_problem: str
-    readline_may_be_pretty: bool
-    unknown_machine: str
-    warns_of_flags: bool
-
-
 GROUPS: dict[str, type[Group]] = {
     "identity": Identity,
     "qmp": Qmp,
     "texts": Texts,
     "jobs": Jobs,
     "block": Block,
+    "command_line": CommandLine,
     "exports": Exports,
     "queries": Queries,
     "migration": Migration,
     "dialect": Dialect,
-    "start": Start,
 }

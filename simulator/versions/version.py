@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.versions.block_facts import Block
+    from simulator.versions.command_line import CommandLine
     from simulator.versions.facts import (
         Dialect,
         Exports,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         Migration,
         Qmp,
         Queries,
-        Start,
         Texts,
     )
 
@@ -44,6 +44,7 @@ class Version:
         "_recorded",
         "_schemas",
         "block",
+        "command_line",
         "dialect",
         "exports",
         "facts",
@@ -55,7 +56,6 @@ class Version:
         "queries",
         "reword",
         "reworded",
-        "start",
         "texts",
     )
 
@@ -65,11 +65,11 @@ class Version:
     texts: Texts
     jobs: Jobs
     block: Block
+    command_line: CommandLine
     exports: Exports
     queries: Queries
     migration: Migration
     dialect: Dialect
-    start: Start
     facts: dict[str, Fact]
     reword: Rewording
 

@@ -26,6 +26,7 @@ from simulator.block.drivers import (
     qcow2_bitmaps,
     qcow2_check,
     qcow2_compressed,
+    qcow2_flush,
     qcow2_options,
     qcow2_resize,
     qcow2_snapshots,
@@ -77,6 +78,7 @@ class Qcow2(Driver):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self.requests = 0
+        self.behind: list[tuple[int, bytes]] = []  # (offset, payload): written first, in this order
         self._writes: list[Write] = []
         self._write_done = WaitQueue("a write to the same cluster")
         self._preallocated: bool | None = None
@@ -336,26 +338,7 @@ class Qcow2(Driver):
 
     # -- writing back
     async def flush(self) -> None:
-        """Write all metadata. Raises OSError; what was not written is kept only if nothing was."""
-        if not self.refcounts.is_dirty() and not self.tables.is_dirty():
-            return
-        async with self.refcounts.writing:
-            # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not
-            # written.
-            given_back = self.refcounts.take_given_back()
-            for offset, payload in [*self.refcounts.take_writes(), *self.tables.take_writes()]:
-                await self.file.write(offset, payload)
-            if self.requests or not given_back:
-                # A request may still read a place that was given back: it must not get another owner yet.
-                self.refcounts.keep_given_back(given_back)
-                return
-            bits = self.header.cluster_bits
-            freed = self.refcounts.settle(given_back)
-            if self.file.node.discard_unmap:
-                for cluster, count in freed:
-                    await self.file.discard(cluster << bits, count << bits)
-            for offset, payload in self.refcounts.take_writes():
-                await self.file.write(offset, payload)
+        await qcow2_flush.flush(self)
 
     # -- status and size
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:

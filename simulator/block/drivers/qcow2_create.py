@@ -39,6 +39,7 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     writer = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
     await graph.changing()
     writer.insert(file)
+    await writer.while_drained()
     # The driver works on a node of its own that no graph knows and nobody else can reach.
     node = Node(graph, "", Qcow2)
     edge = Edge(node, "file", permissions.IMAGE, file, 0, permissions.ALL)
@@ -54,7 +55,13 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         await _open(graph)
         # The format writes too, or an auto-read-only file would not be writable any more.
         use = graph.attach(writer, "root", permissions.IMAGE, file, writer.perm, writer.shared)
-        await _read_again(edge, header)
+        try:
+            await _read_again(edge, header)
+        except QmpError:
+            # A node that could not be opened is closed, which takes twice as long.
+            await graph.changing()
+            await graph.changing()
+            raise
         driver.begin(header)
         driver.refcounts.begin_empty()
         driver.refcounts.allocate(3)

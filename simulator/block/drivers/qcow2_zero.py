@@ -7,6 +7,7 @@ block/qcow2-cluster.c, 7.2.
 from __future__ import annotations
 
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ZERO
+from simulator.block.drivers import qcow2_flush
 from simulator.block.drivers.qcow2_tables import (
     NORMAL,
     OFFSET_MASK,
@@ -85,10 +86,13 @@ async def _zero_part(driver: Qcow2, offset: int, length: int, flags: int) -> Non
                 await driver.tables.own(start)
                 continue
             _change_table(driver, table, start, end, _zero_entry(flags), driver.node.discard_unmap)
-            return
+            break
     finally:
         driver.requests -= 1
-    await _write_zero_bytes(driver, offset, length, flags)
+    if rest_is_zero and kind not in (NORMAL, PACKED):
+        await qcow2_flush.let_go(driver)
+    else:
+        await _write_zero_bytes(driver, offset, length, flags)
 
 
 async def _is_zero(driver: Qcow2, offset: int, end: int) -> bool:
@@ -146,6 +150,7 @@ async def change_entries(
             offset = stop
     finally:
         driver.requests -= 1
+    await qcow2_flush.let_go(driver)
 
 
 def _change_table(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from simulator.block.errors import QmpError
 from simulator.block.iothreads import IoThread
 from simulator.block.secrets import Secret
-from simulator.monitor import device_values, qom_paths, told_objects
+from simulator.monitor import device_values, object_values, qom_paths, told_objects
 from simulator.monitor.board import MEMORY_BACKEND, MEMORY_DEFAULTS
-from simulator.monitor.commands.objects_unchecked import check_limits
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.glib_table import ChildTable
 
@@ -60,10 +59,10 @@ def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any)
     limits = machine.schema.type_at("object-add", "=throttle-group", "limits")
     if limits is None:
         # Before QEMU 6.0 the schema told nothing of objects.
-        if not isinstance(value, dict):
-            raise QmpError("Invalid parameter type for 'limits', expected: object")
-        check_limits(value)
-        group.set_limits(value)
+        try:
+            group.set_limits(object_values.limits(name, value, object_values.from_json))
+        except ArgumentError as error:
+            raise QmpError(error.desc) from None
         return
     schema = machine.schema.with_struct("ThrottleGroupLimits", [("limits", limits, False)])
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.monitor.commands import iothreads, objects_unchecked
+from simulator.monitor import object_values
+from simulator.monitor.commands import iothreads
 from simulator.monitor.commands import objects as commands
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.parser import HmpError
@@ -41,7 +42,7 @@ async def _object_add_by_properties(machine: Machine, arguments: Arguments) -> s
         given = qemu_opts.parse(arguments.get("object", ""), "qom-type").to_dict()
     except qemu_opts.OptionError as error:
         raise HmpError(f'{error.desc}\nTry "help object_add" for more information') from None
-    await commands.object_add(machine, objects_unchecked.from_option_text(machine, given))
+    await commands.object_add(machine, object_values.read(machine, given, object_values.from_options))
     return ""
 
 
