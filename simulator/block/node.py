@@ -12,7 +12,6 @@ from os import strerror
 from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
-from simulator.block.errors import QmpError
 from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
@@ -316,9 +315,7 @@ class Node:
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
-        longest = self.graph.rules.max_length_bytes
-        if size_bytes > longest:
-            raise QmpError(f"offset({size_bytes}) exceeds maximum({longest})")
+        self.graph.rules.check_length(size_bytes)
         self.in_flight += 1
         self.writes_ended += 1
         try:

@@ -47,6 +47,7 @@ _FAMILIES = (
     "statistics",
     "transaction",
     "types",
+    "vm_snapshots",
 )
 
 _handlers: dict[str, Handler] = {}

@@ -30,6 +30,8 @@ class Block(Group):
     permissions_at_once, failed_preallocate_keeps_file: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
+    closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
+    deleting_asks_all_disks: HMP delvm deletes nothing unless all disks can hold snapshots.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
     new_children_are_asked_nothing, stream_has_filter: as in simulator/block/rules.py.
@@ -52,10 +54,12 @@ class Block(Group):
         "cbw_timeout_bits",
         "changes_drain_all",
         "changes_made_drained",
+        "closing_marks_clean",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "creating_yields",
         "daemon_closes_nodes",
+        "deleting_asks_all_disks",
         "devices_open_as_files",
         "drive_moves",
         "dropped_filter_lets_go",
@@ -66,6 +70,7 @@ class Block(Group):
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
+        "has_zstd",
         "jobs_have_backend",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
@@ -76,11 +81,13 @@ class Block(Group):
         "permissions_at_once",
         "probing_drains",
         "quorum_tells_zeroes",
+        "raw_outside_is_placed",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "stream_has_filter",
+        "tells_dirty_images",
         "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
@@ -106,6 +113,11 @@ class Block(Group):
     failed_preallocate_keeps_file: bool
     changes_made_drained: bool
     jobs_have_backend: bool
+    closing_marks_clean: bool
+    deleting_asks_all_disks: bool
+    has_zstd: bool
+    raw_outside_is_placed: bool
+    tells_dirty_images: bool
     devices_open_as_files: bool
     dropped_filter_lets_go: bool
     drive_moves: bool

@@ -55,6 +55,21 @@ FACTS = (
         "qapi/qmp-dispatch.c:213: the dispatcher goes through the main loop's context before it replies; "
         "observed: a job that never waits for the host has concluded by then, of a gigabyte too",
     ),
+    (
+        "texts.vm_snapshot_missing",
+        "Snapshot '{name}' does not exist in one or more devices",
+        "migration/savevm.c: load_snapshot",
+    ),
+    (
+        "texts.vm_state_nowhere",
+        dict.fromkeys(("save", "load"), "no block device can store vmstate for snapshot"),
+        "block/snapshot.c: bdrv_all_find_vmstate_bs",
+    ),
+    ("block.closing_marks_clean", True, "block/qcow2.c:2739: qcow2_inactivate asks not whether it may write"),
+    ("block.has_zstd", True, "observed"),
+    ("block.raw_outside_is_placed", True, "block/qcow2.c:3582"),
+    ("block.tells_dirty_images", True, "block/qcow2.c: qcow2_co_get_info; observed"),
+    ("block.deleting_asks_all_disks", True, "migration/savevm.c: delete_snapshot"),
     ("texts.hmp_unknown_action", "Error: invalid parameter value: {}", "qapi/qapi-util.c:87"),
     (
         "texts.reports_name_program",
@@ -171,6 +186,12 @@ FACTS = (
     ("migration.capability_rules", CAPABILITY_RULES, "migration/migration.c:1224"),
     ("migration.checks_address_first", False, "migration/migration.c:2437, observed"),
     ("migration.fails_in_two_steps", False, "migration/migration.c:2004, observed"),
+    ("migration.activates_early", True, "migration/migration.c:524, late-block-activate is off"),
+    ("migration.disabled_arrive_busy", True, "migration/block-dirty-bitmap.c: dirty_bitmap_load_start"),
+    ("migration.refuses_again", True, "migration/migration.c: migrate_prepare, observed"),
+    ("migration.tells_device", False, "migration/migration.c:3333, only where it pauses; observed"),
+    ("migration.tells_errors", False, "migration/block-dirty-bitmap.c: error_report, observed"),
+    ("migration.tells_incoming_setup", False, "migration/migration.c: fill_destination_migration_info"),
     ("migration.names_options", False, "migration/migration.c:1433"),
     (
         "migration.ignored_parameters",

@@ -41,11 +41,13 @@ async def info_block(machine: Machine, arguments: Arguments) -> str:
     if "nodes" not in arguments:
         for position, info in enumerate(await handlers()["query-block"](machine, {})):
             if wanted is None or info["device"] == wanted:
-                printed += ("\n" if position else "") + _block_info(info, info.get("inserted"), verbose)
+                printed += ("\n" if position else "") + _block_info(
+                    machine, info, info.get("inserted"), verbose
+                )
     if (wanted is not None or "nodes" in arguments) and not printed:
         for position, node in enumerate(await handlers()["query-named-block-nodes"](machine, {})):
             if wanted is None or node["node-name"] == wanted:
-                printed += ("\n" if position else "") + _block_info(None, node, verbose)
+                printed += ("\n" if position else "") + _block_info(machine, None, node, verbose)
     return printed
 
 
@@ -71,7 +73,9 @@ def in_columns(name: str, counted: dict[str, Any]) -> str:
     return text + f"Flush: {'':>24} {operations:>16} {spent_ns:>24}\n"
 
 
-def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:
+def _block_info(
+    machine: Machine, info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool
+) -> str:
     node_name = inserted.get("node-name") if inserted else None
     if info is not None and info["device"]:
         head = info["device"] + (f" ({node_name})" if node_name else "")
@@ -91,7 +95,7 @@ def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, ve
             text += f"    Removable device: {lock}locked, tray {tray}\n"
     if inserted is None:
         return text
-    return text + _inserted(inserted) + (_images(inserted["image"]) if verbose else "")
+    return text + _inserted(inserted) + (_images(machine, inserted["image"]) if verbose else "")
 
 
 def _inserted(inserted: dict[str, Any]) -> str:
@@ -110,11 +114,11 @@ def _inserted(inserted: dict[str, Any]) -> str:
     return text
 
 
-def _images(image: dict[str, Any]) -> str:
+def _images(machine: Machine, image: dict[str, Any]) -> str:
     """The image and all that it is backed by."""
     text = "\nImages:\n"
     while True:
-        text += image_info.describe(image)
+        text += image_info.describe(machine, image)
         if "backing-image" not in image:
             return text
         image = image["backing-image"]
@@ -163,7 +167,7 @@ def _info_for_monitor(machine: Machine, backend: BlockBackend) -> str:
     if not known or not known["data"]:
         return ""
     head = "Format specific information:\n" if machine.version.texts.qemu_io_heads_info else ""
-    return head + image_info.members(known["data"])
+    return head + "".join(f"{line}\n" for line in image_info.specific_lines({"format-specific": known}))
 
 
 async def set_io_throttle(machine: Machine, arguments: Arguments) -> str:
