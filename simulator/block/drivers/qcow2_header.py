@@ -84,6 +84,7 @@ class Header:
         self.backing_file = ""
         self.backing_format = ""
         self.data_file = ""
+        self.encryption: bytes | None = None  # that extension
         self.bitmap_count = 0
         self.bitmap_directory_offset = 0
         self.bitmap_directory_bytes = 0
@@ -246,7 +247,8 @@ async def read_header(
         raise QmpError(f"Unsupported subcluster size: {header.subcluster_bytes}")
     if header.refcount_order > 6:
         raise QmpError("Reference count entry width too large; may not exceed 64 bits")
-    _check_encryption(header)
+    if header.crypt_method == 1:
+        raise _no_aes()
     check_tables(header)
     _read_extensions(header, cluster, length, end)
     if name_offset:
@@ -264,14 +266,13 @@ def _check_compression(header: Header, has_zstd: bool) -> None:
         raise QmpError(f"qcow2: Compression type incompatible feature bit {wanted}")
 
 
-def _check_encryption(header: Header) -> None:
-    """Encrypted images are not simulated, and refused."""
-    if header.crypt_method == 1:
-        raise QmpError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
-    if header.crypt_method == 2:
-        raise QmpError("Parameter 'encrypt.key-secret' is required for cipher")
-    if header.crypt_method:
-        raise QmpError(f"Unsupported encryption method {header.crypt_method}")
+def _no_aes() -> QmpError:
+    refusal = QmpError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
+    refusal.hint = (
+        "You can use 'qemu-img convert' to convert your image to an alternative supported format, "
+        "such as unencrypted qcow2, or raw with the LUKS format instead.\n"
+    )
+    return refusal
 
 
 def check_tables(header: Header) -> None:
@@ -348,20 +349,22 @@ def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> N
         elif magic == _BITMAPS:
             _read_bitmaps_extension(header, payload)
         elif magic == _DATA_FILE_NAME:
-            header.data_file = payload.decode(errors="replace")
-        elif magic != _CRYPTO:
+            header.data_file = payload.split(b"\0", 1)[0].decode(errors="replace")
+        elif magic == _CRYPTO:
+            header.encryption = payload
+        else:
             header.others.append((magic, payload))
 
 
 def _read_bitmaps_extension(header: Header, payload: bytes) -> None:
     if len(payload) != 24:
-        raise QmpError("bitmaps_ext: Invalid extension length: Invalid argument")
+        raise QmpError("bitmaps_ext: Invalid extension length")
     # Without the autoclear bit somebody wrote the image who knew no bitmaps: they are not to be trusted.
     if not header.autoclear & BITMAPS:
         return
     count, reserved, size, offset = Struct(">IIQQ").unpack(payload)
     if reserved:
-        raise QmpError("bitmaps_ext: Reserved field is not zero: Invalid argument")
+        raise QmpError("bitmaps_ext: Reserved field is not zero")
     if count > 65535:
         raise QmpError(
             f"bitmaps_ext: Image has {count} bitmaps, exceeding the QEMU supported maximum of 65535"
