@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
+_UINT64_MAX = (1 << 64) - 1
 MAGIC = 0x514649FB
 MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21
 MAX_L1_BYTES = 32 << 20
@@ -130,7 +131,7 @@ class Header:
     def l1_entries_for(self, size_bytes: int) -> int:
         """How many L1 entries cover a disk of this size."""
         shift = self.l2_shift
-        return (size_bytes + (1 << shift) - 1) >> shift
+        return (size_bytes + (1 << shift) - 1 & _UINT64_MAX) >> shift
 
     def describe(self, bitmaps: list[dict[str, Any]]) -> dict[str, Any]:
         """ImageInfoSpecificQCow2; `bitmaps` as it has them (qcow2_get_specific_info)."""
@@ -148,10 +149,8 @@ class Header:
         }
 
     def _describe_data_file(self) -> dict[str, Any]:
-        if not self.has_data_file:
-            return {}
         named = {"data-file": self.data_file} if self.data_file else {}
-        return {**named, "data-file-raw": self.is_raw_outside}
+        return {**named, "data-file-raw": self.is_raw_outside} if self.has_data_file else named
 
     def encode(self) -> bytes:
         """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""
@@ -308,10 +307,15 @@ def _unsupported(header: Header, bits: int) -> str:
     return "Unsupported qcow2 feature(s): " + ", ".join(names)
 
 
+def c_text(stored: bytes) -> str:
+    """Up to the first zero, whatever follows it."""
+    return stored.split(b"\0", 1)[0].decode(errors="replace")
+
+
 def _incompatible_names(entries: bytes) -> dict[int, str]:
     """Bit -> name, from the table of names that an image may bring."""
     return {
-        entries[at + 1]: entries[at + 2 : at + 48].rstrip(b"\0").decode()
+        entries[at + 1]: c_text(entries[at + 2 : at + 48])
         for at in range(0, len(entries) - 47, 48)
         if entries[at] == 0
     }
@@ -349,7 +353,7 @@ def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> N
         elif magic == _BITMAPS:
             _read_bitmaps_extension(header, payload)
         elif magic == _DATA_FILE_NAME:
-            header.data_file = payload.split(b"\0", 1)[0].decode(errors="replace")
+            header.data_file = c_text(payload)
         elif magic == _CRYPTO:
             header.encryption = payload
         else:

@@ -12,6 +12,7 @@ from os import strerror
 from struct import Struct, pack
 
 from simulator.block.drivers import qcow2_check, qcow2_compressed, qcow2_vm_state
+from simulator.block.drivers.qcow2_header import c_text
 from simulator.block.drivers.qcow2_kinds import OFFSET_MASK, PACKED
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.block.errors import QmpError
@@ -99,7 +100,7 @@ async def load(driver: Qcow2) -> list[Snapshot]:
             raise refusal
         rest = await _read(driver, at + _FIXED.size, extra_bytes + id_bytes + name_bytes)
         extra, names = rest[:extra_bytes], rest[extra_bytes:]
-        identifier, name = _text(names[:id_bytes]), _text(names[id_bytes:])
+        identifier, name = c_text(names[:id_bytes]), c_text(names[id_bytes:])
         snapshot = Snapshot(identifier, name, l1_offset, l1_entries)
         snapshot.date_ns, snapshot.vm_clock_ns = date_s * _SECOND_NS + date_ns, clock_ns
         known = extra[: _EXTRA.size].ljust(_EXTRA.size, b"\0")
@@ -123,11 +124,6 @@ async def _read(driver: Qcow2, offset: int, length: int) -> bytes:
     except OSError as error:
         why = strerror(error.errno or EIO)
         raise QmpError(f"Failed to read snapshot table: {why}") from None
-
-
-def _text(stored: bytes) -> str:
-    """A C string, whatever follows it."""
-    return stored.split(b"\0", 1)[0].decode(errors="replace")
 
 
 def _table_bytes(snapshots: list[Snapshot]) -> int:
