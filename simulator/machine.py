@@ -365,10 +365,11 @@ def _job_rules(version: Version) -> JobRules:
         mirror_knows_zeroes=version.jobs.mirror_knows_zeroes,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
+        commit_writes_zeroes=version.jobs.commit_writes_zeroes,
+        waits_out_speed=version.jobs.waits_out_speed,
         paused_completes=version.jobs.paused_completes,
         cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
-        aborts_together=version.jobs.failed_group_aborts_together,
         refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,
     )
 

@@ -22,13 +22,12 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.rooms import rooms_of
-from scenarios.backends.sim_clients import InProcessTransport, SimGuest, holds_requests, outcome_of
+from scenarios.backends.sim_clients import EXCHANGE_NS, InProcessTransport, SimGuest, outcome_of
 from scenarios.backends.sim_monitor import SimMonitor, furnish
 from scenarios.backends.sim_storage import SimStorage
 from scenarios.backends.sim_tools import create_image, run_tool
 from scenarios.backends.storage import FEATURE, StorageServer
 from scenarios.language.steps import Fault, Scenario
-from scenarios.language.walk import walk
 from simulator import image_tool, versions
 from simulator.block.host import HostProcess
 from simulator.block.memory_host import MemoryHost
@@ -61,7 +60,6 @@ class SimSession(Session):
         self._qmp = SimMonitor(self)
         self._wait_for_events: list[Future] = []
         self._stopped: Future | None = None  # done when the machine goes on
-        self._holds_requests = any(map(holds_requests, walk(scenario.steps)))
         self._known_files: set[str] = set()
         self._status: int | None = None
         self._storage: list[SimStorage] = []
@@ -285,14 +283,24 @@ class SimSession(Session):
             self._domain.when_it_runs(act)
 
     async def as_machine(self, request: Coroutine[Any, Any, Any]) -> Any:
-        """Run a guest's request so that it stops with the machine. Raises MachineGone and what it raises."""
-        if not self._holds_requests:
-            return await request
+        """A guest's request, which stops and ends with the machine, and stays where it is when nobody waits
+        for it any more. Raises MachineGone, DeadlinePassed and what it raises."""
         await self.while_it_runs()
-        answer = await self._domain.enter(outcome_of(request), "guest request")
-        if answer is None:
+        answer = self.new_future("a reply to a guest's request")
+
+        async def run() -> None:
+            outcome: Future | None = None
+            try:
+                outcome = await outcome_of(request)
+            finally:
+                if not answer.done():
+                    answer.set_result(outcome)
+
+        self._domain.enter(run(), "guest request")
+        outcome = await self.within(answer, "a reply to a guest's request", EXCHANGE_NS)
+        if outcome is None:
             raise MachineGone(self._ending())
-        return answer.result()
+        return outcome.result()
 
     async def pause(self, ns: int) -> None:
         if self._stopped is not None or self.machine.gone:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scenarios.backends.interface import NbdFailed, SetupError
-from scenarios.language.steps import Step
 from simulator.block.accounting import READ, WRITE
 from simulator.block.backend import BlockBackend
 from simulator.block.driver import MAY_UNMAP
@@ -59,13 +58,6 @@ class InProcessTransport:
 
     def new_future(self) -> Future:
         return self._session.new_future("a reply of the NBD server")
-
-
-def holds_requests(step: Step) -> bool:
-    """Whether this step lets a request be in flight for long, so that it may stop or end with the machine."""
-    fault = step.fault or (step.fleece.fault if step.fleece else None)
-    is_around = step.fault is not None and (step.fault.stop is not None or step.fault.is_served)
-    return is_around or (fault is not None and fault.suspend is not None)
 
 
 async def outcome_of(request: Coroutine[Any, Any, Any]) -> Future:

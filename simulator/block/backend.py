@@ -231,6 +231,11 @@ class BlockBackend(Parent):
             raise OSError(EIO, "beyond the end of the device")
         return node
 
+    async def while_drained(self) -> None:
+        """Until the drained section ends in which a request would wait (blk_wait_while_drained)."""
+        while self.quiesce_count:
+            await self._queue.wait()
+
     def _leave(self) -> None:
         self.in_flight -= 1
         if not self.in_flight:

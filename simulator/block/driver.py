@@ -102,12 +102,21 @@ class Driver:
     def file(self) -> Edge:
         return self.node.children["file"]
 
+    def listed_children(self) -> list[Edge]:
+        """In the order of `children_option`: a child that moves to another node keeps its place there."""
+        return list(self.node.children.values())
+
     async def tell_storage(self, event: str) -> None:
         """BLKDBG_EVENT on the primary child, if there is one."""
         for edge in self.node.children.values():
             if edge.role & permissions.PRIMARY:
                 await edge.event(event)
                 return
+
+    def can_replace(self, wanted: Node) -> bool:
+        """Whether nobody sees that `wanted`, somewhere below, becomes a copy of this node."""
+        below = self.node.filtered
+        return below is not None and below.can_replace(wanted)
 
     # -- permissions
     def role_of(self, name: str, role: int) -> int:
@@ -203,11 +212,6 @@ class Driver:
 
     async def save_vm_state(self, state: bytes) -> None:
         raise NotImplementedError
-
-    @property
-    def vm_state_offset(self) -> int:
-        """Where it lies in the guest's disk, behind its end (BlockDriverInfo.vm_state_offset)."""
-        return 0
 
     async def load_vm_state(self, length: int) -> bytes:
         raise NotImplementedError

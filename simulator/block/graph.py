@@ -138,6 +138,10 @@ class Graph:
         self.on_process_end(status, words)
         await Future("nothing: the process has ended")
 
+    async def abort(self, words: str) -> Any:
+        """An assertion of QEMU's has failed: SIGABRT."""
+        await self.end_process(-6, words)
+
     # -- edges
     def attach(
         self,
@@ -186,6 +190,7 @@ class Graph:
             await self.release(node)
         else:
             granting.go(node)
+            iothreads.leave(node)
 
     def link(self, edge: Edge, node: Node) -> None:
         """Point an edge at a node. A user that comes to a drained node is drained too."""

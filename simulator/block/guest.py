@@ -61,6 +61,7 @@ class GuestDevices:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._anonymous = 0
+        self.backends_inserted = 0  # unnamed ones of devices, on nodes, so far
         self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
         self.by_path: dict[str, GuestDevice] = {}
         self.named = ChildTable()  # types of the machine's devices that have an id, by it
@@ -154,6 +155,7 @@ class GuestDevices:
             if DEVICE_TYPES[type_name][2] != "IDE":
                 backend.iothread = node.iothread
             backend.insert(node)
+            self.backends_inserted += 1
         elif backend.device_id:
             raise QmpError(f"Drive '{drive}' is already in use by another device")
         return backend
@@ -161,11 +163,11 @@ class GuestDevices:
     def _take_permissions(self, device: GuestDevice, share_rw: bool) -> None:
         """blkconf_apply_backend_options, hw/block/block.c:225, 7.2."""
         perm = permissions.CONSISTENT_READ
-        # Every one of these devices can tell its guest of a new size.
         shared = permissions.ALL & ~permissions.WRITE
         node = device.backend.node
         if device.tray_open is not None:
-            pass
+            # All others can tell their guest of a new size.
+            shared &= ~permissions.RESIZE
         elif node is not None and not node.read_only:
             perm |= permissions.WRITE
         elif device.type_name == "ide-hd":

@@ -288,9 +288,11 @@ class MemoryFile(HostFile):
             return
         inode.contents.punch(offset, end - offset)
         first, last = offset + -offset % _BLOCK_BYTES, end - end % _BLOCK_BYTES
+        beyond = offset + length > inode.contents.size_bytes
         if inode.volume.is_tmpfs:
             last = (offset + length) // _BLOCK_BYTES * _BLOCK_BYTES
-        elif end == inode.contents.size_bytes:
+        elif beyond:
+            # A hole that ends just where the file does leaves its last block (ext4_punch_hole).
             last = end + -end % _BLOCK_BYTES
         self._release(first, last)
 

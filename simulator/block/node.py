@@ -90,8 +90,7 @@ class Node:
         self.auto_backing_file = ""
         self.size_bytes = 0
         self.read_only = self.inactive = False
-        # What the permissions below were last made of: see permissions.Held.
-        self.held: Held | None = None
+        self.held: Held | None = None  # what the permissions below were last made of
         self.auto_read_only = False
         self.detect_zeroes = "off"
         self.discard_unmap = False
@@ -101,8 +100,7 @@ class Node:
         self.implicit = False
         self.never_freeze = False  # the link to it must be free to change
         self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
-        # Newest first: (reason, operations not blocked).
-        self.op_blockers: list[tuple[str, frozenset[str]]] = []
+        self.op_blockers: list[tuple[str, frozenset[str]]] = []  # newest first: (reason, not blocked)
         self.references = 0  # held by others than edges and the monitor: exports, running commands
         self.requests: list[Request] = []
         self.in_flight = 0
@@ -154,6 +152,10 @@ class Node:
         """The edge to `below` (bdrv_filter_or_cow_child)."""
         below = self.below
         return next((edge for edge in self.children.values() if edge.node is below), None)
+
+    def can_replace(self, wanted: Node) -> bool:
+        """Whether a copy of this node may take the place of `wanted` (bdrv_recurse_can_replace)."""
+        return self is wanted or self.driver.can_replace(wanted)
 
     def drive_name(self) -> str:
         """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
@@ -241,12 +243,11 @@ class Node:
             raise OSError(ENOTSUP, strerror(ENOTSUP))
         request = self._begin(offset, length, True)
         try:
-            if flags & SERIALISING or self.serialising_in_flight:
+            if flags & SERIALISING or self.serialising_in_flight or self.inactive:
                 await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev")
-            if self.write_threshold:
-                self._check_threshold(offset + length)
+            self._check_threshold(offset + length)
             try:
                 await self.driver.write(offset, payload, flags & ~SERIALISING)
                 self._grow(offset, length)
@@ -263,8 +264,7 @@ class Node:
             await self._before_write(request, flags)
             if self.driver.hears_events:
                 await self.driver.event("pwritev_zero")
-            if self.write_threshold:
-                self._check_threshold(offset + length)
+            self._check_threshold(offset + length)
             try:
                 await self.driver.write_zeroes(offset, length, flags & ~SERIALISING)
                 self._grow(offset, length)
@@ -282,6 +282,7 @@ class Node:
         request = self._begin(offset, length, True)
         try:
             await self._before_write(request, 0)
+            self._check_threshold(offset + length)
             try:
                 await self.driver.discard(offset, length)
             finally:
@@ -359,6 +360,8 @@ class Node:
             self.graph.progress()
 
     async def _before_write(self, request: Request, flags: int) -> None:
+        if self.inactive and request.writes and not self.read_only:
+            await self.graph.abort("")  # bdrv_co_write_req_prepare, block/io.c:1990, 10.0.13
         if flags & SERIALISING:
             self.serialising_in_flight += 1
             request.serialise(self.driver.cluster_bytes or 1)
@@ -368,7 +371,7 @@ class Node:
     def _check_threshold(self, end: int) -> None:
         """Before the write is made (bdrv_write_threshold_check_write)."""
         threshold = self.write_threshold
-        if end > threshold:
+        if 0 < threshold < end:
             self.write_threshold = 0
             told = {"node-name": self.node_name, "amount-exceeded": end - threshold}
             self.graph.emit("BLOCK_WRITE_THRESHOLD", {**told, "write-threshold": threshold})

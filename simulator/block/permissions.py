@@ -47,7 +47,7 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
     if role & FILTERED:
         return perm, shared
     if role & COW:
-        kept = WRITE | RESIZE if shared & WRITE else 0
+        kept = WRITE | RESIZE if shared & WRITE or node.inactive else 0
         return perm & CONSISTENT_READ, kept | CONSISTENT_READ | WRITE_UNCHANGED | GRAPH_MOD
     if role & METADATA:
         # A format driver updates its metadata even when its user only reads, and nobody else may move it.
@@ -59,6 +59,9 @@ def default_permissions(node: Node, role: int, perm: int, shared: int) -> tuple[
             perm |= WRITE
         if perm & WRITE:
             perm |= RESIZE
+    if node.inactive:
+        # Its image may be another's, who writes to it (block.c:2878, 10.0.13).
+        shared |= WRITE | RESIZE
     return perm, shared
 
 
@@ -128,6 +131,11 @@ def asked_of(node: Node) -> Held:
     return perm, shared, not node.is_writable(), node.auto_read_only, bool(parents)
 
 
+def was_writable(node: Node) -> bool:
+    """Before what is being done to it now."""
+    return node.held is not None and not node.held[2]
+
+
 def _is_asked_anew(node: Node) -> bool:
     """A conflict always is: it must be told."""
     asked = asked_of(node)
@@ -181,6 +189,8 @@ class _Walk:
         if perm & ~shared:
             _check_parents(node)
         if read_only and perm & (WRITE | WRITE_UNCHANGED):
+            if was_writable(node):
+                raise QmpError(f"Read-only block node '{node.node_name}' cannot support read-write users")
             raise QmpError("Block node is read-only")
         driver = node.driver
         if node.held != asked:

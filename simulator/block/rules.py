@@ -52,6 +52,8 @@ class BlockRules:
     `backup_filter`: the driver of the filter that a backup job puts above its source.
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
+    `failed_preallocate_keeps_file`: a preallocate node whose file could not be made another size keeps its
+    exclusive right to write and resize it.
     `permissions_at_once`: all that changes together is looked at together, and a conflict is told with both
     users (simulator/block/permissions.py); otherwise one user at a time (permissions_by_user.py).
     `contexts_drain_all`: a node that is put into the context of another drains all nodes.
@@ -70,6 +72,7 @@ class BlockRules:
     beyond its end is answered from the source.
     `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
     they were.
+    `empty_merge_crashes`: a command that merges no bitmaps at all ends the process.
     `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
     need not, and the export is there.
     `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
@@ -104,7 +107,9 @@ class BlockRules:
         "creating_yields",
         "devices_open_as_files",
         "dropped_filter_lets_go",
+        "empty_merge_crashes",
         "export_tells_refused_thread",
+        "failed_preallocate_keeps_file",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
@@ -137,6 +142,7 @@ class BlockRules:
         self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -149,6 +155,7 @@ class BlockRules:
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
         self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
+        self.failed_preallocate_keeps_file: bool = given.pop("failed_preallocate_keeps_file", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
         self.permissions_at_once: bool = given.pop("permissions_at_once", True)
@@ -188,6 +195,7 @@ def rules_of(version: Version) -> BlockRules:
         backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
+        empty_merge_crashes=block.empty_merge_crashes,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
@@ -201,6 +209,7 @@ def rules_of(version: Version) -> BlockRules:
         quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
+        failed_preallocate_keeps_file=block.failed_preallocate_keeps_file,
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,

@@ -93,7 +93,10 @@ class Domain:
         return self._shared.next_timer_ns()
 
     def _keep(self, task: Task) -> Task:
-        if not task.done():
+        if self.dead:
+            # Its own first step has ended the domain.
+            task.kill()
+        elif not task.done():
             self._tasks.append(task)
             if len(self._tasks) >= self._sweep_at:
                 self._sweep()

@@ -104,7 +104,7 @@ class HostTurn:
 class Task(Future):
     """A running coroutine; as a future it is done when the coroutine ends, with its value or exception."""
 
-    __slots__ = ("coroutine", "name", "scheduler", "waits_for")
+    __slots__ = ("_ends_itself", "coroutine", "name", "scheduler", "waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], name: str, scheduler: Scheduler) -> None:
         # What Future.__init__ does, without another call: every request makes tasks.
@@ -116,6 +116,7 @@ class Task(Future):
         self.name = name
         self.scheduler = scheduler
         self.waits_for: Future | HostTurn | None = None
+        self._ends_itself = False  # it was killed while it ran: by what it did itself
 
     def step(self) -> None:
         """Run until the coroutine gives up control or ends; nothing if it was killed meanwhile."""
@@ -137,6 +138,8 @@ class Task(Future):
             else:
                 self.waits_for = awaited
                 awaited.waiters.append(self)
+            if self._ends_itself:
+                self.kill()
 
     def kill(self) -> None:
         """End the coroutine where it stands; its `finally` clauses run, and must not wait."""
@@ -151,6 +154,7 @@ class Task(Future):
         except ValueError as error:  # it is this task that ends all of them
             if "already executing" not in str(error):
                 raise
+            self._ends_itself = True
             return
         self.set_result(None)
 
@@ -198,6 +202,10 @@ class Lock(WaitQueue):
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self._held = False
+
+    @property
+    def locked(self) -> bool:
+        return self._held
 
     async def __aenter__(self) -> None:
         while self._held:

@@ -201,6 +201,7 @@ async def _undo(filter_node: Node, job: MirrorJob | None) -> None:
             job.dirty.release()
         await job.fail_early()
     driver.stopped = True
+    await graph.changing()
     granting.refresh([filter_node])
     await graph.replace(filter_node, below)
     filter_node.references -= 1

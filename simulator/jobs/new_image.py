@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from simulator.block.node import Node
 
 # Formats that an image can be made in by name, and whether its header can name a backing file.
-_FORMATS = {"raw": False, "qcow2": True}
+_FORMATS = {"raw": False, "file": False, "qcow2": True}
 
 
 async def create_image(
@@ -43,9 +43,9 @@ async def create_image(
         options |= {"backing_file": backing.filename, "backing_fmt": backing.driver.format_name}
     graph.printed.append(formatting(filename, image_format, options) + "\n")
     filename = path_of(filename)
-    whole_size = size_bytes if image_format == "raw" else 0
+    whole_size = 0 if image_format == "qcow2" else size_bytes
     await create(graph, "file", {"filename": filename, "size": whole_size})
-    if image_format == "raw":
+    if image_format != "qcow2":
         return
     file_options = {"driver": "file", "filename": filename}
     await create(graph, image_format, {"file": file_options, "size": size_bytes, **described})
@@ -56,8 +56,11 @@ def describe_image(graph: Graph, filename: str, image_format: str | None, like: 
     there is none."""
     filename = path_of(filename)
     cache = {key: like.cache[key] for key in ("direct", "no-flush")}
-    return {
-        "driver": image_format if image_format is not None else probe(graph, filename),
-        "file": {"driver": "file", "filename": filename},
-        "cache": cache,
-    }
+    file = {"driver": "file", "filename": filename}
+    if image_format is None and like.driver.is_protocol:
+        # It is opened with the flags of that node, of which one says so (BDRV_O_PROTOCOL).
+        image_format = "file"
+    if image_format == "file":
+        return {**file, "cache": cache}
+    driver = image_format if image_format is not None else probe(graph, filename)
+    return {"driver": driver, "file": file, "cache": cache}

@@ -15,7 +15,7 @@ from simulator.block.errors import QmpError
 from simulator.block.resize import resize
 from simulator.block.status import status_above
 from simulator.monitor import qemu_io_breakpoints as breakpoints
-from simulator.monitor import qemu_io_nodes as nodes
+from simulator.monitor.qemu_io_reopen import reopen
 from simulator.monitor.qemu_io_requests import (
     Injected,
     Read,
@@ -138,6 +138,15 @@ class _Entry:
         self.least, self.most = least, most
 
 
+async def _info(blk: BlockBackend, arguments: list[str]) -> str:
+    """What is for standard output; what the driver knows is told the monitor (hmp/block.py)."""
+    node = blk.node
+    assert node is not None
+    text = f"format name: {node.driver.format_name}\n"
+    size = getattr(node.driver, "cluster_bytes", 0)
+    return text + (f"cluster size: {size}\n" if size else "")
+
+
 _WRITE, _RESIZE = permissions.WRITE, permissions.WRITE | permissions.RESIZE
 _COMMANDS = {
     "read": _Entry(_read, 0, "read", 2, None),
@@ -147,10 +156,10 @@ _COMMANDS = {
     "discard": _Entry(_discard, _WRITE, "discard", 2, None),
     "flush": _Entry(_flush, 0, "flush"),
     "length": _Entry(_length, 0, "length"),
+    "info": _Entry(_info, 0, "info"),
     "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
-    "info": _Entry(nodes.info, 0, "info"),
-    "reopen": _Entry(nodes.reopen, 0, "reopen", 0, None),
+    "reopen": _Entry(reopen, 0, "reopen", 0, None),
     "aio_flush": _Entry(_aio_flush, 0, "aio_flush"),
     "break": _Entry(breakpoints.set_breakpoint, 0, "break", 2, 2),
     "remove_break": _Entry(breakpoints.remove_breakpoint, 0, "remove_break", 1, 1),
@@ -159,6 +168,7 @@ _COMMANDS = {
     "sleep": _Entry(breakpoints.sleep, 0, "sleep", 1, 1),
 }
 _SHORT = {"r": "read", "w": "write", "d": "discard", "f": "flush", "l": "length", "t": "truncate"}
+_SHORT["i"] = "info"
 
 # name -> (how its request is read from its arguments, permission, the word of its failures)
 _BACKGROUND: dict[str, tuple[Callable[[list[str]], Read | Write], int, str]] = {

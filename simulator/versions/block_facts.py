@@ -22,11 +22,12 @@ class Block(Group):
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
     ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
     are drained for good.
+    used_threads_go: a thread with a node in it can be deleted; otherwise QEMU aborts.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
-    permissions_at_once: as in simulator/block/rules.py.
+    permissions_at_once, failed_preallocate_keeps_file: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
@@ -42,7 +43,7 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
+    empty_merge_crashes, refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -62,8 +63,10 @@ class Block(Group):
         "devices_open_as_files",
         "drive_moves",
         "dropped_filter_lets_go",
+        "empty_merge_crashes",
         "ending_jobs_outlive_exports",
         "ending_stops_first",
+        "failed_preallocate_keeps_file",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
@@ -88,6 +91,7 @@ class Block(Group):
         "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
+        "used_threads_go",
     )
 
     transaction_commits_in_order: bool
@@ -106,6 +110,7 @@ class Block(Group):
     daemon_closes_nodes: bool
     permissions_at_once: bool
     contexts_drain_all: bool
+    failed_preallocate_keeps_file: bool
     changes_made_drained: bool
     jobs_have_backend: bool
     closing_marks_clean: bool
@@ -128,5 +133,7 @@ class Block(Group):
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
+    empty_merge_crashes: bool
     lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]
+    used_threads_go: bool

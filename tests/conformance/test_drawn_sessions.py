@@ -54,7 +54,7 @@ def test_what_two_versions_answer_differently_is_found_and_cut_down():
 def races(seed):
     """Whether a job of it reads its disk: on a busy host it may be ready before the reply, or after it."""
     said = {step.what["execute"] for step in draw(seed).steps if step.verb == "send"}
-    return not said.isdisjoint({"blockdev-mirror", "block-commit", "block-stream"})
+    return not said.isdisjoint({"blockdev-mirror", "drive-mirror", "block-commit", "block-stream"})
 
 
 def test_the_simulator_answers_as_qemu_does():
@@ -85,6 +85,8 @@ def test_what_cannot_be_compared_is_refused(words, said):
 
 READ = "unequal: nbd: {*: {*: [[*, *, *]]}}"
 NULL = '- {"blockdev-add": {"driver": "null-co", "node-name": "n1"}}\n'
+UNWRITTEN = "unequal: guest: message *, $.result.failed: missing"
+REOPENED = '- {"blockdev-reopen": {"options": [{"driver": "qcow2", "file": "n1", "node-name": "vda"}]}}'
 READS = '- {"nbd": {"export": "n1", "read": [0, 512]}}'
 
 
@@ -97,9 +99,16 @@ READS = '- {"nbd": {"export": "n1", "read": [0, 512]}}'
             '- {"blockdev-add": {"driver": "blkdebug", "image": "n4", "node-name": "n4"}}',
             "node-below-itself-crashes",
         ),
-        ("7.2", "died: guest: *", '- {"blockdev-reopen": {}}', "refused-reopen-breaks-qcow2"),
-        ("5.2", "died: guest: *", '- {"blockdev-reopen": {}}', None),
-        ("7.2", "unequal: blockdev-reopen: message *", '- {"blockdev-reopen": {}}', None),
+        ("7.2", "died: guest: *", REOPENED, "refused-reopen-breaks-qcow2"),
+        (
+            "10.0",
+            UNWRITTEN,
+            REOPENED,
+            "refused-reopen-breaks-qcow2",
+        ),
+        ("10.0", UNWRITTEN, '- {"blockdev-reopen": {}}', None),
+        ("5.2", "died: guest: *", REOPENED, None),
+        ("7.2", "unequal: blockdev-reopen: message *", REOPENED, None),
         ("7.2", "died: query-block: *", '- {"block-stream": {}}', "concluded-stream-crashes-node-queries"),
         ("10.0", "died: query-block: *", '- {"block-stream": {}}', None),
         ("11.1", READ, NULL + READS, "null-reads-are-memory"),

@@ -12,7 +12,7 @@ import json
 import random
 from collections.abc import Callable
 
-from scenarios.conformance.drawn import clients, jobs, nodes
+from scenarios.conformance.drawn import clients, images, jobs, machine, nodes
 from scenarios.conformance.drawn.world import World
 from scenarios.conformance.session import SessionSource
 from scenarios.language.steps import Scenario
@@ -36,7 +36,19 @@ MOVES: dict[Callable[[World], None], int] = {
     jobs.stream: 1,
     jobs.commit: 1,
     jobs.steer_job: 5,
+    jobs.set_job: 1,
     jobs.transact: 3,
+    images.make: 2,
+    images.drive_mirror: 1,
+    images.delete_internal: 1,
+    images.change_backing: 1,
+    images.amend: 1,
+    machine.add_object: 2,
+    machine.add_device: 2,
+    machine.remove_device: 1,
+    machine.change_medium: 1,
+    machine.limit: 1,
+    machine.move: 1,
     clients.serve: 2,
     clients.add_export: 3,
     clients.remove_export: 2,

@@ -27,6 +27,18 @@ _HMP = (
     "drive_del {node}",
     "eject {node}",
     "commit {node}",
+    "info snapshots",
+    "drive_backup {node} {file} qcow2",
+    "snapshot_blkdev {node} {file} qcow2",
+    "block_job_cancel {job}",
+    "block_stream {node}",
+    "nbd_server_add -w {node}",
+    "change {node} {file}",
+    'qemu-io {node} "write -P 7 0 64k"',
+    'qemu-io {node} "write -z -u 64k 128k"',
+    'qemu-io {node} "discard 0 192k"',
+    'qemu-io {node} "read -P 0 512k 4k"',
+    'qemu-io {node} "flush"',
 )
 
 
@@ -48,8 +60,16 @@ def add_export(world: World) -> None:
             "nbd-server-add", {"device": world.node(), "name": name, **world.some({"writable": (True,)})}
         )
         return
-    options = {"writable": (True, False), "name": (world.new_name("e"),), "bitmaps": ([world.bitmap()[1]],)}
-    arguments = {"type": "nbd", "id": name, "node-name": world.node(), **world.some(options)}
+    options = {
+        "writable": (True, True, False),
+        "name": (world.new_name("e"),),
+        "bitmaps": ([world.bitmap()[1]], [{"node": world.bitmap()[0], "name": world.bitmap()[1]}]),
+        "allocation-depth": (True,),
+        "writethrough": (True,),
+        "iothread": (world.new_object(),),
+        "fixed-iothread": (True, False),
+    }
+    arguments = {"type": "nbd", "id": name, "node-name": world.node(), **world.some(options, 0.15)}
     world.send("block-export-add", arguments)
 
 
@@ -71,16 +91,22 @@ def visit(world: World) -> None:
         serve(world)
         return
     at, length = world.spot()
+    contexts = ("base:allocation", "qemu:allocation-depth", f"qemu:dirty-bitmap:{world.bitmap()[1]}")
     what: Arguments = world.one(
         (
             {"list": True},
-            {"export": world.one(world.exports), "info": True},
-            {"export": world.one(world.exports), "read": [at, length]},
-            {"export": world.one(world.exports), "map": "base:allocation"},
-            {"export": world.one(world.exports), "write": [at, length, world.rng.randrange(256)]},
+            {"info": world.one((True, list(contexts)))},
+            {"read": [at, length]},
+            {"read": [at, length]},
+            {"map": "base:allocation"},
+            {"map": world.one(contexts)},
+            {"write": [at, length, world.rng.randrange(256)]},
+            {"zero": [at, length], "unmap": world.chance(0.5)},
+            {"discard": [at, length]},
+            {"flush": True},
         )
     )
-    world.do("nbd", what)
+    world.do("nbd", what if "list" in what else {"export": world.one(world.exports), **what})
 
 
 def guest(world: World) -> None:
@@ -103,7 +129,8 @@ def guest(world: World) -> None:
 
 def ask(world: World) -> None:
     if world.chance(0.2):
-        world.do("hmp", world.one(_HMP).format(node=world.node()))
+        named = {"node": world.node(), "file": world.new_name("f"), "job": world.job()}
+        world.do("hmp", world.one(_HMP).format(**named))
         return
     query = world.one(_QUERIES)
     options = {"query-named-block-nodes": {"flat": (True,)}, "query-blockstats": {"query-nodes": (True,)}}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from scenarios.conformance.drawn import images
 from scenarios.conformance.drawn.world import Arguments, World
 
 _BITMAP_VERBS = ("add", "add", "remove", "clear", "enable", "disable", "merge")
@@ -93,11 +94,29 @@ def steer_job(world: World) -> None:
     world.send(f"block-job-{verb}", {**named, **force})
 
 
+def set_job(world: World) -> None:
+    """What of a job changes while it runs."""
+    if world.chance(0.6):
+        speed = world.one((0, 1 << 30, 1, -1))
+        world.send("block-job-set-speed", {"device": world.job(), "speed": speed})
+    else:
+        mode = world.one(("write-blocking", "background"))
+        world.send("block-job-change", {"id": world.job(), "type": "mirror", "copy-mode": mode})
+
+
+_ACTIONS: tuple[Callable[[World], tuple[str, Arguments]], ...] = (
+    *(_bitmap_action,) * 4,
+    *(_backup, _snapshot) * 2,
+    images.drive_backup,
+    images.snapshot_sync,
+    images.snapshot_internal,
+)
+
+
 def transact(world: World) -> None:
-    makers = (_bitmap_action, _bitmap_action, _backup, _snapshot)
     actions = []
     for _ in range(world.rng.randint(1, 4)):
-        kind, data = world.one(makers)(world)
+        kind, data = world.one(_ACTIONS)(world)
         actions.append({"type": kind, "data": data})
     if world.chance(0.1):
         actions.append({"type": "abort", "data": {}})

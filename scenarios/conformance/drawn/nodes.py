@@ -58,6 +58,12 @@ def _qcow2(world: World) -> Arguments:
     return {**made, **world.some({"lazy-refcounts": (True,)}, 0.1)}
 
 
+def _quorum(world: World) -> Arguments:
+    children = [_child(world) for _ in range(world.one((1, 2, 2, 3)))]
+    more = {"blkverify": (True,), "rewrite-corrupted": (True,), "read-pattern": ("quorum", "fifo")}
+    return {"children": children, "vote-threshold": world.one((1, 1, 2, 3)), **world.some(more, 0.15)}
+
+
 _DRIVERS: dict[str, Callable[[World], Arguments]] = {
     "null-co": _null,
     "null-aio": _null,
@@ -66,6 +72,11 @@ _DRIVERS: dict[str, Callable[[World], Arguments]] = {
     "copy-before-write": _copy_before_write,
     "snapshot-access": lambda world: {"file": _child(world)},
     "copy-on-read": lambda world: {"file": _child(world)},
+    "compress": lambda world: {"file": _child(world)},
+    "throttle": lambda world: {"file": _child(world), "throttle-group": world.new_object()},
+    "preallocate": lambda world: {"file": _child(world)},
+    "blkverify": lambda world: {"test": _child(world), "raw": _child(world)},
+    "quorum": _quorum,
     "blkdebug": lambda world: {"image": _child(world)},
     "file": lambda world: {"filename": world.one([*world.files, "nope.img"])},
 }
@@ -108,5 +119,5 @@ def create(world: World) -> None:
 
 
 def change_child(world: World) -> None:
-    more = world.some({"child": ("file", "children.0"), "node": (world.node(),)}, 0.5)
+    more = world.some({"child": ("file", "children.0", "children.1"), "node": (world.node(),)}, 0.5)
     world.send("x-blockdev-change", {"parent": world.node(), **more})

@@ -31,6 +31,7 @@ class World:
         self.bitmaps: list[tuple[str, str]] = []
         self.jobs: list[str] = []
         self.exports: list[str] = []
+        self.devices: list[str] = []  # that were added
         self.listens = False
 
     def _disk(self) -> Disk:
@@ -68,6 +69,10 @@ class World:
         if name not in self.nodes and name not in _NONSENSE:
             self.nodes.append(name)
         return name
+
+    def new_object(self) -> str:
+        """A throttle group's or a thread's, whether it is there or not."""
+        return self.rng.choice(("tg0", "tg0", "tg1", "io0", "io0", "io1"))
 
     def new_job(self) -> str:
         name = self.new_name("j")

@@ -25,8 +25,12 @@ class Compress(Driver):
             raise QmpError(f"Compression is not supported for underlying format: {below.format_name}")
         await super().open(options)
 
+    @property
+    def request_alignment(self) -> int:  # type: ignore[override]
+        return self.file.node.driver.cluster_bytes or super().request_alignment
+
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
-        unit = self.file.node.driver.cluster_bytes or 1
+        unit = self.request_alignment
         end = offset + len(payload)
         start, aligned_end = offset - offset % unit, min(end + -end % unit, self.node.size_bytes)
         head = await self.file.read(start, offset - start) if start < offset else b""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from simulator.block import chain, permissions
 from simulator.block.driver import Driver
 from simulator.block.errors import QmpError
+from simulator.block.opening import CRASHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class CopyOnRead(Driver):
             await self.node.graph.release(bottom)
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
-        needed = perm & _PASSED_ON | permissions.WRITE_UNCHANGED
+        needed = perm & _PASSED_ON
+        if not self.node.inactive:
+            needed |= permissions.WRITE_UNCHANGED
         return needed, shared & _PASSED_ON | permissions.WRITE_UNCHANGED | permissions.GRAPH_MOD
 
     # -- requests
@@ -102,7 +105,9 @@ class CopyOnRead(Driver):
             pass
         layer = chain.next_in_chain(below)
         if layer is None:
-            return False, length
+            # Nobody looks whether there is one (cor_co_preadv_part; observed on 7.2.22, 10.0.13, 11.1.3).
+            await self.node.graph.end_process(CRASHED, "Segmentation fault")
+        assert layer is not None
         try:
             return await chain.is_allocated_above(layer, self._bottom, offset, length)
         except OSError:

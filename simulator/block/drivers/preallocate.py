@@ -29,6 +29,7 @@ class Preallocate(Driver):
     _data_end: int | None = None
     _file_end = 0
     _zero_start = 0
+    _failed = False  # its file could not be made another size, and it has not written and resized since
 
     async def open(self, options: dict[str, Any]) -> None:
         self._align, self._size = self._settings(options)
@@ -60,7 +61,12 @@ class Preallocate(Driver):
     # -- permissions
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         needed, kept = super().child_permissions(name, role, perm, shared)
-        return needed, kept & ~_BOTH if perm & _BOTH == _BOTH else kept
+        if perm & _BOTH == _BOTH or self._failed:
+            return needed | _BOTH, kept & ~_BOTH
+        return needed, kept
+
+    def check_permissions(self, perm: int, shared: int) -> None:
+        self._failed = self._failed and perm & _BOTH != _BOTH
 
     def commit_permissions(self) -> None:
         """Who may not write and resize any more leaves a file that is as long as it should be."""
@@ -115,4 +121,8 @@ class Preallocate(Driver):
                 return
             await self._crop()
         self._data_end = None
-        await super().truncate(size_bytes, exact, preallocation)
+        try:
+            await super().truncate(size_bytes, exact, preallocation)
+        except QmpError:
+            self._failed = self.node.graph.rules.failed_preallocate_keeps_file
+            raise

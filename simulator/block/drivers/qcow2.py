@@ -28,6 +28,7 @@ from simulator.block.drivers import (
     qcow2_compressed,
     qcow2_data_file,
     qcow2_encryption,
+    qcow2_flush,
     qcow2_options,
     qcow2_resize,
     qcow2_snapshots,
@@ -82,6 +83,7 @@ class Qcow2(Driver):
         super().__init__(node)
         self.requests = 0
         self.writes = qcow2_writes.Writes()
+        self.behind: list[tuple[int, bytes]] = []  # (offset, payload): written first, in this order
         self._preallocated: bool | None = None
         self.told_of_corruption = False
         self.unused_data: list[int] = []  # offsets in the data file that it may discard
@@ -310,26 +312,7 @@ class Qcow2(Driver):
 
     # -- writing back
     async def flush(self) -> None:
-        """Write all metadata. Raises OSError; what was not written is kept only if nothing was."""
-        if not self.refcounts.is_dirty() and not self.tables.is_dirty():
-            return
-        async with self.refcounts.writing:
-            # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not
-            # written.
-            given_back = self.refcounts.take_given_back()
-            for offset, payload in [*self.refcounts.take_writes(), *self.tables.take_writes()]:
-                await self.file.write(offset, payload)
-            if self.requests or not given_back:
-                # A request may still read a place that was given back: it must not get another owner yet.
-                self.refcounts.keep_given_back(given_back)
-                return
-            bits = self.header.cluster_bits
-            freed = self.refcounts.settle(given_back)
-            if self.file.node.discard_unmap:
-                for cluster, count in freed:
-                    await self.file.discard(cluster << bits, count << bits)
-            for offset, payload in self.refcounts.take_writes():
-                await self.file.write(offset, payload)
+        await qcow2_flush.flush(self)
 
     # -- status and size
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
@@ -363,10 +346,6 @@ class Qcow2(Driver):
         await qcow2_resize.resize(self, size_bytes, exact, preallocation)
 
     # -- what others may ask
-    @property
-    def vm_state_offset(self) -> int:
-        return qcow2_vm_state.place(self)
-
     @property
     def cluster_bytes(self) -> int | None:
         return self.header.cluster_bytes

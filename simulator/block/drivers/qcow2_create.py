@@ -64,6 +64,7 @@ async def _create(
     writer = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
     await graph.changing()
     writer.insert(file)
+    await writer.while_drained()
     # The driver works on a node of its own that no graph knows and nobody else can reach.
     node = Node(graph, "", Qcow2)
     edge = Edge(node, "file", permissions.IMAGE, file, 0, permissions.ALL)
@@ -80,7 +81,13 @@ async def _create(
         # The format writes too, or an auto-read-only file would not be writable any more.
         perm, shared = writer.perm, writer.shared
         uses.append(graph.attach(writer, "root", permissions.IMAGE, file, perm, shared))
-        await _read_again(edge, header)
+        try:
+            await _read_again(edge, header)
+        except QmpError:
+            # A node that could not be opened is closed, which takes twice as long.
+            await graph.changing()
+            await graph.changing()
+            raise
         if data is not None:
             shared &= ~permissions.RESIZE
             uses.append(graph.attach(writer, "root", permissions.DATA, data, perm, shared))

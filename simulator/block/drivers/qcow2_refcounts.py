@@ -17,6 +17,8 @@ from simulator.engine.task import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from simulator.block.drivers.qcow2_header import Header
     from simulator.block.node import Edge
 
@@ -68,7 +70,8 @@ class Refcounts:
         self._block_dirty = False  # at least one of them
         self._first_maybe_free = 0
         self._free_byte = 0  # behind what `allocate_bytes` gave out; 0: at the end of a cluster
-        self._given_back: list[tuple[int, int, bool]] = []
+        self._given_back: list[tuple[int, int]] = []
+        self._to_discard: list[tuple[int, int]] = []
         self.per_block = header.cluster_bytes * 8 // header.refcount_bits
 
     def begin_empty(self) -> None:
@@ -227,20 +230,21 @@ class Refcounts:
         self._block_dirty = True
 
     def give_back(self, cluster: int, count: int = 1, discard: bool = False) -> None:
-        """Decrement at the next `settle`; `discard` also tells the file that the clusters are free."""
-        self._given_back.append((cluster, count, discard))
+        """Decrement at the next `settle`; `discard`: the file may be told that the clusters are free."""
+        self._given_back.append((cluster, count))
+        if discard:
+            self._to_discard.append((cluster, count))
 
-    def take_given_back(self) -> list[tuple[int, int, bool]]:
+    def take_given_back(self) -> list[tuple[int, int]]:
         taken, self._given_back = self._given_back, []
         return taken
 
-    def keep_given_back(self, taken: list[tuple[int, int, bool]]) -> None:
+    def keep_given_back(self, taken: list[tuple[int, int]]) -> None:
         self._given_back = taken + self._given_back
 
-    def settle(self, taken: list[tuple[int, int, bool]]) -> list[tuple[int, int]]:
-        """Decrement what was given back; (cluster, count) of what the file may discard."""
-        free: list[tuple[int, int]] = []
-        for first, count, discard in taken:
+    def settle(self, taken: list[tuple[int, int]]) -> None:
+        """Decrement what was given back."""
+        for first, count in taken:
             for cluster in range(first, first + count):
                 left = self.get(cluster) - 1
                 if left < 0:
@@ -250,9 +254,20 @@ class Refcounts:
                     self._first_maybe_free = min(self._first_maybe_free, cluster)
                     if self._free_byte >> self._header.cluster_bits == cluster:
                         self._free_byte = 0
-            if discard and not any(self.get(cluster) for cluster in range(first, first + count)):
-                _add_run(free, first, count)
+
+    def take_discards(self, taken_back: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int]]:
+        """(cluster, count) of what nothing uses once all is settled, `taken_back` too: free to discard."""
+        leaving = [*self._given_back, *taken_back]
+        free: list[tuple[int, int]] = []
+        taken, self._to_discard = self._to_discard, []
+        for first, count in taken:
+            if not any(self._stays_used(cluster, leaving) for cluster in range(first, first + count)):
+                free.append((first, count))
         return free
+
+    def _stays_used(self, cluster: int, leaving: Sequence[tuple[int, int]]) -> bool:
+        uses: int = self.get(cluster)
+        return uses > 1 and uses > sum(first <= cluster < first + count for first, count in leaving)
 
     def search_from_start(self) -> None:
         """After changes by `set`: any cluster may be free now."""
@@ -260,7 +275,7 @@ class Refcounts:
 
     def release_unused(self, first: int, count: int) -> None:
         """Free at once what was allocated and never written to a table."""
-        self.settle([(first, count, False)])
+        self.settle([(first, count)])
 
     def _new_block(self, number: int) -> None:
         if number >= self._table_entries:
@@ -381,13 +396,3 @@ def _pack(entries: array[int], width: int) -> bytes:
     if byteorder == "little":
         out.byteswap()
     return out.tobytes()
-
-
-def _add_run(runs: list[tuple[int, int]], first: int, count: int) -> None:
-    """Runs that touch are discarded in one go (update_refcount_discard, block/qcow2-refcount.c)."""
-    for index, (other, other_count) in enumerate(runs):
-        start = min(first, other)
-        if max(first + count, other + other_count) - start <= count + other_count:
-            runs[index] = start, count + other_count
-            return
-    runs.append((first, count))

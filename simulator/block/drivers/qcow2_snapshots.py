@@ -81,8 +81,7 @@ class Snapshot:
             self.l1_offset, self.l1_entries, len(identifier), len(name), date_s, date_ns, self.vm_clock_ns,
             self.vm_state_bytes & 0xFFFFFFFF, len(extra),
         )  # fmt: skip
-        whole += extra + identifier + name
-        return whole + bytes(-len(whole) % 8)
+        return whole + extra + identifier + name
 
 
 async def load(driver: Qcow2) -> list[Snapshot]:
@@ -126,8 +125,12 @@ async def _read(driver: Qcow2, offset: int, length: int) -> bytes:
         raise QmpError(f"Failed to read snapshot table: {why}") from None
 
 
-def _table_bytes(snapshots: list[Snapshot]) -> int:
-    return sum(len(snapshot.encode()) for snapshot in snapshots)
+def _encode(snapshots: list[Snapshot]) -> bytes:
+    """Each at a multiple of eight bytes, and nothing behind the last."""
+    table = b""
+    for snapshot in snapshots:
+        table += bytes(-len(table) % 8) + snapshot.encode()
+    return table
 
 
 def infos(driver: Qcow2) -> list[dict[str, Any]]:
@@ -250,8 +253,8 @@ def _used_by(driver: Qcow2, table: Table) -> list[int]:
 async def _write_list(driver: Qcow2, snapshots: list[Snapshot]) -> None:
     """A new list at another place, once all that it leads to is in the file (qcow2_write_snapshots)."""
     header, refcounts = driver.header, driver.refcounts
-    old_place, old_bytes = header.snapshots_offset, _table_bytes(driver.snapshots)
-    table = b"".join(snapshot.encode() for snapshot in snapshots)
+    old_place, old_bytes = header.snapshots_offset, len(_encode(driver.snapshots))
+    table = _encode(snapshots)
     place = refcounts.allocate(_clusters(driver, len(table))) << header.cluster_bits if table else 0
     await driver.flush()
     if table:

@@ -7,7 +7,7 @@ block/qcow2-cluster.c, 7.2.
 from __future__ import annotations
 
 from simulator.block.driver import MAY_UNMAP, NO_FALLBACK, STATUS_ZERO
-from simulator.block.drivers import qcow2_data_file, qcow2_subclusters
+from simulator.block.drivers import qcow2_data_file, qcow2_flush, qcow2_subclusters
 from simulator.block.drivers.qcow2_kinds import (
     COPIED,
     NORMAL,
@@ -116,7 +116,7 @@ async def _zero_rest(driver: Qcow2, offset: int, length: int, flags: int) -> Non
     start = offset & -header.subcluster_bytes
     end = min(start + header.subcluster_bytes, driver.node.size_bytes)
     cluster = start >> header.cluster_bits
-    change = _part_change(driver, start, flags)
+    change, changed = _part_change(driver, start, flags), False
     driver.requests += 1
     try:
         await driver.refcounts.load()
@@ -137,10 +137,14 @@ async def _zero_rest(driver: Qcow2, offset: int, length: int, flags: int) -> Non
             _change_table(driver, table, first, first + 1, change, driver.node.discard_unmap)
             if header.is_raw_outside:
                 await driver.data.write_zeroes(offset, length, flags)
-            return
+            changed = True
+            break
     finally:
         driver.requests -= 1
-    await _write_zero_bytes(driver, offset, length, flags)
+    if changed:
+        await qcow2_flush.let_go(driver)
+    else:
+        await _write_zero_bytes(driver, offset, length, flags)
 
 
 def _part_change(driver: Qcow2, start: int, flags: int) -> Change | None:
@@ -217,6 +221,7 @@ async def change_entries(driver: Qcow2, offset: int, end: int, entry_after: Chan
             offset = stop
     finally:
         driver.requests -= 1
+    await qcow2_flush.let_go(driver)
 
 
 def _change_table(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from errno import EIO
 from os import strerror
 
-from simulator.block import permissions
+from simulator.block import internal_snapshots, permissions
 from simulator.block.activity import inactivate
 from simulator.block.errors import QmpError
 from simulator.block.reopening import set_read_only
@@ -124,6 +124,7 @@ class InternalSnapshot(Action):
     def __init__(self, kind: str, arguments: dict[str, Any], jobs: Jobs, txn: JobTxn | None) -> None:
         super().__init__(kind, arguments, jobs, txn)
         self._node: Node | None = None
+        self._holder: Node | None = None  # whose image it is in
         self._made = ""  # its id
 
     async def prepare(self) -> None:
@@ -135,26 +136,27 @@ class InternalSnapshot(Action):
         self.graph.check_operation(node, "internal-snapshot")
         if node.read_only:
             raise QmpError(f"Device '{device}' is read only")
-        if not node.driver.holds_snapshots:
+        holder = self._holder = internal_snapshots.holder_to_write(node)
+        if holder is None:
             raise QmpError(
                 f"Block format '{node.driver.format_name}' used by device '{device}' does not support "
                 "internal snapshots"
             )
         if not name:
             raise QmpError("Name is empty")
-        if name in [info["name"] for info in node.driver.snapshot_infos()]:
+        if name in [info["name"] for info in holder.driver.snapshot_infos()]:
             raise QmpError(f"Snapshot with name '{name}' already exists on device '{device}'")
         try:
-            self._made = await node.driver.create_snapshot(name, *self.graph.times(), 0)
+            self._made = await holder.driver.create_snapshot(name, *self.graph.times(), 0)
         except OSError as error:
             why = strerror(error.errno or EIO)
             raise QmpError(f"Failed to create snapshot '{name}' on device '{device}': {why}") from None
 
     async def abort(self) -> None:
         if self._made:
-            assert self._node is not None
+            assert self._holder is not None
             with suppress(OSError):
-                await self._node.driver.delete_snapshot(self._made)
+                await self._holder.driver.delete_snapshot(self._made)
 
     async def clean(self) -> None:
         if self._node is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from simulator.block.errors import QmpError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -17,10 +19,22 @@ async def device_add(machine: Machine, arguments: Arguments) -> Any:
 
 async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
     """`is_typed`: values are not option text. Raises QmpError."""
-    machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
-    if arguments.get("drive") in machine.graph.nodes:
+    graph = machine.graph
+    inserted = machine.devices.backends_inserted
+    try:
+        machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
+    except QmpError:
+        if machine.devices.backends_inserted > inserted:
+            await graph.changing()
+            # As in BlockBackend.remove.
+            for _ in range(2):
+                async with graph.drained(graph.nodes[arguments["drive"]]):
+                    pass
+            await graph.changing()
+        raise
+    if machine.devices.backends_inserted > inserted:
         # A backend of the device's own is put on the node; a drive is there already.
-        await machine.graph.changing()
+        await graph.changing()
     return {}
 
 

@@ -4,6 +4,7 @@ action of transactions."""
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.block.internal_snapshots import holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,18 +14,27 @@ if TYPE_CHECKING:
 
 
 async def delete(machine: Machine, arguments: dict[str, Any]) -> Any:
+    if machine.graph.rules.changes_made_drained:
+        # There all is drained from the beginning (observed on 11.1.3).
+        async with machine.graph.drained_all():
+            return await _delete(machine, arguments)
+    return await _delete(machine, arguments)
+
+
+async def _delete(machine: Machine, arguments: dict[str, Any]) -> Any:
     device, identifier, name = arguments["device"], arguments.get("id"), arguments.get("name")
     node = machine.jobs.root_node(device)
     if identifier is None and name is None:
         raise QmpError("Name or id must be provided")
     async with machine.graph.drained(node):
         machine.graph.check_operation(node, "internal-snapshot-delete")
-        if not node.driver.holds_snapshots:
+        kept_by = holder(node)
+        if kept_by is None:
             raise QmpError("Failed to get a snapshot list: Operation not supported")
         info = next(
             (
                 each
-                for each in node.driver.snapshot_infos()
+                for each in kept_by.driver.snapshot_infos()
                 if identifier in (None, each["id"]) and name in (None, each["name"])
             ),
             None,
@@ -34,7 +44,7 @@ async def delete(machine: Machine, arguments: dict[str, Any]) -> Any:
                 f"Snapshot with id '{_shown(identifier)}' and name '{_shown(name)}' does not exist "
                 f"on device '{device}'"
             )
-        await node.driver.delete_snapshot(info["id"])
+        await kept_by.driver.delete_snapshot(info["id"])
     return info
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, permissions
+from simulator.block import backend_limits, describe, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drive import INTERFACES, tree_options
 from simulator.block.errors import QmpError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from simulator.block.node import Node
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -143,17 +142,6 @@ async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
         await local.remove()
 
 
-def _specifics(machine: Machine, node: Node) -> str:
-    """What qemu-io's info shows of an image's format, which goes where the monitor prints."""
-    image = node.driver.image_info()
-    if not image.get("format-specific", {}).get("data"):
-        return ""
-    lines = image_info.specific_lines(image)
-    if machine.version.texts.specifics_have_title:
-        lines.insert(0, "Format specific information:")
-    return "".join(f"{line}\n" for line in lines)
-
-
 async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> str:
     async def print_when_done(work: Coroutine[Any, Any, str]) -> None:
         machine.print(await work)
@@ -167,11 +155,19 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
         # The permission that the command needs cannot be had.
         return f"{error.console_text}\n"
     machine.print(printed)
-    if command.split() == ["info"] and backend.node is not None:
-        return _specifics(machine, backend.node)
     if complained:
         machine.warn(complained.rstrip("\n"))
-    return ""
+    return _info_for_monitor(machine, backend) if command.split()[:1] in (["info"], ["i"]) else ""
+
+
+def _info_for_monitor(machine: Machine, backend: BlockBackend) -> str:
+    """What a driver knows of its image is printed where qemu-io's info was asked for
+    (bdrv_image_info_specific_dump)."""
+    known = describe.image_info(backend.node).get("format-specific") if backend.node is not None else None
+    if not known or not known["data"]:
+        return ""
+    head = "Format specific information:\n" if machine.version.texts.qemu_io_heads_info else ""
+    return head + image_info.members(known["data"])
 
 
 async def set_io_throttle(machine: Machine, arguments: Arguments) -> str:
@@ -195,7 +191,8 @@ async def drive_add(machine: Machine, arguments: Arguments) -> str:
             return ""
         interface, identifier = await machine.drives.add(machine.schema, opts)
     except QmpError as error:
-        raise HmpError(machine.version.texts.hmp_drive_prefix + error.console_text) from None
+        text = machine.version.reword(error.console_text)
+        raise HmpError(machine.version.texts.hmp_drive_prefix + text) from None
     if interface != "none":
         await _drive_del(machine, identifier)
         raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")

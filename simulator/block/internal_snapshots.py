@@ -1,0 +1,39 @@
+"""Whose image keeps the snapshots inside an image: a node's own, or that of what it shows as it is.
+
+Source: bdrv_can_snapshot and bdrv_snapshot_fallback_child, block/snapshot.c:152-221, 10.0.13.
+"""
+
+from __future__ import annotations
+
+from simulator.block import permissions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from simulator.block.node import Node
+
+_CONTENT = permissions.DATA | permissions.METADATA | permissions.FILTERED
+
+
+def holder(node: Node) -> Node | None:
+    """The node that keeps them; None if there is none, or if it would not have all of what `node` shows."""
+    below: Node | None = node
+    while below is not None and not below.driver.holds_snapshots:
+        below = _only_content(below)
+    return below
+
+
+def holder_to_write(node: Node) -> Node | None:
+    """None too if something on the way may not be written to."""
+    below: Node | None = node
+    while below is not None and below.is_writable():
+        if below.driver.holds_snapshots:
+            return below
+        below = _only_content(below)
+    return None
+
+
+def _only_content(node: Node) -> Node | None:
+    children = [edge for edge in node.children.values() if edge.role & _CONTENT]
+    if len(children) == 1 and children[0].role & permissions.PRIMARY:
+        return children[0].node
+    return None
