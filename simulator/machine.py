@@ -120,6 +120,8 @@ class Machine:
         self._ran_ns, self._runs_since_ns = self.guest_ran_ns(), self.scheduler.now_ns
         self._run_state = state
         self.graph.opens_inactive = state == "inmigrate"
+        if state == "running":
+            self.graph.guest_runs()
 
     def guest_ran_ns(self) -> int:
         """How long the guest has run: its clock stands still while it does."""
@@ -302,6 +304,7 @@ class Machine:
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
         self.run_state = "shutdown"
+        self.migration.shut_down()
         if self.version.block.ending_jobs_outlive_exports:
             await self._close_exports()
         if self.version.block.ending_stops_first and not self.storage_daemon:

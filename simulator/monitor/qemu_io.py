@@ -138,15 +138,6 @@ class _Entry:
         self.least, self.most = least, most
 
 
-async def _info(blk: BlockBackend, arguments: list[str]) -> str:
-    """What is for standard output; what the driver knows is told the monitor (hmp/block.py)."""
-    node = blk.node
-    assert node is not None
-    text = f"format name: {node.driver.format_name}\n"
-    size = getattr(node.driver, "cluster_bytes", 0)
-    return text + (f"cluster size: {size}\n" if size else "")
-
-
 _WRITE, _RESIZE = permissions.WRITE, permissions.WRITE | permissions.RESIZE
 _COMMANDS = {
     "read": _Entry(_read, 0, "read", 2, None),
@@ -156,7 +147,6 @@ _COMMANDS = {
     "discard": _Entry(_discard, _WRITE, "discard", 2, None),
     "flush": _Entry(_flush, 0, "flush"),
     "length": _Entry(_length, 0, "length"),
-    "info": _Entry(_info, 0, "info"),
     "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
     "reopen": _Entry(reopen, 0, "reopen", 0, None),

@@ -99,7 +99,7 @@ class _Run:
         machine.listen = network.listen
         machine.make_tls = _make_tls
         server = Server(machine, self._program)
-        host.on_connect = server.add_outgoing
+        host.on_connect, host.on_listen = server.add_outgoing, server.watch_listener
         try:
             start = self._start(machine, server)
             if self._asked is not None:

@@ -41,6 +41,7 @@ STAGES = (
     "mon",
     "board",
     "device",
+    "incoming",
 )
 
 

@@ -7,6 +7,7 @@ import os
 
 from simulator.block.errors import QmpError
 from simulator.monitor import board
+from simulator.monitor.commands.migration import wait_for_guest
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.integers import UINT64_MAX, signed64
 from simulator.serve import readers
@@ -169,9 +170,13 @@ def name(start: Start, text: str, shown: str) -> None:
 
 def incoming(start: Start, text: str, shown: str) -> None:
     """-incoming: nodes are inactive from here on (qemu_init, softmmu/vl.c, 7.2). Raises StartError."""
-    if text != "defer":
-        raise StartError(f"{shown}: the simulator waits for a guest, but takes none: only defer is simulated")
     start.machine.run_state = "inmigrate"
+    if text != "defer":
+
+        async def wait() -> None:
+            wait_for_guest(start.machine, text)
+
+        start.plan("incoming", shown, wait)
 
 
 def log_file(start: Start, text: str, shown: str) -> None:

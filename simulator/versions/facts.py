@@ -254,17 +254,34 @@ class Migration(Group):
     checks_address_first: an address that is none is refused before anything changes.
     fails_in_two_steps: what fails is "failing" first. names_options: refusals call a parameter an option.
     ignored_parameters: those that are taken and stay as they are.
+    disabled_arrive_busy: a bitmap that does not record may not be used either while it comes.
+    activates_early: images are taken over when a guest has come, and by `cont` before it has; otherwise once
+    it is to run. refuses_again: a guest that has gone is not sent off once more. tells_device: the state in
+    which it has stopped and goes, and what comes after. tells_errors: query-migrate says why it failed,
+    whatever it was. tells_incoming_setup: and that a guest is waited for.
     """
 
     __slots__ = (
+        "activates_early",
         "capability_rules",
         "checks_address_first",
+        "disabled_arrive_busy",
         "fails_in_two_steps",
         "ignored_parameters",
         "names_options",
+        "refuses_again",
+        "tells_device",
+        "tells_errors",
+        "tells_incoming_setup",
     )
 
     capability_rules: tuple[tuple[str, bool, str, str], ...]
+    activates_early: bool
+    disabled_arrive_busy: bool
+    refuses_again: bool
+    tells_device: bool
+    tells_errors: bool
+    tells_incoming_setup: bool
     checks_address_first: bool
     fails_in_two_steps: bool
     names_options: bool

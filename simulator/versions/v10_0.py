@@ -72,6 +72,10 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.activates_early", False, "migration/migration.c: migration_block_activate; observed"),
+    ("migration.tells_device", True, "migration/migration.c: migration_switchover_start; observed"),
+    ("migration.tells_errors", True, "observed with bitmaps that cannot go"),
+    ("migration.tells_incoming_setup", True, "observed"),
     ("migration.capability_rules", CAPABILITY_RULES, "migration/options.c, migrate_caps_check; observed"),
     ("migration.checks_address_first", True, "migration/migration.c, qmp_migrate; observed"),
     ("migration.ignored_parameters", (), "observed"),
@@ -121,7 +125,6 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
-    ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
     ("command_line.chardev_taken", "chardev '{id}' is already in use", "chardev/char-fe.c: qemu_chr_fe_init"),
     (
         "command_line.machine_refusal",
@@ -129,5 +132,6 @@ FACTS = (
         "system/vl.c: select_machine, observed",
     ),
     ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
+    ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -121,6 +121,8 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.disabled_arrive_busy", False, "migration/block-dirty-bitmap.c: dirty_bitmap_load_start"),
+    ("migration.refuses_again", False, "observed: it begins, and aborts"),
     ("migration.capability_rules", (IGNORES_SHARED,), "observed"),
     ("identity.major", 5, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
@@ -166,20 +168,6 @@ FACTS = (
         "chardev/char.c: qemu_chardev_opts",
     ),
     (
-        "texts.vm_snapshot_missing",
-        "Device '{device}' does not have the requested snapshot '{name}'",
-        "migration/savevm.c: load_snapshot",
-    ),
-    (
-        "texts.vm_state_nowhere",
-        {"save": "No block device can accept snapshots", "load": "No block device supports snapshots"},
-        "observed",
-    ),
-    ("block.has_zstd", False, "observed"),
-    ("block.raw_outside_is_placed", False, "block/qcow2.c: qcow2_co_create; observed"),
-    ("block.tells_dirty_images", False, "observed"),
-    ("block.deleting_asks_all_disks", False, "monitor/hmp-cmds.c: hmp_delvm"),
-    (
         "command_line.daemon_options_unknown",
         ("daemonize", "pidfile"),
         "storage-daemon/qemu-storage-daemon.c: process_options",
@@ -194,6 +182,20 @@ FACTS = (
     ("command_line.sockets_need_address", True, "chardev/char-socket.c: qemu_chr_parse_socket, observed"),
     ("command_line.shows_machine_option", True, "softmmu/vl.c: select_machine, loc_push_restore"),
     ("qmp.tells_of_second_unplug", False, "observed"),
+    (
+        "texts.vm_snapshot_missing",
+        "Device '{device}' does not have the requested snapshot '{name}'",
+        "migration/savevm.c: load_snapshot",
+    ),
+    (
+        "texts.vm_state_nowhere",
+        {"save": "No block device can accept snapshots", "load": "No block device supports snapshots"},
+        "observed",
+    ),
+    ("block.has_zstd", False, "observed"),
+    ("block.raw_outside_is_placed", False, "block/qcow2.c: qcow2_co_create; observed"),
+    ("block.tells_dirty_images", False, "observed"),
+    ("block.deleting_asks_all_disks", False, "monitor/hmp-cmds.c: hmp_delvm"),
     ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",

@@ -186,6 +186,12 @@ FACTS = (
     ("migration.capability_rules", CAPABILITY_RULES, "migration/migration.c:1224"),
     ("migration.checks_address_first", False, "migration/migration.c:2437, observed"),
     ("migration.fails_in_two_steps", False, "migration/migration.c:2004, observed"),
+    ("migration.activates_early", True, "migration/migration.c:524, late-block-activate is off"),
+    ("migration.disabled_arrive_busy", True, "migration/block-dirty-bitmap.c: dirty_bitmap_load_start"),
+    ("migration.refuses_again", True, "migration/migration.c: migrate_prepare, observed"),
+    ("migration.tells_device", False, "migration/migration.c:3333, only where it pauses; observed"),
+    ("migration.tells_errors", False, "migration/block-dirty-bitmap.c: error_report, observed"),
+    ("migration.tells_incoming_setup", False, "migration/migration.c: fill_destination_migration_info"),
     ("migration.names_options", False, "migration/migration.c:1433"),
     (
         "migration.ignored_parameters",

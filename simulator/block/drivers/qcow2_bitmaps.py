@@ -75,6 +75,9 @@ async def load(driver: Qcow2) -> None:
     node, header = driver.node, driver.header
     driver.stored_bitmaps = await read_directory(driver)
     for stored in driver.stored_bitmaps:
+        if stored.flags & IN_USE and find_bitmap(node, stored.name) is not None:
+            # It has come from another machine, which did not store it here.
+            continue
         bitmap = DirtyBitmap(node, stored.name, 1 << stored.granularity_bits)
         bitmap.persistent = True
         bitmap.readonly = not node.is_writable()
@@ -126,7 +129,8 @@ async def hand_over(driver: Qcow2) -> None:
         except QmpError as error:
             lost = f"Lost persistent bitmaps during inactivation of node '{node.device_or_node_name}'"
             node.graph.report(f"{lost}: {error.desc}")
-    for bitmap in [each for each in node.bitmaps if each.persistent]:
+    # Those that go to another machine with its guest stay, and are not the image's.
+    for bitmap in [each for each in node.bitmaps if each.persistent and not each.skip_store]:
         bitmap.release()
 
 

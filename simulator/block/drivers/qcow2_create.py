@@ -81,13 +81,7 @@ async def _create(
         # The format writes too, or an auto-read-only file would not be writable any more.
         perm, shared = writer.perm, writer.shared
         uses.append(graph.attach(writer, "root", permissions.IMAGE, file, perm, shared))
-        try:
-            await _read_again(edge, header)
-        except QmpError:
-            # A node that could not be opened is closed, which takes twice as long.
-            await graph.changing()
-            await graph.changing()
-            raise
+        await _open_again(graph, edge, header)
         if data is not None:
             shared &= ~permissions.RESIZE
             uses.append(graph.attach(writer, "root", permissions.DATA, data, perm, shared))
@@ -163,6 +157,17 @@ async def _write(edge: Edge, offset: int, payload: bytes, what: str) -> None:
         await edge.write(offset, payload)
     except OSError as error:
         raise QmpError(f"{what}: {strerror(error.errno or EIO)}") from None
+
+
+async def _open_again(graph: Graph, edge: Edge, header: Header) -> None:
+    """Raises QmpError."""
+    try:
+        await _read_again(edge, header)
+    except QmpError:
+        # A node that could not be opened is closed, which takes twice as long.
+        await graph.changing()
+        await graph.changing()
+        raise
 
 
 async def _read_again(edge: Edge, header: Header) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.block import activity
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import recorded
 from simulator.monitor.running import go_on, halt
@@ -32,9 +33,15 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def cont(machine: Machine, arguments: Arguments) -> Any:
+    """qmp_cont, monitor/qmp-cmds.c, 7.2 and 10.0."""
     if machine.run_state == "shutdown":
         raise QmpError("Resetting the Virtual Machine is required")
-    if machine.run_state == "inmigrate":
+    if machine.run_state == "finish-migrate":
+        raise QmpError("Migration is not finalized yet")
+    is_waiting = machine.run_state == "inmigrate"
+    if not is_waiting or machine.version.migration.activates_early:
+        await activity.activate_all(machine.graph.nodes.values())
+    if is_waiting:
         machine.runs_on_arrival = True
         return {}
     go_on(machine)
