@@ -83,7 +83,6 @@ class Qcow2(Driver):
         super().__init__(node)
         self.requests = 0
         self.writes = qcow2_writes.Writes()
-        self.behind: list[tuple[int, bytes]] = []  # (offset, payload): written first, in this order
         self._preallocated: bool | None = None
         self.told_of_corruption = False
         self.unused_data: list[int] = []  # offsets in the data file that it may discard

@@ -20,7 +20,7 @@ _MOST_BEHIND = 256
 
 
 def is_dirty(driver: Qcow2) -> bool:
-    return bool(driver.behind) or driver.refcounts.is_dirty() or driver.tables.is_dirty()
+    return bool(driver.refcounts.behind) or driver.refcounts.is_dirty() or driver.tables.is_dirty()
 
 
 async def flush(driver: Qcow2) -> None:
@@ -54,13 +54,17 @@ async def let_go(driver: Qcow2) -> None:
         await _discard(driver)
     finally:
         driver.requests -= 1
-    if not driver.requests and not driver.refcounts.writing.locked and len(driver.behind) < _MOST_BEHIND:
-        driver.behind = _take_writes(driver)
+    if (
+        not driver.requests
+        and not driver.refcounts.writing.locked
+        and len(driver.refcounts.behind) < _MOST_BEHIND
+    ):
+        driver.refcounts.behind = _take_writes(driver)
         driver.refcounts.settle(driver.refcounts.take_given_back())
 
 
 def _take_writes(driver: Qcow2) -> list[tuple[int, bytes]]:
-    behind, driver.behind = driver.behind, []
+    behind, driver.refcounts.behind = driver.refcounts.behind, []
     return [*behind, *driver.refcounts.take_writes(), *driver.tables.take_writes()]
 
 

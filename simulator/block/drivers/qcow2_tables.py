@@ -187,7 +187,9 @@ class Tables:
         new = Table(place, old.entries, old.bitmaps) if old else self._empty(place)
         try:
             async with refcounts.writing:
-                for offset, payload in refcounts.take_writes():
+                # What it leads to may be where another table in the file leads to, until that is rewritten.
+                behind, refcounts.behind = refcounts.behind, []
+                for offset, payload in [*behind, *refcounts.take_writes()]:
                     await self._file.write(offset, payload)
                 await self._file.event("l2_alloc_write")
                 await self._file.write(place, new.encode(0, self.l2_entries))

@@ -260,6 +260,18 @@ def test_a_data_file_of_qemu_img_is_written_on(bench, path, tmp_path, raw):
             assert file.read() == bytes(oracle)
 
 
+def test_a_new_table_takes_no_cluster_that_another_in_the_file_still_leads_to(bench, path):
+    bench.create(path, MIB, cluster_size=512)
+    image = bench.open(path)
+    image.write(0, b"x" * 512)
+    image.flush()
+    image.discard(0, 512)
+    image.write(MIB // 2, b"y" * 512)
+    bench.kill()
+    done = json.loads(qemu_img("check", "--output=json", path, check=False).stdout)
+    assert "corruptions" not in done, done
+
+
 def test_an_entry_that_leads_into_the_tables_is_not_written_to(bench, path):
     bench.create(path, MIB)
     image = bench.open(path)
