@@ -63,6 +63,17 @@ async def let_go(driver: Qcow2) -> None:
         driver.refcounts.settle(driver.refcounts.take_given_back())
 
 
+async def write_behind(driver: Qcow2) -> None:
+    """Before an entry leads to a cluster that may just have been freed, no other in the file does. Raises
+    OSError."""
+    refcounts = driver.refcounts
+    if refcounts.behind:
+        async with refcounts.writing:
+            behind, refcounts.behind = refcounts.behind, []
+            for offset, payload in behind:
+                await driver.file.write(offset, payload)
+
+
 def _take_writes(driver: Qcow2) -> list[tuple[int, bytes]]:
     behind, driver.refcounts.behind = driver.refcounts.behind, []
     return [*behind, *driver.refcounts.take_writes(), *driver.tables.take_writes()]
