@@ -34,11 +34,11 @@ async def flush(driver: Qcow2) -> None:
         # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not written.
         given_back = refcounts.take_given_back()
         behind, refcount_writes, table_writes = (
-            driver.behind,
+            driver.refcounts.behind,
             refcounts.take_writes(),
             driver.tables.take_writes(),
         )
-        driver.behind = []
+        driver.refcounts.behind = []
         for event, writes in ((_REFCOUNTS, [*behind, *refcount_writes]), (_TABLES, table_writes)):
             for offset, payload in writes:
                 await driver.file.event(event)
