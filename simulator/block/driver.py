@@ -230,11 +230,6 @@ class Driver:
     async def save_vm_state(self, state: bytes) -> None:
         raise NotImplementedError
 
-    @property
-    def vm_state_offset(self) -> int:
-        """Where it lies in the guest's disk, behind its end (BlockDriverInfo.vm_state_offset)."""
-        return 0
-
     async def load_vm_state(self, length: int) -> bytes:
         raise NotImplementedError
 

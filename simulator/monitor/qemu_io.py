@@ -15,7 +15,7 @@ from simulator.block.errors import QmpError
 from simulator.block.resize import resize
 from simulator.block.status import status_above
 from simulator.monitor import qemu_io_breakpoints as breakpoints
-from simulator.monitor import qemu_io_nodes as nodes
+from simulator.monitor.qemu_io_reopen import reopen
 from simulator.monitor.qemu_io_requests import (
     Injected,
     Read,
@@ -149,8 +149,7 @@ _COMMANDS = {
     "length": _Entry(_length, 0, "length"),
     "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
-    "info": _Entry(nodes.info, 0, "info"),
-    "reopen": _Entry(nodes.reopen, 0, "reopen", 0, None),
+    "reopen": _Entry(reopen, 0, "reopen", 0, None),
     "aio_flush": _Entry(_aio_flush, 0, "aio_flush"),
     "break": _Entry(breakpoints.set_breakpoint, 0, "break", 2, 2),
     "remove_break": _Entry(breakpoints.remove_breakpoint, 0, "remove_break", 1, 1),

@@ -12,7 +12,7 @@ from struct import pack
 
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
-from simulator.block.snapshots import can_snapshot, holder
+from simulator.block.internal_snapshots import holder, holder_to_write
 from simulator.monitor.hmp.dates import date_text
 from simulator.monitor.running import go_on, halt
 
@@ -52,7 +52,7 @@ def _is_included(node: Node) -> bool:
 
 def _check_all(nodes: list[Node]) -> None:
     for node in nodes:
-        if not can_snapshot(node):
+        if holder_to_write(node) is None:
             raise QmpError(f"Device '{node.device_or_node_name}' is writable but does not support snapshots")
 
 
@@ -65,13 +65,13 @@ def _identifier(node: Node, name: str) -> str | None:
 
 def _vm_state_node(machine: Machine, nodes: list[Node], wanted: str | None, verb: str) -> Node:
     if wanted is None:
-        found = next((node for node in nodes if can_snapshot(node)), None)
+        found = next((node for node in nodes if holder_to_write(node)), None)
         if found is None:
             raise QmpError(machine.version.texts.vm_state_nowhere[verb])
         return found
     for node in nodes:
         if node.node_name == wanted:
-            if not can_snapshot(node):
+            if holder_to_write(node) is None:
                 raise QmpError(f"vmstate block device '{wanted}' does not support snapshots")
             return node
     raise QmpError(f"vmstate block device '{wanted}' does not exist")

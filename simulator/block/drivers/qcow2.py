@@ -27,6 +27,7 @@ from simulator.block.drivers import (
     qcow2_check,
     qcow2_compressed,
     qcow2_data_file,
+    qcow2_encryption,
     qcow2_flush,
     qcow2_options,
     qcow2_resize,
@@ -81,7 +82,6 @@ class Qcow2(Driver):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self.requests = 0
-        self.behind: list[tuple[int, bytes]] = []  # (offset, payload): written first, in this order
         self.writes = qcow2_writes.Writes()
         self._preallocated: bool | None = None
         self.told_of_corruption = False
@@ -119,6 +119,7 @@ class Qcow2(Driver):
             await self.node.graph.changing()
             raise
         qcow2_options.check(options, header)
+        qcow2_encryption.check_extension(options, header, self.node.graph.objects)
         self.begin(header)
         self._use(options)
         await self.tables.open()
@@ -134,9 +135,15 @@ class Qcow2(Driver):
             await qcow2_bitmaps.store(self)
             await self.flush()
             await self._mark_clean()
-        elif self.header.incompatible & DIRTY and self.node.graph.rules.closing_marks_clean:
-            # It would be written to a file that only is read.
+        elif self._would_mark_clean():
+            # A file that could be written, and that nobody said would be.
             await self.node.graph.end_process(ABORTED, "closing an image that is dirty and read-only")
+
+    def _would_mark_clean(self) -> bool:
+        may_write = not self.file.node.read_only
+        return bool(
+            self.header.incompatible & DIRTY and may_write and self.node.graph.rules.closing_marks_clean
+        )
 
     async def inactivate(self) -> None:
         await qcow2_bitmaps.hand_over(self)
@@ -338,10 +345,6 @@ class Qcow2(Driver):
         await qcow2_resize.resize(self, size_bytes, exact, preallocation)
 
     # -- what others may ask
-    @property
-    def vm_state_offset(self) -> int:
-        return qcow2_vm_state.place(self)
-
     @property
     def cluster_bytes(self) -> int | None:
         return self.header.cluster_bytes

@@ -8,7 +8,7 @@ from os import strerror
 from struct import Struct
 
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
-from simulator.block.drivers.qcow2_header import BITMAPS, KNOWN_AUTOCLEAR
+from simulator.block.drivers.qcow2_header import BITMAPS, KNOWN_AUTOCLEAR, c_text
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.block.errors import QmpError
 
@@ -175,7 +175,7 @@ async def read_directory(driver: Qcow2) -> list[StoredBitmap]:
             raise QmpError("Broken bitmap directory")
         if extra:
             raise QmpError("Bitmap extra data is not supported")
-        name = raw[at + _ENTRY.size : at + _ENTRY.size + name_bytes].decode(errors="replace")
+        name = c_text(raw[at + _ENTRY.size : at + _ENTRY.size + name_bytes])
         stored = StoredBitmap(name, bits, flags, table_offset, table_entries)
         if kind != 1 or not _is_sound(driver, stored, name_bytes):
             raise QmpError(f"Bitmap '{name}' doesn't satisfy the constraints")

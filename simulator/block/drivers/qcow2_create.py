@@ -7,7 +7,7 @@ from os import strerror
 
 from simulator.block import permissions
 from simulator.block.backend import BlockBackend
-from simulator.block.drivers import qcow2_resize
+from simulator.block.drivers import qcow2_encryption, qcow2_resize
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.drivers.qcow2_header import (
     COMPRESSION,
@@ -274,4 +274,4 @@ def _check_key(encrypt: dict[str, Any]) -> None:
     """Of an image that is all there but for its encryption (qcow2_set_up_encryption, block/qcow2.c:3150)."""
     if encrypt.get("key-secret") is None:
         raise QmpError("Parameter 'encrypt.key-secret' is required for cipher")
-    raise QmpError("Encrypted images are not simulated")
+    raise QmpError(qcow2_encryption.NOT_SIMULATED)

@@ -22,7 +22,7 @@ _MOST_BEHIND = 256
 
 
 def is_dirty(driver: Qcow2) -> bool:
-    return bool(driver.behind) or driver.refcounts.is_dirty() or driver.tables.is_dirty()
+    return bool(driver.refcounts.behind) or driver.refcounts.is_dirty() or driver.tables.is_dirty()
 
 
 async def flush(driver: Qcow2) -> None:
@@ -34,11 +34,11 @@ async def flush(driver: Qcow2) -> None:
         # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not written.
         given_back = refcounts.take_given_back()
         behind, refcount_writes, table_writes = (
-            driver.behind,
+            driver.refcounts.behind,
             refcounts.take_writes(),
             driver.tables.take_writes(),
         )
-        driver.behind = []
+        driver.refcounts.behind = []
         for event, writes in ((_REFCOUNTS, [*behind, *refcount_writes]), (_TABLES, table_writes)):
             for offset, payload in writes:
                 await driver.file.event(event)
@@ -64,13 +64,28 @@ async def let_go(driver: Qcow2) -> None:
         await _discard(driver)
     finally:
         driver.requests -= 1
-    if not driver.requests and not driver.refcounts.writing.locked and len(driver.behind) < _MOST_BEHIND:
-        driver.behind = _take_writes(driver)
+    if (
+        not driver.requests
+        and not driver.refcounts.writing.locked
+        and len(driver.refcounts.behind) < _MOST_BEHIND
+    ):
+        driver.refcounts.behind = _take_writes(driver)
         driver.refcounts.settle(driver.refcounts.take_given_back())
 
 
+async def write_behind(driver: Qcow2) -> None:
+    """Before an entry leads to a cluster that may just have been freed, no other in the file does. Raises
+    OSError."""
+    refcounts = driver.refcounts
+    if refcounts.behind:
+        async with refcounts.writing:
+            behind, refcounts.behind = refcounts.behind, []
+            for offset, payload in behind:
+                await driver.file.write(offset, payload)
+
+
 def _take_writes(driver: Qcow2) -> list[tuple[int, bytes]]:
-    behind, driver.behind = driver.behind, []
+    behind, driver.refcounts.behind = driver.refcounts.behind, []
     return [*behind, *driver.refcounts.take_writes(), *driver.tables.take_writes()]
 
 

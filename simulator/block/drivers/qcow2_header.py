@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
+_UINT64_MAX = (1 << 64) - 1
 MAGIC = 0x514649FB
 MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21
 MAX_L1_BYTES = 32 << 20
@@ -84,6 +85,7 @@ class Header:
         self.backing_file = ""
         self.backing_format = ""
         self.data_file = ""
+        self.encryption: bytes | None = None  # that extension
         self.bitmap_count = 0
         self.bitmap_directory_offset = 0
         self.bitmap_directory_bytes = 0
@@ -129,7 +131,7 @@ class Header:
     def l1_entries_for(self, size_bytes: int) -> int:
         """How many L1 entries cover a disk of this size."""
         shift = self.l2_shift
-        return (size_bytes + (1 << shift) - 1) >> shift
+        return (size_bytes + (1 << shift) - 1 & _UINT64_MAX) >> shift
 
     def describe(self, bitmaps: list[dict[str, Any]]) -> dict[str, Any]:
         """ImageInfoSpecificQCow2; `bitmaps` as it has them (qcow2_get_specific_info)."""
@@ -147,10 +149,8 @@ class Header:
         }
 
     def _describe_data_file(self) -> dict[str, Any]:
-        if not self.has_data_file:
-            return {}
         named = {"data-file": self.data_file} if self.data_file else {}
-        return {**named, "data-file-raw": self.is_raw_outside}
+        return {**named, "data-file-raw": self.is_raw_outside} if self.has_data_file else named
 
     def encode(self) -> bytes:
         """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""
@@ -246,7 +246,8 @@ async def read_header(
         raise QmpError(f"Unsupported subcluster size: {header.subcluster_bytes}")
     if header.refcount_order > 6:
         raise QmpError("Reference count entry width too large; may not exceed 64 bits")
-    _check_encryption(header)
+    if header.crypt_method == 1:
+        raise _no_aes()
     check_tables(header)
     _read_extensions(header, cluster, length, end)
     if name_offset:
@@ -264,14 +265,13 @@ def _check_compression(header: Header, has_zstd: bool) -> None:
         raise QmpError(f"qcow2: Compression type incompatible feature bit {wanted}")
 
 
-def _check_encryption(header: Header) -> None:
-    """Encrypted images are not simulated, and refused."""
-    if header.crypt_method == 1:
-        raise QmpError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
-    if header.crypt_method == 2:
-        raise QmpError("Parameter 'encrypt.key-secret' is required for cipher")
-    if header.crypt_method:
-        raise QmpError(f"Unsupported encryption method {header.crypt_method}")
+def _no_aes() -> QmpError:
+    refusal = QmpError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
+    refusal.hint = (
+        "You can use 'qemu-img convert' to convert your image to an alternative supported format, "
+        "such as unencrypted qcow2, or raw with the LUKS format instead.\n"
+    )
+    return refusal
 
 
 def check_tables(header: Header) -> None:
@@ -307,10 +307,15 @@ def _unsupported(header: Header, bits: int) -> str:
     return "Unsupported qcow2 feature(s): " + ", ".join(names)
 
 
+def c_text(stored: bytes) -> str:
+    """Up to the first zero, whatever follows it."""
+    return stored.split(b"\0", 1)[0].decode(errors="replace")
+
+
 def _incompatible_names(entries: bytes) -> dict[int, str]:
     """Bit -> name, from the table of names that an image may bring."""
     return {
-        entries[at + 1]: entries[at + 2 : at + 48].rstrip(b"\0").decode()
+        entries[at + 1]: c_text(entries[at + 2 : at + 48])
         for at in range(0, len(entries) - 47, 48)
         if entries[at] == 0
     }
@@ -348,20 +353,22 @@ def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> N
         elif magic == _BITMAPS:
             _read_bitmaps_extension(header, payload)
         elif magic == _DATA_FILE_NAME:
-            header.data_file = payload.decode(errors="replace")
-        elif magic != _CRYPTO:
+            header.data_file = c_text(payload)
+        elif magic == _CRYPTO:
+            header.encryption = payload
+        else:
             header.others.append((magic, payload))
 
 
 def _read_bitmaps_extension(header: Header, payload: bytes) -> None:
     if len(payload) != 24:
-        raise QmpError("bitmaps_ext: Invalid extension length: Invalid argument")
+        raise QmpError("bitmaps_ext: Invalid extension length")
     # Without the autoclear bit somebody wrote the image who knew no bitmaps: they are not to be trusted.
     if not header.autoclear & BITMAPS:
         return
     count, reserved, size, offset = Struct(">IIQQ").unpack(payload)
     if reserved:
-        raise QmpError("bitmaps_ext: Reserved field is not zero: Invalid argument")
+        raise QmpError("bitmaps_ext: Reserved field is not zero")
     if count > 65535:
         raise QmpError(
             f"bitmaps_ext: Image has {count} bitmaps, exceeding the QEMU supported maximum of 65535"

@@ -6,6 +6,7 @@ Source: read_cache_sizes and qcow2_update_options_prepare, block/qcow2.c:853-110
 
 from __future__ import annotations
 
+from simulator.block.drivers import qcow2_encryption
 from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
@@ -29,11 +30,7 @@ def check(options: dict[str, Any], header: Header) -> None:
         raise QmpError("Cache clean interval too big")
     if options.get("lazy-refcounts") and header.version < 3:
         raise QmpError("Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level")
-    encryption = options.get("encrypt")
-    if encryption is not None:
-        raise QmpError(
-            f"No encryption in image header, but options specified format '{encryption['format']}'"
-        )
+    qcow2_encryption.check_options(options, header)
 
 
 def _check_caches(options: dict[str, Any], header: Header) -> None:

@@ -72,6 +72,7 @@ class Refcounts:
         self._free_byte = 0  # behind what `allocate_bytes` gave out; 0: at the end of a cluster
         self._given_back: list[tuple[int, int]] = []
         self._to_discard: list[tuple[int, int]] = []
+        self.behind: Writes = []  # of all metadata: written first, in this order
         self.per_block = header.cluster_bytes * 8 // header.refcount_bits
 
     def begin_empty(self) -> None:

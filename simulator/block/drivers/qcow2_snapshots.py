@@ -7,11 +7,12 @@ who calls has drained it.
 
 from __future__ import annotations
 
-from errno import EFBIG, EINVAL, ENOTSUP
+from errno import EFBIG, EINVAL, EIO, ENOTSUP
 from os import strerror
 from struct import Struct, pack
 
 from simulator.block.drivers import qcow2_check, qcow2_compressed, qcow2_vm_state
+from simulator.block.drivers.qcow2_header import c_text
 from simulator.block.drivers.qcow2_kinds import OFFSET_MASK, PACKED
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.block.errors import QmpError
@@ -29,6 +30,8 @@ _FIXED = Struct(">QIHHIIQII")
 _EXTRA = Struct(">QQQ")  # bytes of the machine's state, bytes of the disk, instructions
 _NO_ICOUNT = (1 << 64) - 1
 _MOST = 65536
+_MOST_EXTRA_BYTES = 1024
+_MOST_TABLE_BYTES = 1024 * _MOST
 _COUNT_AND_OFFSET_AT = 60  # in the header
 _SECOND_NS = 1_000_000_000
 
@@ -82,16 +85,22 @@ class Snapshot:
 
 
 async def load(driver: Qcow2) -> list[Snapshot]:
-    """Those that the image has. Raises OSError."""
-    at, found = driver.header.snapshots_offset, []
-    for _ in range(driver.header.snapshot_count):
-        fields = _FIXED.unpack(await driver.file.read(at, _FIXED.size))
+    """Those that the image has. Raises QmpError."""
+    start = driver.header.snapshots_offset
+    at, found = start, []
+    for number in range(driver.header.snapshot_count):
+        fields = _FIXED.unpack(await _read(driver, at, _FIXED.size))
         l1_offset, l1_entries, id_bytes, name_bytes, date_s, date_ns, clock_ns, state_bytes, extra_bytes = (
             fields
         )
-        rest = await driver.file.read(at + _FIXED.size, extra_bytes + id_bytes + name_bytes)
+        if extra_bytes > _MOST_EXTRA_BYTES:
+            refusal = QmpError(f"Too much extra metadata in snapshot table entry {number}")
+            refusal.hint = "You can force-remove this extra metadata with qemu-img check -r all\n"
+            raise refusal
+        rest = await _read(driver, at + _FIXED.size, extra_bytes + id_bytes + name_bytes)
         extra, names = rest[:extra_bytes], rest[extra_bytes:]
-        snapshot = Snapshot(names[:id_bytes].decode(), names[id_bytes:].decode(), l1_offset, l1_entries)
+        identifier, name = c_text(names[:id_bytes]), c_text(names[id_bytes:])
+        snapshot = Snapshot(identifier, name, l1_offset, l1_entries)
         snapshot.date_ns, snapshot.vm_clock_ns = date_s * _SECOND_NS + date_ns, clock_ns
         known = extra[: _EXTRA.size].ljust(_EXTRA.size, b"\0")
         large_bytes, snapshot.disk_bytes, icount = _EXTRA.unpack(known)
@@ -103,7 +112,17 @@ async def load(driver: Qcow2) -> list[Snapshot]:
         found.append(snapshot)
         at += _FIXED.size + len(rest)
         at += -at % 8
+        if at - start > _MOST_TABLE_BYTES:
+            raise QmpError("Snapshot table is too big")
     return found
+
+
+async def _read(driver: Qcow2, offset: int, length: int) -> bytes:
+    try:
+        return await driver.file.read(offset, length)
+    except OSError as error:
+        why = strerror(error.errno or EIO)
+        raise QmpError(f"Failed to read snapshot table: {why}") from None
 
 
 def _encode(snapshots: list[Snapshot]) -> bytes:

@@ -189,6 +189,10 @@ class Tables:
         new = Table(place, old.entries, old.bitmaps) if old else self._empty(place)
         try:
             async with refcounts.writing:
+                # What it leads to may be where another table in the file leads to, until that is rewritten.
+                behind, refcounts.behind = refcounts.behind, []
+                for offset, payload in behind:
+                    await self._file.write(offset, payload)
                 for offset, payload in refcounts.take_writes():
                     await self._file.event("refblock_update_part")
                     await self._file.write(offset, payload)

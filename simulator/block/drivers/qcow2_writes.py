@@ -9,7 +9,7 @@ from __future__ import annotations
 from errno import ENOTSUP
 
 from simulator.block.driver import NO_FALLBACK
-from simulator.block.drivers import qcow2_subclusters
+from simulator.block.drivers import qcow2_flush, qcow2_subclusters
 from simulator.block.drivers.qcow2_corruption import CorruptImage, c_hex
 from simulator.block.drivers.qcow2_kinds import (
     COPIED,
@@ -177,6 +177,7 @@ async def _write_new(driver: Qcow2, offset: int, payload: bytes, host: int | Non
             await driver.data.write(at, before + payload + after, flags)
         else:
             await driver.data.write(place + offset - first, payload, flags)
+        await qcow2_flush.write_behind(driver)
     except OSError:
         if new:
             driver.release_data(place >> bits, count)

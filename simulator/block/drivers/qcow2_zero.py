@@ -116,7 +116,7 @@ async def _zero_rest(driver: Qcow2, offset: int, length: int, flags: int) -> Non
     start = offset & -header.subcluster_bytes
     end = min(start + header.subcluster_bytes, driver.node.size_bytes)
     cluster = start >> header.cluster_bits
-    change, is_changed = _part_change(driver, start, flags), False
+    change, changed = _part_change(driver, start, flags), False
     driver.requests += 1
     try:
         await driver.refcounts.load()
@@ -137,11 +137,11 @@ async def _zero_rest(driver: Qcow2, offset: int, length: int, flags: int) -> Non
             _change_table(driver, table, first, first + 1, change, driver.node.discard_unmap)
             if header.is_raw_outside:
                 await driver.data.write_zeroes(offset, length, flags)
-            is_changed = True
+            changed = True
             break
     finally:
         driver.requests -= 1
-    if is_changed:
+    if changed:
         await qcow2_flush.let_go(driver)
     else:
         await _write_zero_bytes(driver, offset, length, flags)

@@ -167,7 +167,7 @@ def _info_for_monitor(machine: Machine, backend: BlockBackend) -> str:
     if not known or not known["data"]:
         return ""
     head = "Format specific information:\n" if machine.version.texts.qemu_io_heads_info else ""
-    return head + "".join(f"{line}\n" for line in image_info.specific_lines({"format-specific": known}))
+    return head + image_info.members(known["data"])
 
 
 async def set_io_throttle(machine: Machine, arguments: Arguments) -> str:

@@ -45,13 +45,12 @@ def describe(machine: Machine, image: dict[str, Any]) -> str:
         rows = (columns.row(info, info["id"]) for info in image["snapshots"])
         lines += ["Snapshot list:", *(line.rstrip("\n") for line in (columns.head(), *rows))]
     if image.get("format-specific", {}).get("data"):
-        lines += ["Format specific information:", *specific_lines(image)]
+        lines += ["Format specific information:", *_members(image["format-specific"]["data"], 1)]
     return "".join(f"{line}\n" for line in lines)
 
 
-def specific_lines(image: dict[str, Any]) -> list[str]:
-    """What only images of its format have (bdrv_image_info_specific_dump)."""
-    return _members(image["format-specific"]["data"], 1)
+def members(data: dict[str, Any]) -> str:
+    return "".join(f"{line}\n" for line in _members(data, 1))
 
 
 def _limits(limits: dict[str, int]) -> list[str]:

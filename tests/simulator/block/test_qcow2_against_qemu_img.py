@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 
 import pytest
@@ -47,6 +48,9 @@ def assert_clean(path):
         {"preallocation": "metadata"},
         {"preallocation": "falloc", "cluster_size": 4096},
         {"preallocation": "full"},
+        {"extended_l2": True},
+        {"extended_l2": True, "cluster_size": 16384, "preallocation": "metadata"},
+        {"extended_l2": True, "preallocation": "falloc"},
     ],
     ids=str,
 )
@@ -75,7 +79,16 @@ def test_a_created_image_is_what_qemu_img_creates(bench, path, tmp_path, options
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"version": "v2"}, {"cluster_size": 512}, {"refcount_bits": 4}], ids=str
+    "options",
+    [
+        {},
+        {"version": "v2"},
+        {"cluster_size": 512},
+        {"refcount_bits": 4},
+        {"extended_l2": True},
+        {"extended_l2": True, "cluster_size": 16384, "lazy_refcounts": True},
+    ],
+    ids=str,
 )
 def test_writes_zeroes_discards_and_sizes(bench, path, options):
     bench.create(path, 3 * MIB + 512, **options)
@@ -163,9 +176,12 @@ def test_the_header_is_rewritten_for_another_backing_file(bench, path, tmp_path)
     assert qemu_content(path, path) == b"\x01" * 512 + bytes(65_024) + b"\xaa" * (MIB - 65_536)
 
 
-def test_maps_agree(bench, path):
-    bench.create(path, 4 * MIB)
+@pytest.mark.parametrize("options", [{}, {"extended_l2": True}], ids=str)
+def test_maps_agree(bench, path, options):
+    bench.create(path, 4 * MIB, **options)
     image = bench.open(path)
+    image.write(3 * MIB + 5000, b"y" * 3000)
+    image.write_zeroes(2 * MIB + 2048, 4096)
     image.write(65_536, b"x" * 65_536 * 3)
     image.write_zeroes(MIB, 131_072)
     image.write_zeroes(131_072, 65_536)  # stays allocated
@@ -205,6 +221,7 @@ def written_by_qemu(path, tmp_path, *convert_options):
 
 @pytest.mark.parametrize("options", [[], ["-c"], ["-o", "compat=0.10"],
                                      ["-o", "cluster_size=512,refcount_bits=2"],
+                                     ["-o", "extended_l2=on"], ["-c", "-o", "extended_l2=on"],
                                      ["-o", "preallocation=full"]], ids=str)  # fmt: skip
 def test_images_of_qemu_img_are_read_and_written_on(bench, path, tmp_path, options):
     oracle = bytearray(written_by_qemu(path, tmp_path, *options))
@@ -217,6 +234,61 @@ def test_images_of_qemu_img_are_read_and_written_on(bench, path, tmp_path, optio
     image.close()
     assert_clean(path)
     assert qemu_content(path, path) == bytes(oracle)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_data_file_of_qemu_img_is_written_on(bench, path, tmp_path, raw):
+    data = str(tmp_path / "data.raw")
+    options = f"data_file={data}" + (",data_file_raw=on" if raw else "")
+    qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, "1M")
+    oracle = bytearray(MIB)
+    told = info(path)["format-specific"]
+    image = bench.open(path)
+    assert image.driver.image_info()["format-specific"] == told
+    image.write(70_000, b"new" * 1000)
+    oracle[70_000:73_000] = b"new" * 1000
+    image.write(300_000, b"old" * 50_000)
+    oracle[300_000:450_000] = b"old" * 50_000
+    image.write_zeroes(327_680, 65_536)
+    oracle[327_680:393_216] = bytes(65_536)
+    assert image.read(0, MIB) == bytes(oracle)
+    image.close()
+    assert_clean(path)
+    assert qemu_content(path, path) == bytes(oracle)
+    if raw:
+        with open(data, "rb") as file:
+            assert file.read() == bytes(oracle)
+
+
+def test_a_new_table_takes_no_cluster_that_another_in_the_file_still_leads_to(bench, path):
+    bench.create(path, MIB, cluster_size=512)
+    image = bench.open(path)
+    image.write(0, b"x" * 512)
+    image.flush()
+    image.discard(0, 512)
+    image.write(MIB // 2, b"y" * 512)
+    bench.kill()
+    done = json.loads(qemu_img("check", "--output=json", path, check=False).stdout)
+    assert "corruptions" not in done, done
+
+
+def test_an_entry_that_leads_into_the_tables_is_not_written_to(bench, path):
+    bench.create(path, MIB)
+    image = bench.open(path)
+    image.write(0, b"x" * 65_536)
+    image.close()
+    with open(path, "r+b") as file:
+        file.seek(4 * 65_536)  # the L2 table; its first entry names the refcount table from now on
+        file.write(struct.pack(">Q", 1 << 63 | 65_536))
+    image = bench.open(path)
+    with pytest.raises(OSError, match="Input/output error"):
+        image.write(0, b"y" * 512)
+    with pytest.raises(OSError, match="No medium found"):
+        image.read(0, 512)
+    image.close()
+    assert info(path)["format-specific"]["data"]["corrupt"]
+    with pytest.raises(QmpError, match="Image is corrupt; cannot be opened read/write"):
+        bench.open(path)
 
 
 def test_an_image_with_an_internal_snapshot_keeps_it(bench, path, tmp_path):

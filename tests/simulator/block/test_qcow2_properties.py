@@ -43,11 +43,15 @@ shapes = st.fixed_dictionaries(
         "version": st.just("v2"),
         "backing_file": st.just("base"),
         "preallocation": st.just("metadata"),
+        "extended_l2": st.just(True),
     },
 ).map(lambda shape: coherent(shape))
 
 
 def coherent(shape):
+    if "extended_l2" in shape:
+        shape.pop("version", None)
+        shape["cluster_size"] = 32 * UNIT
     if "version" in shape:
         shape["refcount_bits"] = 16
     if "backing_file" in shape:

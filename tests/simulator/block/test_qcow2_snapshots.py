@@ -77,6 +77,29 @@ def test_a_snapshot_keeps_what_the_disk_was(image, path):
     assert content(path) == bytes(2 * MIB) + b"c" * 4096 + bytes(2 * MIB - 4096)
 
 
+def test_the_disk_goes_back_to_what_a_snapshot_keeps(image, path):
+    image.write(0, b"a" * MIB)
+    state = bytes(range(256)) * 700
+    image.bench.run(image.driver.save_vm_state(state))
+    image.bench.run(image.driver.create_snapshot("one", 0, 0, len(state)))
+    image.write(4096, b"b" * MIB)
+    image.resize(5 * MIB)
+    snapshot(image, "two")
+    image.bench.run(image.driver.go_to_snapshot("one"))
+    assert image.node.size_bytes == 4 * MIB
+    assert image.read(0, 2 * MIB) == b"a" * MIB + bytes(MIB)
+    assert image.bench.run(image.driver.load_vm_state(len(state))) == state
+    image.write(8192, b"c" * 4096)
+    image.close()
+    check(path)
+    assert content(path) == b"a" * 8192 + b"c" * 4096 + b"a" * (MIB - 12288) + bytes(3 * MIB)
+    assert content(path, "two")[: 2 * MIB] == b"a" * 4096 + b"b" * MIB + bytes(MIB - 4096)
+    qemu_img("snapshot", "-a", "one", path)
+    qemu_img("snapshot", "-d", "one", path)
+    check(path)
+    assert content(path)[:MIB] == b"a" * MIB
+
+
 def test_deleting_gives_back_what_nobody_else_uses(image, path):
     image.write(0, b"a" * MIB, 0)
     snapshot(image, "one")
