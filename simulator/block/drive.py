@@ -9,6 +9,7 @@ from simulator.block import backend_limits, drive_statistics, opening, permissio
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.option_texts import PROTOCOLS, converted, flat
+from simulator.block.protocol_names import protocol_options
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.qapi import qemu_opts
 
@@ -317,6 +318,10 @@ def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None
     protocol = tree.get("file")
     if filename:
         protocol = tree.setdefault("file", {})
+        if filename.startswith("nbd") and "driver" in tree and "driver" not in protocol:
+            # Of which no format was given is not looked at: only files are probed here.
+            protocol.update({**protocol_options(filename), **protocol})
+            return
         protocol.setdefault("filename", filename)
     if not isinstance(protocol, dict):
         return
