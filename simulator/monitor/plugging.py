@@ -104,6 +104,8 @@ class Slots:
             disk = machine.devices.add(driver, device_id, drive, values)
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
+                if is_hot and machine.graph.rules.adapter_minds_blockers:
+                    self._check_blockers(disk)
                 # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
                 iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
             _set_on_backend(disk, values)
@@ -118,6 +120,15 @@ class Slots:
         self.settings[path] = {**given, **values}
         if slot is not None:
             self._in_slot[path] = slot
+
+    def _check_blockers(self, disk: GuestDevice) -> None:
+        """virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:948, 7.2. Raises QmpError."""
+        assert disk.backend.node is not None
+        try:
+            self._machine.graph.check_operation(disk.backend.node, "dataplane")
+        except QmpError:
+            self._machine.devices.withdraw(disk)
+            raise
 
     def _is_own(self, bus: Any) -> bool:
         """Whether it is the board's own PCI bus."""
