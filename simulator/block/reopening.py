@@ -39,6 +39,7 @@ class _Entry:
         stays = node.discard_unmap and options is explicit
         self.discard_unmap = options.get("discard", "unmap" if stays else "ignore") == "unmap"
         self.prepared = False
+        self.drained: list[Node] = []  # what comes to be below it, and is drained as all below it is
         self.before = _state_of(node)
 
 
@@ -143,6 +144,14 @@ def _cache(options: dict[str, Any]) -> dict[str, bool]:
 
 
 async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
+    try:
+        await _reopen_all(graph, queue)
+    finally:
+        for node in (node for entry in queue for node in entry.drained):
+            node.drained_end()
+
+
+async def _reopen_all(graph: Graph, queue: list[_Entry]) -> None:
     undo: list[Callable[[], None]] = []
     let_go: list[Node] = []
     for entry in queue:
@@ -202,7 +211,7 @@ async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], 
     if driver.supports_backing and entry.backing_missing and has_backing:
         raise QmpError(f"backing is missing for '{node.node_name}'")
     for name in ("backing", "file"):
-        _replace_child(graph, entry, name, undo, let_go)
+        await _replace_child(graph, entry, name, undo, let_go)
     _check_unchanged(node, options)
 
 
@@ -264,7 +273,7 @@ def _flat(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _replace_child(
+async def _replace_child(
     graph: Graph, entry: _Entry, name: str, undo: list[Callable[[], None]], let_go: list[Node]
 ) -> None:
     """The option `file` or `backing` may name another node, `backing` also none."""
@@ -285,6 +294,8 @@ def _replace_child(
         return
     if old is not None and old.implicit:
         raise QmpError(f"Cannot replace implicit {name} child of {node.node_name}")
+    if not graph.rules.changes_made_drained:
+        await graph.changing()
     if node.driver.is_filter and old is None:
         raise QmpError(
             f"'{node.node_name}' is a {node.driver.format_name} filter node that does not support a {name} "
@@ -296,6 +307,13 @@ def _replace_child(
         old.references += 1
         let_go.append(old)
         undo.append(lambda: _take_back(let_go, old))
+    if new is not None and not graph.rules.changes_drain_all:
+        # bdrv_apply_subtree_drain, block/io.c:474, 7.2; where all is drained for a change, that is all.
+        below = permissions.topological([new])
+        entry.drained += below
+        for each in below:
+            each.drained_begin()
+        await graph.wait_drained(below)
     _link(graph, node, edge, name, new, undo)
 
 
