@@ -6,7 +6,7 @@ Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_
 
 from __future__ import annotations
 
-from simulator.block import granting, permissions
+from simulator.block import activity, granting, permissions
 from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
@@ -71,7 +71,7 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
             raise QmpError(f"Failed to find node with node-name='{options['node-name']}'")
         _enqueue(queue, node, options, options, keeps=False)
         tops.append(node)
-    async with graph.drained(*permissions.topological(tops)):
+    async with graph.drained(*_drained_for(graph, queue, tops)):
         await _reopen_queue(graph, queue)
 
 
@@ -83,8 +83,15 @@ async def set_read_only(graph: Graph, node: Node, read_only: bool) -> None:
     options = _without_children(node, node.options) | given
     explicit = _without_children(node, node.explicit_options) | given
     _enqueue(queue, node, options, explicit, keeps=True)
-    async with graph.drained(*permissions.topological([node])):
+    async with graph.drained(*_drained_for(graph, queue, [node])):
         await _reopen_queue(graph, queue)
+
+
+def _drained_for(graph: Graph, queue: list[_Entry], tops: list[Node]) -> list[Node]:
+    """All below, or, where every change drains all, only what is in the queue (bdrv_reopen_queue_child)."""
+    if graph.rules.changes_drain_all and not graph.rules.changes_made_drained:
+        return [entry.node for entry in queue]
+    return permissions.topological(tops)
 
 
 def _without_children(node: Node, options: dict[str, Any]) -> dict[str, Any]:
@@ -295,13 +302,16 @@ async def _replace_child(
     if old is not None and old.implicit:
         raise QmpError(f"Cannot replace implicit {name} child of {node.node_name}")
     if not graph.rules.changes_made_drained:
-        await graph.changing()
+        async with graph.drained(*([old] if old is not None else [])):
+            await graph.changing()
     if node.driver.is_filter and old is None:
         raise QmpError(
             f"'{node.node_name}' is a {node.driver.format_name} filter node that does not support a {name} "
             "child"
         )
     _check_link(node, edge, name, given)
+    if new is not None and new.inactive:
+        activity.check_user(node, name, new, 0)
     if old is not None:
         # It stays until all is done, so that the way back is open.
         old.references += 1

@@ -159,8 +159,11 @@ class Slots:
     def _check_iothread(self, given: Mapping[str, Any]) -> None:
         """A device that may have one was not refused by its name. The node goes there when the guest's driver
         starts the device, which none does here."""
-        if "iothread" in given and given["iothread"] not in self._machine.iothreads:
-            raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
+        if "iothread" not in given or given["iothread"] in self._machine.iothreads:
+            return
+        if any(name == given["iothread"] for name, _ in self._machine.objects.in_qom_order()):
+            raise QmpError("Invalid parameter type for 'iothread', expected: iothread")
+        raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
 
     def _values(self, driver: str, given: Mapping[str, Any], is_typed: bool) -> dict[str, Any]:
         """Of its properties. Raises QmpError."""
