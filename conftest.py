@@ -54,6 +54,29 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The tables that tests filled with record_property("cell", [title, row, column, text])."""
+    tables: dict[str, dict[str, dict[str, str]]] = {}
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, value in report.user_properties:
+            if name == "cell":
+                title, row, column, text = value
+                tables.setdefault(title, {}).setdefault(row, {})[column] = text
+    for title, rows in sorted(tables.items()):
+        columns = sorted({column: None for cells in rows.values() for column in cells})
+        widths = [
+            max(len(column), *(len(cells.get(column, "-")) for cells in rows.values())) for column in columns
+        ]
+        first = max(map(len, rows))
+        terminalreporter.section(title)
+        for row, texts in [
+            ("", columns),
+            *((row, [rows[row].get(name, "-") for name in columns]) for row in sorted(rows)),
+        ]:
+            line = "  ".join(f"{text:{width}}" for text, width in zip(texts, widths, strict=True))
+            terminalreporter.write_line(f"{row:{first}}  {line}".rstrip())
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile | None:
     if is_spec(file_path):
         return SpecFile.from_parent(parent, path=file_path)

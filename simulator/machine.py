@@ -120,6 +120,8 @@ class Machine:
         self._ran_ns, self._runs_since_ns = self.guest_ran_ns(), self.scheduler.now_ns
         self._run_state = state
         self.graph.opens_inactive = state == "inmigrate"
+        if state == "running":
+            self.graph.guest_runs()
 
     def guest_ran_ns(self) -> int:
         """How long the guest has run: its clock stands still while it does."""
@@ -302,6 +304,7 @@ class Machine:
         if not self.storage_daemon:
             self.outbox.emit("SHUTDOWN", {"guest": False, "reason": reason})
         self.run_state = "shutdown"
+        self.migration.shut_down()
         if self.version.block.ending_jobs_outlive_exports:
             await self._close_exports()
         if self.version.block.ending_stops_first and not self.storage_daemon:
@@ -365,10 +368,11 @@ def _job_rules(version: Version) -> JobRules:
         mirror_knows_zeroes=version.jobs.mirror_knows_zeroes,
         mirror_tells_sizes=version.jobs.mirror_tells_sizes,
         pause_wakes=version.jobs.pause_wakes,
+        commit_writes_zeroes=version.jobs.commit_writes_zeroes,
+        waits_out_speed=version.jobs.waits_out_speed,
         paused_completes=version.jobs.paused_completes,
         cancel_ends_waits=version.jobs.cancel_ends_waits,
         shows_actively_synced=version.jobs.shows_actively_synced,
-        aborts_together=version.jobs.failed_group_aborts_together,
         refused_image_keeps_drained=version.jobs.refused_image_keeps_drained,
     )
 

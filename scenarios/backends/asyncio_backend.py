@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from scenarios.backends import certificates
@@ -29,6 +30,7 @@ from scenarios.backends.run_directory import RunDirectory
 from scenarios.backends.shared_machine import Kind, SharedMachine, can_share
 from scenarios.backends.storage import FEATURE
 from scenarios.backends.watched_monitor import SocketMonitor
+from scenarios.language import destination
 from scenarios.language.steps import Disk, Scenario
 
 SCENARIO_NS = 300_000_000_000
@@ -120,16 +122,24 @@ class AsyncioBackend(Backend):
             runner.run(self._run(place, scenario, body))
 
     async def _run(self, place: RunDirectory, scenario: Scenario, body: Body) -> None:
-        session = self.make_session(self._launcher.open(place), scenario)
+        launch = self._launcher.open(place)
+        session = self.make_session(launch, scenario)
+        machines = [session]
+        if scenario.destination is not None:
+            session.second = second = self.make_session(launch, destination.scenario_of(scenario))
+            second.be_second(scenario.destination.images)
+            machines.append(second)
         if self.has_watched_monitor:
             session.watched = SocketMonitor(place.path / "watched.sock")
         try:
             async with deadline(f"scenario {scenario.name!r} to end", self.scenario_ns):
-                await session.prepare()
+                for each in machines:
+                    await each.prepare()
                 if scenario.certificates:
                     certificates.make(place.path / "certificates", scenario.certificates)
                     session.certificates_path = str(place.path / "certificates")
-                await session.start()
+                for each in machines:
+                    await each.start()
                 session.introspection = await self._schema(session)
                 await body(session)
         except DeadlinePassed as error:
@@ -138,7 +148,7 @@ class AsyncioBackend(Backend):
         finally:
             if session.watched is not None:
                 session.watched.close()
-            await session.close()
+            await _close_all(machines)
 
     def _run_shared(self, scenario: Scenario, body: Body) -> None:
         self.company = ()
@@ -182,3 +192,13 @@ class AsyncioBackend(Backend):
             raise SetupError(f"{self.name}: refused query-qmp-schema: {error}") from error
         except (MachineGone, DeadlinePassed) as error:
             raise SetupError(f"{self.name}: did not answer query-qmp-schema: {error}") from error
+
+
+async def _close_all(machines: Sequence[AsyncioSession]) -> None:
+    """The first one last, and that whatever becomes of the others: what they share goes with it."""
+    *others, first = reversed(machines)
+    try:
+        for each in others:
+            await each.close()
+    finally:
+        await first.close()

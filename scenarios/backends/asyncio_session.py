@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scenarios.backends import stacks
+from scenarios.backends.asyncio_disks import EXCHANGE_NS, DiskSession
 from scenarios.backends.asyncio_transport import connect_unix, connected_socket
-from scenarios.backends.images import ImageReader, create_image, read_back
 from scenarios.backends.interface import (
     DeadlinePassed,
     Guest,
@@ -25,25 +25,20 @@ from scenarios.backends.interface import (
 )
 from scenarios.backends.launcher import Launch
 from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
-from scenarios.backends.nbdkit import Nbdkit
 from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
-from scenarios.backends.rooms import make_room, rooms_of
-from scenarios.backends.shared_session import SharedSession
-from scenarios.backends.storage import StorageServer, served_bytes
 from scenarios.backends.timed_nbd import TimedNbdClient
-from scenarios.language.steps import Fault, Scenario
+from scenarios.language.steps import Scenario
 from scenarios.language.walk import walk
 
 Result = TypeVar("Result")
 
 START_NS = 10_000_000_000
-EXCHANGE_NS = 30_000_000_000
 _RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
-class AsyncioSession(SharedSession):
+class AsyncioSession(DiskSession):
     """One machine as a child process. Subclasses say how its command line looks and how its guest is
     reached.
 
@@ -66,9 +61,8 @@ class AsyncioSession(SharedSession):
         self._program, self._launch, self._scenario, self._features = program, launch, scenario, features
         self._start_ns = start_ns
         self._event_waiters: list[asyncio.Future[None]] = []
-        self._readers: list[ImageReader] = []
-        self._storage: list[Nbdkit] = []
-        self._killed = self._stacks_told = False
+        self._starts = 0
+        self._stacks_told = False
         self._began_ns = time.monotonic_ns()
         super().__init__(host)
         # The monitor that other clients than the first may connect to, for scenarios where some do.
@@ -95,13 +89,6 @@ class AsyncioSession(SharedSession):
 
     # -- life and death
 
-    async def prepare(self) -> None:
-        """Make the disks' images, and room for others. Raises SetupError."""
-        for name, size in rooms_of(self._scenario).items():
-            make_room(self.directory / name, size)
-        for name, disk in self._scenario.disks.items():
-            await create_image(self.image_path(name), disk, self._launch.tools_of, self._image_tool)
-
     def monitors(self, option: str, control: str) -> list[str]:
         """The chardevs of all control connections, each with what makes it a monitor; `option` goes before a
         chardev."""
@@ -116,6 +103,7 @@ class AsyncioSession(SharedSession):
 
     async def start(self) -> None:
         """Start the machine and negotiate QMP, within the start deadline. Raises SetupError."""
+        self._starts += 1
         self._child, control = await self._launch.start_machine(
             self._program, self.command_line, self.stdout_sink()
         )
@@ -146,10 +134,9 @@ class AsyncioSession(SharedSession):
             if hasattr(self, "_child") and self._host is None:
                 await self._child.kill_and_wait()
             await self._end_storage()
-            if self._host is None:
+            if self._host is None and not self.is_second:
                 await self._launch.close()
-            for reader in self._readers:
-                reader.close()
+            self.close_files()
 
     async def restart(self) -> None:
         if not self.ended():
@@ -161,11 +148,10 @@ class AsyncioSession(SharedSession):
         if self._second_monitor is not None:
             self._second_monitor.unlink(missing_ok=True)
         self.nbd_server_running = False
-        self._killed = self._stacks_told = False
+        self._stacks_told = False
         await self.start()
 
     async def kill(self) -> None:
-        self._killed = True
         await self._child.kill_and_wait()
         await self._link.drain()
 
@@ -324,28 +310,6 @@ class AsyncioSession(SharedSession):
             raise AssertionError(f"no disk {disk}")
         return self.make_guest(disk)
 
-    async def tool(self, argv: Sequence[str], timeout_ns: int = 60_000_000_000) -> tuple[int, bytes, str]:
-        return await self._launch.run_tool(argv, timeout_ns)
-
-    async def _image_tool(self, argv: Sequence[str]) -> tuple[int, bytes, str]:
-        return await self._launch.run_tool(argv, EXCHANGE_NS)
-
-    def image_path(self, disk: str) -> Path:
-        return self.directory / f"{disk}.{self._scenario.disks[disk].format}"
-
-    async def serve_storage(self, disk: str, fault: Fault) -> StorageServer:
-        path, described = self.image_path(disk), self._scenario.disks[disk]
-        os.truncate(path, served_bytes(described.format, described.size, path.stat().st_size))
-        server = Nbdkit(self._launch.place, path, fault)
-        self._storage.append(server)
-        await server.start()
-        return server
-
-    async def _end_storage(self) -> None:
-        servers, self._storage = self._storage, []
-        for server in servers:
-            await server.close()
-
     # -- time and concurrency
 
     async def sleep(self, ns: int) -> None:
@@ -372,29 +336,3 @@ class AsyncioSession(SharedSession):
     @property
     def features(self) -> frozenset[str]:
         return self._features
-
-    async def left_behind(self) -> list[tuple[str, str, str]]:
-        """Files and sockets in the directory, and processes that outlived the machine. A socket is not among
-        them after a SIGKILL of ours, which leaves nobody to remove it; nor the NBD server's when it still ran
-        at the end: QEMU 7.2 quits without removing that one."""
-        ours = {self.image_path(disk).name for disk in self._scenario.disks}
-        rooms = rooms_of(self._scenario)
-        left: list[tuple[str, str, str]] = []
-        folders = [self.directory, *(self.directory / room for room in rooms)]
-        for path in sorted(path for folder in folders for path in folder.iterdir()):
-            if path.is_socket():
-                if not self._killed and not (self.nbd_server_running and str(path) == self.nbd_path):
-                    left.append(("file", path.name, "socket"))
-            elif path.name not in ours and path.name not in rooms:
-                left.append(("file", path.name, f"{path.stat().st_size} bytes"))
-        left += [("process", str(pid), name) for pid, name in self._child.survivors]
-        return left
-
-    async def final_image(self, disk: str) -> tuple[int, ImageReader, int, str]:
-        copy = self._launch.place.path / f"{disk}.final.raw"
-        path = self.image_path(disk)
-        size, reader, status, said = await read_back(
-            path, self._scenario.disks[disk].format, copy, self._image_tool
-        )
-        self._readers.append(reader)
-        return size, reader, status, said

@@ -155,6 +155,9 @@ class Session(ABC):
     introspection: list[Any]  # reply to query-qmp-schema
     events: list[dict[str, Any]]  # every event so far, oldest first
 
+    second: Session | None = None
+    """The machine that the guest may go to, where the scenario has a `destination`."""
+
     @property
     @abstractmethod
     def features(self) -> frozenset[str]:
@@ -250,6 +253,10 @@ class Session(ABC):
 
         The name is looked up by the backend; the simulator in-process answers qemu-img itself where it can.
         """
+
+    @abstractmethod
+    def image_name(self, disk: str) -> str:
+        """The path of a disk's image."""
 
     def read_file(self, name: str) -> bytes:
         """Content of a file in `directory`, such as one that a tool wrote."""

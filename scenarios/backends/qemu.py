@@ -32,9 +32,11 @@ _PARKED_BYTES = 1 << 20
 _DISKS_OF_LINUX = ("vda", "vdb", "vdc")
 
 
-def blockdev_arguments(name: str, disk: Disk, option: str) -> list[str]:
-    """The disk's nodes on a command line."""
-    return [word for options in disk_nodes(name, disk) for word in (option, json.dumps(options))]
+def blockdev_arguments(name: str, disk: Disk, option: str, suffix: str = "") -> list[str]:
+    """The disk's nodes on a command line; `suffix` as in disk_nodes."""
+    return [
+        word for options in disk_nodes(name, disk, suffix=suffix) for word in (option, json.dumps(options))
+    ]
 
 
 def _parked_node(name: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class QemuSession(AsyncioSession):
 
     def command_line(self, control: str) -> list[str]:
         arguments = self.machine_arguments()
-        if self._scenario.incoming:
+        if self._scenario.incoming and self._starts == 1:
             arguments += ["-incoming", "defer"]
         for name in self.parked:
             device = self._device_words({**self.device_options(name), "drive": f"{name}-parked"})
@@ -106,10 +108,11 @@ class QemuSession(AsyncioSession):
         if self._scenario.attach == "drive":
             drive = (
                 f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
-                f"file.driver=file,file.filename={name}.{disk.format},file.node-name={name}-file"
+                f"file.driver=file,file.filename={name}{self.image_suffix}.{disk.format},"
+                f"file.node-name={name}-file"
             )
             return ["-drive", drive, *device]
-        nodes = blockdev_arguments(name, disk, "-blockdev")
+        nodes = blockdev_arguments(name, disk, "-blockdev", self.image_suffix)
         return [*nodes, *device] if self._scenario.attach == "device" else nodes
 
     def stdout_sink(self) -> Sink:
@@ -165,7 +168,7 @@ class QemuBackend(AsyncioBackend):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset({"hmp", "linux", "machine", "processes", "real"})
+        return frozenset({"hmp", "linux", "machine", "processes", "real", "shell"})
 
     def kind_of(self, scenario: Scenario) -> Kind:
         """A Linux guest takes seconds to boot: it gets as many disks as most scenarios have at most."""

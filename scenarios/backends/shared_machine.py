@@ -30,7 +30,7 @@ Introspect = Callable[[AsyncioSession], Coroutine[Any, Any, list[Any]]]
 
 _ORDERLY_END_NS = 10_000_000_000
 # After these steps the machine is not the one that it was.
-_ENDING = ("crash", "quit")
+_ENDING = ("crash", "ends", "quit")
 
 
 class Kind(NamedTuple):
@@ -50,6 +50,7 @@ def can_share(scenario: Scenario) -> bool:
         scenario.attach != "drive"
         and not scenario.certificates
         and not scenario.incoming
+        and scenario.destination is None
         and all(entry.startswith("file:") for entry in scenario.leaves)
         and not any(step.verb in _ENDING or _needs_more(step) for step in walk(scenario.steps))
     )

@@ -19,10 +19,11 @@ from scenarios.language.steps import Disk, Scenario
 Command = tuple[str, dict[str, Any]]
 
 
-def disk_nodes(name: str, disk: Disk, node_name: str | None = None) -> list[dict[str, Any]]:
+def disk_nodes(name: str, disk: Disk, node_name: str | None = None, suffix: str = "") -> list[dict[str, Any]]:
     """Options of two nodes: the file `name`-file, and the format node on it called `node_name` (or `name`).
-    Images are named without a directory: the machine runs in the one that they are in."""
-    file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
+    Images are named without a directory: the machine runs in the one that they are in. `suffix`: what their
+    names have between disk and format."""
+    file = {"driver": "file", "filename": f"{name}{suffix}.{disk.format}", "node-name": f"{name}-file"}
     top = {"driver": disk.format, "file": f"{name}-file", "node-name": node_name or name}
     return [{**file, "discard": "unmap"}, {**top, "discard": "unmap"}]
 

@@ -14,7 +14,7 @@ from simulator.block.driver import MAY_UNMAP
 from simulator.engine.task import Future
 
 if TYPE_CHECKING:
-    from scenarios.backends.sim import SimSession
+    from scenarios.backends.sim_session import SimSession
 
 EXCHANGE_NS = 30_000_000_000
 

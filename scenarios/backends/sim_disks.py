@@ -6,16 +6,18 @@ from scenarios.language.steps import Disk
 from simulator.machine import Machine
 
 
-async def add(machine: Machine, name: str, disk: Disk, attach: str) -> None:
-    """Nodes, and a device or drive, as Session names them. `attach` is Scenario.attach."""
+async def add(machine: Machine, name: str, disk: Disk, attach: str, suffix: str = "") -> None:
+    """Nodes, and a device or drive, as Session names them. `attach` is Scenario.attach; `suffix`
+    what images' names have between disk and format."""
+    image = f"{name}{suffix}.{disk.format}"
     if attach == "drive":
         await machine.add_drive(
             f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
-            f"file.driver=file,file.filename={name}.{disk.format},file.node-name={name}-file"
+            f"file.driver=file,file.filename={image},file.node-name={name}-file"
         )
         machine.devices.add("virtio-blk-pci", f"{name}-device", name)
         return
-    file = {"driver": "file", "filename": f"{name}.{disk.format}", "node-name": f"{name}-file"}
+    file = {"driver": "file", "filename": image, "node-name": f"{name}-file"}
     await machine.add_node({**file, "discard": "unmap"})
     await machine.add_node(
         {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}

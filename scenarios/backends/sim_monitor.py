@@ -16,7 +16,7 @@ from simulator.monitor.chardev_backends import Chardev
 from simulator.monitor.session import Session as Monitor
 
 if TYPE_CHECKING:
-    from scenarios.backends.sim import SimSession
+    from scenarios.backends.sim_session import SimSession
 
 _LOOK_AGAIN_NS = 200_000
 # As the real backends start a machine: one for the runner, one for the watcher.

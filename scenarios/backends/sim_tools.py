@@ -19,7 +19,7 @@ from scenarios.language.steps import Disk
 from simulator import image_tool
 
 if TYPE_CHECKING:
-    from scenarios.backends.sim import SimSession
+    from scenarios.backends.sim_session import SimSession
     from simulator.block.memory_host import MemoryHost
 
 # Virtual time that passes while the program runs on the host, a poll at a time.

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from scenarios.backends.interface import DeadlinePassed, MonitorWire
-from scenarios.backends.sim import SimSession
+from scenarios.backends.sim_session import SimSession
 from scenarios.backends.watched_monitor import InProcessMonitor
 from simulator.engine.task import Future
 

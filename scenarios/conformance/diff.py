@@ -60,7 +60,7 @@ def told(history: History) -> list[dict[str, Any]]:
     """The records of a run as plain objects, without what no two runs share."""
     normal = Normaliser(history.directory)
     records = []
-    for record in history.records:
+    for record in history.of_both():
         plain = json.loads(msgspec.json.encode(record, enc_hook=repr))
         members = {key: normal.value(value) for key, value in plain.items() if key not in _TIMES}
         records.append({"record": type(record).__name__, **members})

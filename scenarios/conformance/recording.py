@@ -8,7 +8,8 @@ each other is a step:
 
 A number that was not the same in every take stands as {"$varies": [those that were seen]}: any number is
 accepted. A version that answers all of a session as the one before it has only its greeting and
-{"same_as": VERSION}.
+{"same_as": VERSION, "qemu", "digest"}: its own digest, since the other may be recorded anew before it. Old
+recordings have none.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def save(recording: Recording, version: str, before: str | None, directory: Path
     path.parent.mkdir(parents=True, exist_ok=True)
     if before is not None and _says_the_same(recording, before, directory):
         greeting = msgspec.json.encode(recording.steps[0]).decode()
-        path.write_text(f'{{"same_as": "{before}", "qemu": "{recording.qemu}"}}\n{greeting}\n')
+        same = {"same_as": before, "qemu": recording.qemu, "digest": recording.digest}
+        path.write_text(f"{json.dumps(same)}\n{greeting}\n")
         return path
     head = {name: getattr(recording, name) for name in ("session", "qemu", "takes", "digest")}
     lines = [json.dumps(head), *(msgspec.json.encode(step).decode() for step in recording.steps)]
@@ -158,7 +160,8 @@ def load(session: str, version: str, directory: Path = RECORDED) -> Recording | 
             same = load(session, described["same_as"], directory)
             if same is None:
                 raise ValueError(f"the same as {described['same_as']}, which has no recording")
-            return Recording(session, described["qemu"], same.takes, same.digest, [*steps, *same.steps[1:]])
+            digest = described.get("digest", same.digest)
+            return Recording(session, described["qemu"], same.takes, digest, [*steps, *same.steps[1:]])
         return Recording(**described, steps=steps)
     except (ValueError, TypeError, msgspec.DecodeError) as error:
         raise SetupError(f"{path}: expected a recording: {error}") from None

@@ -74,7 +74,7 @@ def run_one(case: Case, keep_story: bool = False, fresh: bool = True) -> Result:
     if done.history and (keep_story or done.outcome == "finding"):
         # A person looks at a replay; the transcript of a finding is a file.
         longest = LONGEST_LINE if keep_story else LONGEST_TRANSCRIPT_LINE
-        story = describe_all(done.history.records, MOST_STORY, longest)
+        story = describe_all(done.history.of_both(), MOST_STORY, longest)
     result = _result(case, done.outcome, done.seconds, done.reason, findings, unknown, story)
     return _as_known(case, result)
 

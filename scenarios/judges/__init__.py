@@ -25,5 +25,16 @@ def judges() -> dict[str, Judge]:
 
 
 def judge_all(history: History) -> list[Verdict]:
-    """The verdict of every judge."""
-    return [judge(history) for judge in judges().values()]
+    """The verdict of every judge, over the machines of a run together."""
+    if history.destination is None:
+        return [judge(history) for judge in judges().values()]
+    return [_join(judge(history), judge(history.destination)) for judge in judges().values()]
+
+
+def _join(one: Verdict, other: Verdict) -> Verdict:
+    """Of one judge over two machines: what is wrong with either counts, then what cannot be told."""
+    from scenarios.judges.verdict import Verdict
+
+    outcomes = {one.outcome, other.outcome}
+    worst = next(each for each in ("invalid", "unknown", "valid") if each in outcomes)
+    return Verdict(one.judge, worst, [*one.findings, *other.findings], one.reason or other.reason)

@@ -18,6 +18,7 @@ from scenarios.language.problems import Place, Problems, nearest
 from scenarios.language.scalars import spell_size
 
 LARGEST_REQUEST_BYTES = 32 << 20
+ON_DESTINATION = ("crash", "ends", "event", "guest", "hmp", "nbd", "qmp", "quit", "sleep", "together")
 LEAST_ROOM_BYTES, MOST_ROOM_BYTES = 4096, 256 << 20
 
 
@@ -42,6 +43,9 @@ class Checker:
         self.made_at: dict[str, str] = {}
         self.suspended: list[str] = []  # names of requests
         self.gone: str = ""
+        # The same of the destination, or, while its steps are checked, of the first machine.
+        self.other_gone = ""
+        self.has_destination = self.on_destination = False
         # Set when the id of a broken step is not known: then any id may exist.
         self.any_id = False
 
@@ -51,6 +55,7 @@ class Checker:
         self.has_guest = members.get("attach") != "none"
         self.is_drive = members.get("attach") == "drive"
         self.whole_sectors = members.get("guest") == "linux"
+        self.has_destination = members.get("destination") is not None
         check_head.header(self.problems, members)
         for name, disk in disks.items():
             check_head.disk(self.problems, ("disks", name), name, disk)
@@ -93,8 +98,12 @@ class Checker:
         verb = next((name for name in steps.VERBS if getattr(step, name) is not None), "")
         if not verb:
             return
-        if self.gone and verb not in ("qemu_img", "sleep"):
+        if self.gone and verb not in ("destination", "qemu_img", "sleep"):
             self.problems.add(place, f"there is no machine any more since {self.gone}")
+        if self.on_destination and verb not in ON_DESTINATION:
+            known = ", ".join(ON_DESTINATION)
+            self.problems.add((*place, verb), f"expected one of {known} on the destination")
+            return
         getattr(self, f"_{verb}")((*place, verb), getattr(step, verb))
 
     def _broken_step(self, verb: str, members: dict[str, Any]) -> None:
@@ -125,6 +134,17 @@ class Checker:
             ended, gone = {**ended, **self.ended}, gone or self.gone
         alive = {name: point for name, point in alive.items() if name not in ended}
         self.alive, self.ended, self.gone = {**alive, **born}, ended, gone
+
+    def _destination(self, place: Place, todo: list[steps.Step]) -> None:
+        if not self.has_destination:
+            self.problems.add(place, "this spec has one machine: expected the member destination in its head")
+        if not todo:
+            self.problems.add(place, "expected at least one step")
+        self.on_destination = True
+        self.gone, self.other_gone = self.other_gone, self.gone
+        self._steps(todo, place)
+        self.gone, self.other_gone = self.other_gone, self.gone
+        self.on_destination = False
 
     # ------------------------------------------------------------ verbs
 
@@ -235,12 +255,19 @@ class Checker:
     def _quit(self, place: Place, quit_: steps.Quit) -> None:
         self._machine_ends(place, quit_.restart)
 
+    def _ends(self, place: Place, ends: steps.Ends) -> None:
+        if not 0 <= ends.status <= 255:
+            self.problems.add((*place, "status"), f"expected an exit status from 0 to 255, got {ends.status}")
+        self._machine_ends(place, restart=False)
+
     def _machine_ends(self, place: Place, restart: bool) -> None:
         where = self.problems.where(place[:-1])
-        self.ended.update(dict.fromkeys(self.alive, where))
-        self.alive.clear()
         if not restart:
             self.gone = where
+        if self.on_destination:
+            return
+        self.ended.update(dict.fromkeys(self.alive, where))
+        self.alive.clear()
 
     def _qmp(self, place: Place, qmp: steps.Qmp) -> None:
         answers = {"returns": qmp.returns is not UNSET, "includes": bool(qmp.includes)}

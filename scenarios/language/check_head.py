@@ -30,6 +30,11 @@ def header(problems: Problems, members: dict[str, Any]) -> None:
             ("incoming",),
             "a machine that waits for a migration has no guest yet: expected attach: none and no methods",
         )
+    destination = members.get("destination")
+    if destination is not None:
+        if members.get("incoming") or members.get("guest") == "linux":
+            add(("destination",), "expected neither incoming nor guest: linux beside a second machine")
+        _residues(problems, ("destination", "leaves"), destination.leaves)
     methods = members.get("methods", [])
     if len(set(methods)) < len(methods):
         add(("methods",), f"expected each method once, got {', '.join(methods)}")
@@ -45,10 +50,14 @@ def header(problems: Problems, members: dict[str, Any]) -> None:
                 ("certificates", name),
                 f"expected names of up to 20 letters, digits, - . _ after a letter, got {name}: {authority}",
             )
-    for index, residue in enumerate(members.get("leaves", [])):
+    _residues(problems, ("leaves",), members.get("leaves", []))
+
+
+def _residues(problems: Problems, place: Place, leaves: list[str]) -> None:
+    for index, residue in enumerate(leaves):
         if not _RESIDUE.fullmatch(residue):
-            add(
-                ("leaves", index),
+            problems.add(
+                (*place, index),
                 f'expected something such as job:ID, node:NAME or file:NAME, got "{residue}"',
             )
 

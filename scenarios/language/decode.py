@@ -8,7 +8,7 @@ import yaml
 from msgspec import inspect
 
 from scenarios.language import scalars, steps
-from scenarios.language.problems import Place, Problems, nearest
+from scenarios.language.problems import NESTING, Place, Problems, nearest
 from scenarios.language.tree import is_quoted, line_of, strange_tag
 
 SIZE_FIELDS = frozenset(("at", "length", "size", "cluster", "target_cluster", "chunk", "rate", "room"))
@@ -21,7 +21,7 @@ UNWRITABLE = {steps.Step: frozenset(("line",)), steps.Scenario: frozenset(("path
 # A scalar in the place of one of these is its one member: `end: monday` is `end: {id: monday}`.
 SHORT_MEMBER: dict[type, str] = {steps.End: "id", steps.Sleep: "ns", steps.Hmp: "line", steps.Event: "name"}
 # Nothing in the place of one of these takes all its defaults: `crash:`.
-MAY_BE_EMPTY = frozenset((steps.Crash, steps.Quit))
+MAY_BE_EMPTY = frozenset((steps.Crash, steps.Destination, steps.Quit))
 VERB_ALIASES = {"advance": "sleep"}
 
 BROKEN: Any = object()
@@ -277,7 +277,7 @@ def _is_verb(place: Place) -> bool:
 
 
 def _is_step(place: Place) -> bool:
-    return bool(place) and all(isinstance(part, int) or part in ("steps", "together") for part in place)
+    return bool(place) and all(isinstance(part, int) or part in NESTING for part in place)
 
 
 _SCENARIO: Any = inspect.type_info(steps.Scenario)

@@ -9,6 +9,9 @@ from typing import NamedTuple
 # A place in a spec: keys and indices from the top, such as ("steps", 3, "guest", "write", "length").
 Place = tuple[str | int, ...]
 
+# What stands in a place between a step and those inside it.
+NESTING = ("steps", "together", "destination")
+
 
 class Problem(NamedTuple):
     """`line` counts from 1. `where` is in words: "step 4 (guest): write.length", or "" for the whole file."""
@@ -69,7 +72,7 @@ def _split(place: Place) -> tuple[list[int], Place]:
     """The indices of the step that a place belongs to, and what is left of the place inside that step."""
     indices: list[int] = []
     at = 0
-    while at + 1 < len(place) and place[at] in ("steps", "together"):
+    while at + 1 < len(place) and place[at] in NESTING:
         at += 1
         while at < len(place) and isinstance(index := place[at], int):
             indices.append(index)

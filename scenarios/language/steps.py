@@ -198,9 +198,18 @@ class Crash(Part, kw_only=True, frozen=True):
 
 
 class Quit(Part, kw_only=True, frozen=True):
-    """QMP quit, whatever is going on; with `restart` the machine is started again on the same images."""
+    """QMP quit, whatever is going on; with `restart` the machine is started again on the same images. `says`
+    is text that its standard error must hold by then."""
 
     restart: bool = False
+    says: str | None = None
+
+
+class Ends(Part, kw_only=True, frozen=True):
+    """The machine ends by itself, with that exit status. `says` as in Quit."""
+
+    status: int
+    says: str | None = None
 
 
 # ---------------------------------------------------------------- raw steps
@@ -296,12 +305,14 @@ class Step(Part, kw_only=True, frozen=True):
     sleep: Sleep | None = None
     crash: Crash | None = None
     quit: Quit | None = None
+    ends: Ends | None = None
     fault: Fault | None = None
     qmp: Qmp | None = None
     hmp: Hmp | None = None
     event: Event | None = None
     nbd: Nbd | None = None
     qemu_img: QemuImg | None = None
+    destination: list[Step] | None = None
     line: int = 0
 
     @property
@@ -316,6 +327,19 @@ class Step(Part, kw_only=True, frozen=True):
 VERBS = tuple(name for name in Step.__struct_fields__ if name != "line")
 
 
+class Destination(Part, kw_only=True, frozen=True):
+    """A second machine, which is started like the first and with -incoming defer, so that a guest can come to
+    it. Steps on it stand below the verb `destination`.
+
+    It has the same disks, on images that are "fresh" (its own, all zeroes), "copied" (its own, and what
+    the guest has written is copied there before it comes) or "shared" (those of the first machine). `leaves`
+    is what may be left of it.
+    """
+
+    images: Literal["fresh", "copied", "shared"] = "fresh"
+    leaves: list[str] = []
+
+
 class Scenario(Part, kw_only=True, frozen=True):
     """One spec file.
 
@@ -327,7 +351,8 @@ class Scenario(Part, kw_only=True, frozen=True):
     `attach`: "device" gives each disk a guest device (system emulator) or a writable export (storage daemon);
     "drive" uses -drive if=none,id=DISK as in 2013 (system emulator only); "none": nodes without a guest.
     `incoming`: the machine is started with -incoming defer: it waits for a guest from another machine, its
-    nodes are inactive, and it has no guest whose requests could be made.
+    nodes are inactive, and it has no guest whose requests could be made. Only when it is first started.
+    `destination`: there is a second machine.
     `guest`: who makes the guest's requests: "requests" are handed to the device from outside, "linux" boots a
     Linux whose programs open the disks with O_DIRECT (offsets and lengths are then whole sectors).
     """
@@ -337,6 +362,7 @@ class Scenario(Part, kw_only=True, frozen=True):
     disks: dict[str, Disk] = {}
     attach: Literal["device", "drive", "none"] = "device"
     incoming: bool = False
+    destination: Destination | None = None
     guest: Literal["requests", "linux"] = "requests"
     methods: list[MethodName] = []
     needs: list[str] = []

@@ -8,8 +8,9 @@ from scenarios.language.steps import Step
 
 
 def walk(steps: Iterable[Step]) -> Iterable[Step]:
-    """All steps, those inside `together` after it."""
+    """All steps, those inside `together` and `destination` after it."""
     for step in steps:
         yield step
+        yield from walk(step.destination or ())
         for lane in step.together or ():
             yield from walk([lane] if isinstance(lane, Step) else lane)

@@ -95,8 +95,8 @@ def _step_lines(step: Any, indent: int) -> list[str]:
         inner = [line for item in step for line in _step_lines(item, indent + 1)]
         return [f"{pad}- {inner[0].lstrip()}", *inner[1:]]
     [(verb, value)] = step.items()
-    if verb == "together" and value:
-        return [f"{pad}- together:", *(line for lane in value for line in _step_lines(lane, indent + 2))]
+    if verb in ("together", "destination") and value:
+        return [f"{pad}- {verb}:", *(line for lane in value for line in _step_lines(lane, indent + 2))]
     line = f"{pad}- {verb}: {_flow(value)}".rstrip()
     if len(line) <= WIDEST_LINE or not isinstance(value, dict):
         return [line]

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,8 +22,9 @@ Prefix = Callable[[Path], list[str]]
 _SOCKET = "qmp.sock"
 _STDERR = "stderr.txt"
 # No machine, no default devices: what is recorded is the binary, not a configuration.
+NO_BOARD = ("-M", "none")
 _ARGUMENTS = {
-    "system": ["-M", "none", "-nodefaults", "-display", "none", "-qmp", f"unix:{_SOCKET},server=on,wait=off"],
+    "system": ["-nodefaults", "-display", "none", "-qmp", f"unix:{_SOCKET},server=on,wait=off"],
     "storage-daemon": [
         "--chardev",
         f"socket,path={_SOCKET},server=on,wait=off,id=qmp",
@@ -57,11 +58,14 @@ class Monitor:
     standard error.
     """
 
-    def __init__(self, command: list[str], kind: str, directory: Path, timeout_s: float) -> None:
-        """`command`: the binary, perhaps behind what starts it; it runs in `directory`."""
+    def __init__(
+        self, command: list[str], kind: str, directory: Path, timeout_s: float, machine: Sequence[str] = ()
+    ) -> None:
+        """`command`: the binary, perhaps behind what starts it; it runs in `directory`. `machine`: options
+        of the machine that it makes."""
         self.path = command[-1]
         self._command = command
-        self._kind = kind
+        self._arguments = [*machine, *_ARGUMENTS[kind]]
         self._directory = directory
         self._timeout_s = timeout_s
         self._asked = 0
@@ -81,7 +85,7 @@ class Monitor:
         not."""
         self._deadline = time.monotonic() + self._timeout_s
         self._buffer = b""
-        self._process = _spawn([*self._command, *_ARGUMENTS[self._kind]], self._directory)
+        self._process = _spawn([*self._command, *self._arguments], self._directory)
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._connect()
@@ -249,10 +253,14 @@ def _command(path: Path, prefix: Prefix, place: Path) -> list[str]:
 
 
 @contextmanager
-def monitor(path: Path, kind: str, timeout_s: float, prefix: Prefix = no_prefix) -> Iterator[Monitor]:
-    """A running binary ("system" or "storage-daemon") in a directory of its own, ended on leaving."""
+def monitor(
+    path: Path, kind: str, timeout_s: float, prefix: Prefix = no_prefix, machine: Sequence[str] = NO_BOARD
+) -> Iterator[Monitor]:
+    """A running binary ("system" or "storage-daemon") in a directory of its own, ended on leaving.
+    `machine`: options of what a system binary makes."""
     with RunDirectory() as place:
-        opened = Monitor(_command(path, prefix, place.path), kind, place.machine, timeout_s)
+        command = _command(path, prefix, place.path)
+        opened = Monitor(command, kind, place.machine, timeout_s, machine if kind == "system" else ())
         try:
             yield opened
         finally:

@@ -6,7 +6,9 @@
     commands.json.gz          reply of query-commands
     objects.json.gz           {"types": qom-list-types, "device": {TYPE: REPLY to device-list-properties},
                               "object": {TYPE: REPLY to qom-list-properties}}
+    interfaces.json.gz        {INTERFACE: names of the types that have it, as listed}
     queries.json.gz           reply of each query-* command that needs no arguments: {COMMAND: REPLY}
+    boards.json.gz            what is said of machines that have a board, see boards.py
     help.json.gz              the text of HMP's help, where there is a human monitor
     help_info.json.gz         the text of its "help info"
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.record.argument_types import probe, probe_sizes
+from scenarios.record.boards import record_boards
 from scenarios.record.monitor import BinaryEnded, Monitor, Prefix, complaint, monitor, no_prefix
 
 Recording = dict[str, Any]
@@ -59,7 +62,10 @@ def record(path: Path, kind: str, timeout_s: float, prefix: Prefix = no_prefix) 
             for stem, line in (("help", "help"), ("help_info", "help info")):
                 recording[stem] = asked.returns("human-monitor-command", {"command-line": line})
         recording["objects"] = _objects(asked, known)
+        recording["interfaces"] = interfaces(asked, recording["objects"].get("types", []))
         recording["argument_types"] = _argument_types(asked, kind, schema, complain)
+    if kind == "system":
+        recording["boards"] = record_boards(path, recording["queries"], timeout_s, prefix)
     return recording
 
 
@@ -106,6 +112,16 @@ def _objects(asked: Monitor, known: set[str]) -> dict[str, Any]:
         if command in known:
             objects[key] = {name: _answer(asked, command, {"typename": name}) for name in names}
     return objects
+
+
+def interfaces(asked: Monitor, types: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """`types` as recorded: of an interface nobody tells who has it but the question for it."""
+    found = {}
+    for entry in types:
+        if entry.get("parent") == "interface":
+            wanted = {"implements": entry["name"], "abstract": True}
+            found[entry["name"]] = [each["name"] for each in asked.returns("qom-list-types", wanted)]
+    return found
 
 
 def _argument_types(

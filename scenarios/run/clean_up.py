@@ -23,7 +23,7 @@ class Leaves:
     """What the spec says may be left; each must be found, or it is itself unexpected."""
 
     def __init__(self, x: Execution) -> None:
-        self._x = x
+        self.x = x
         self._expected = dict.fromkeys(x.named(x.scenario.leaves), False)
         self.too_much = False
 
@@ -33,22 +33,32 @@ class Leaves:
             self._expected[f"{kind}:{name}"] = True
             return
         self.too_much = True
-        now = self._x.history.tick()
+        now = self.x.history.tick()
         is_kind = kind in get_args(ResidueKind)
         known: ResidueKind = kind if is_kind else "file"  # type: ignore[assignment]
-        self._x.history.records.append(Residue(begin=now, end=now, kind=known, name=name, detail=detail))
+        self.x.history.records.append(Residue(begin=now, end=now, kind=known, name=name, detail=detail))
 
     def check(self) -> None:
         for entry, was_found in self._expected.items():
             if not was_found:
-                self._x.unexpected(Where(verb="leaves"), f"{entry} to be left", "it is not there")
+                self.x.unexpected(Where(verb="leaves"), f"{entry} to be left", "it is not there")
 
 
 async def clean_up(x: Execution) -> None:
     """Never raises what a machine can do wrong: that becomes records."""
-    leaves = Leaves(x)
-    where = Where()
+    machines = [Leaves(each) for each in ([x] if x.second is None else [x.second, x])]
     went_wrong = x.stopped
+    for leaves in machines:
+        await _end(leaves.x, leaves)
+    # What has been written to images that both have is there when both are gone.
+    for leaves in machines:
+        await _look_back(leaves.x, leaves)
+        if not went_wrong:
+            leaves.check()
+
+
+async def _end(x: Execution, leaves: Leaves) -> None:
+    where = Where()
     for transport in x.stalled:
         transport.close()
     if not x.going:
@@ -65,12 +75,13 @@ async def clean_up(x: Execution) -> None:
     if not x.session.ended() and not handed_back:
         await x.session.kill()
         x.crashed = True
+
+
+async def _look_back(x: Execution, leaves: Leaves) -> None:
     for kind, name, detail in await x.session.left_behind():
         leaves.found(kind, name, detail)
     for disk in x.scenario.disks:
         await _final_image(x, disk)
-    if not went_wrong:
-        leaves.check()
 
 
 async def _guarded(x: Execution, act: Callable[[], Awaitable[Any]]) -> None:

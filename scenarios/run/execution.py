@@ -21,6 +21,7 @@ from scenarios.language.steps import Disk, Fault, Scenario
 from scenarios.run.features import Features
 from scenarios.run.history import (
     DiskAdded,
+    GuestOp,
     History,
     HmpExchange,
     MachineEnded,
@@ -74,6 +75,9 @@ class Execution:
         self, scenario: Scenario, session: Session, history: History, method: str | None, features: Features
     ) -> None:
         self.scenario, self.session, self.history = scenario, session, history
+        self.first: Execution = self  # where this is the destination, the machine that the guest comes from
+        self.second: Execution | None = None
+        self._witnesses: list[History] = []  # of other machines, on whose disks this one's guest is seen
         self.method, self.features = method, features
         self.points: dict[str, Point] = {}
         self.graph: dict[str, Any] = {}
@@ -138,6 +142,22 @@ class Execution:
             self.take_events()
         record.end = self.history.tick()
         return record.prints
+
+    def begin_second(self, scenario: Scenario, session: Session, images: str) -> None:
+        """There is another machine. `images` as Destination has it."""
+        history = self.history.begin_destination()
+        self.second = second = Execution(scenario, session, history, self.method, self.features)
+        second.first = self
+        if images != "fresh":
+            self._witnesses.append(history)
+        if images == "shared":
+            second._witnesses.append(self.history)
+
+    def note_request(self, record: GuestOp) -> None:
+        """A request of the guest begins."""
+        record.machine = "" if self.first is self else "destination"
+        for history in (self.history, *self._witnesses):
+            history.records.append(record)
 
     def take_events(self) -> None:
         """Record the events that have come since the last call."""
@@ -271,11 +291,13 @@ class Execution:
             names["certificates"] = self.session.certificates_path
         for name, disk in self.scenario.disks.items():
             names[f"{name}.node"] = self.base_node(name)
-            names[f"{name}.filename"] = str(directory / f"{name}.{disk.format}")
+            names[f"{name}.filename"] = self.session.image_name(name)
             names[f"{name}.device"] = name if self.scenario.attach == "drive" else f"{name}-device"
             names[f"{name}.size"] = disk.size
             if name in self.storage:
                 names[f"{name}.server"] = self.storage[name].address["path"]
+        if self.second is not None:
+            names |= {f"destination.{name}": value for name, value in self.second.names().items()}
         for point in self.points.values():
             for part in point.parts:
                 prefix = f"{point.id}.{part.disk}"

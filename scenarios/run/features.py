@@ -34,6 +34,7 @@ SESSION_FEATURES = {
     "moves": "a running guest's disk can be put on another node",
     "processes": "external programs can reach it",
     "real": "it is not the simulator",
+    "shell": "the machine can run commands of the host, such as exec:cat as a guest's way out",
     "simulator": "it is the simulator",
     "storage-server": "a disk's storage can be put behind an NBD server that is at fault (nbdkit)",
 }
@@ -158,7 +159,7 @@ def needs(scenario: Scenario, method: str | None) -> list[str]:
     wanted = list(scenario.needs)
     if method:
         wanted += METHOD_NEEDS[method]
-    if scenario.attach == "drive" or scenario.incoming:
+    if scenario.attach == "drive" or scenario.incoming or scenario.destination is not None:
         wanted.append("machine")
     if scenario.certificates:
         wanted.append("certificates")

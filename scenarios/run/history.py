@@ -29,6 +29,7 @@ class Record(msgspec.Struct, kw_only=True, tag=True, omit_defaults=True):
     end: int | None = None
     time_ns: int = 0
     step: str = ""
+    machine: str = ""  # "destination" for the second one's
 
 
 class DiskAdded(Record, kw_only=True):
@@ -171,9 +172,14 @@ class Unexpected(Record, kw_only=True):
     got: str
 
 
+class Clock(msgspec.Struct):
+    now: int = 0
+
+
 class History(msgspec.Struct):
     """One run. `introspection` is the reply to query-qmp-schema of the machine under test (empty: none);
-    `leaves` is what the spec says may be left."""
+    `leaves` is what the spec says may be left. `destination`: what happened in the second machine, by the
+    same clock. A guest's request stands in the histories of all machines whose disks it is to be found on."""
 
     scenario: str
     backend: str
@@ -182,14 +188,36 @@ class History(msgspec.Struct):
     records: list[Record] = []
     introspection: list[Any] = []
     leaves: list[str] = []
-    clock: int = 0
+    clock: Clock = msgspec.field(default_factory=Clock)
     directory: str = ""  # where the machine ran: part of some file names
+    destination: History | None = None
 
     def tick(self) -> int:
         """The next tick of the logical clock."""
-        self.clock += 1
-        return self.clock
+        self.clock.now += 1
+        return self.clock.now
 
     def of(self, kind: type[Record]) -> list[Any]:
         """All records of one type, in order."""
         return [record for record in self.records if type(record) is kind]
+
+    def of_both(self) -> list[Record]:
+        """Records of both machines in the order of their begins, each once."""
+        if self.destination is None:
+            return self.records
+        here = {id(record) for record in self.records}
+        there = [record for record in self.destination.records if id(record) not in here]
+        return sorted([*self.records, *there], key=lambda record: record.begin)
+
+    def begin_destination(self) -> History:
+        """What happens in a second machine from here on."""
+        self.destination = History(
+            scenario=self.scenario,
+            backend=self.backend,
+            method=self.method,
+            seed=self.seed,
+            introspection=self.introspection,
+            clock=self.clock,
+            directory=self.directory,
+        )
+        return self.destination

@@ -79,7 +79,7 @@ class Eras:
             elif step.end is not None:
                 self._alive.pop(step.end.id, None)
                 self._close_idle()
-            elif step.crash is not None or step.quit is not None:
+            elif step.crash is not None or step.quit is not None or step.ends is not None:
                 self._alive.clear()
                 self._close_idle()
 

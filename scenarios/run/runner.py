@@ -20,6 +20,7 @@ from scenarios.backends.interface import (
 )
 from scenarios.judges import judge_all
 from scenarios.judges.verdict import Verdict
+from scenarios.language import destination
 from scenarios.language.steps import Scenario, Step
 from scenarios.run.clean_up import clean_up
 from scenarios.run.execution import Execution, NotAsExpectedError, Where, note_missed, words_of
@@ -116,9 +117,12 @@ def record(
         history.introspection = session.introspection
         history.directory = str(session.directory)
         x = Execution(scenario, session, history, method, features)
-        await guarded(x, Where(), session.ready())
-        if not x.stopped:
-            await guarded(x, Where(), x.note_nodes())
+        await begin(x)
+        if scenario.destination is not None and session.second is not None:
+            x.begin_second(destination.scenario_of(scenario), session.second, scenario.destination.images)
+            assert x.second is not None
+            await begin(x.second)
+            x.stopped |= x.second.stopped
         await run_steps(x, scenario.steps, "")
         await clean_up(x)
 
@@ -132,7 +136,24 @@ def record(
         history.records.append(
             Unexpected(begin=now, end=now, verb="disks", line=0, wanted=wanted, got=words_of(error))
         )
+    _mark_destination(history)
     return history
+
+
+def _mark_destination(history: History) -> None:
+    """Its records say so themselves, for whoever reads them among others."""
+    if history.destination is not None:
+        of_first = {id(record) for record in history.records}
+        for record in history.destination.records:
+            if id(record) not in of_first:
+                record.machine = "destination"
+
+
+async def begin(x: Execution) -> None:
+    """What comes before the first step."""
+    await guarded(x, Where(), x.session.ready())
+    if not x.stopped:
+        await guarded(x, Where(), x.note_nodes())
 
 
 async def run_steps(x: Execution, steps: Sequence[Step], prefix: str, racing: bool = False) -> None:
@@ -161,7 +182,7 @@ async def guarded(x: Execution, where: Where, act: object) -> None:
     except DeadlinePassed as error:
         await x.missed(where, error)
     except NotAsExpectedError as error:
-        if x.ends == ends or not where.racing or where.verb in ("crash", "quit"):
+        if x.ends == ends or not where.racing or where.verb in ("crash", "ends", "quit"):
             x.unexpected(where, error.wanted, error.got)
     except UnknownNameError as error:
         x.unexpected(where, "names that are known", str(error))

@@ -8,6 +8,7 @@
     ${DISK.server}                   the socket of the server that its storage is behind (fault)
     ${ID.DISK.export}                of a point in time: the export's id and name, and
     ${ID.DISK.node}  ${ID.DISK.job}  the exported node, and the backup job (overlay)
+    ${destination.NAME}              NAME as the second machine has it
 
 A string that is nothing but one name takes on the type of its value, so "${vda.size}" is a number.
 """

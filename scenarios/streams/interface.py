@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scenarios.backends.interface import Session
-from scenarios.backends.sim import SimSession
+from scenarios.backends.sim_session import SimSession
 from scenarios.streams.drawn import Input
 
 REPLY_NS = 10_000_000_000

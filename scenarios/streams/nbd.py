@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from scenarios.backends.asyncio_transport import connected_socket
 from scenarios.backends.interface import MachineGone, Session
 from scenarios.backends.processes import deadline
-from scenarios.backends.sim import SimSession
+from scenarios.backends.sim_session import SimSession
 from scenarios.streams import drawn_nbd
 from scenarios.streams.drawn import Input
 from scenarios.streams.interface import REPLY_NS, Answer, Wire

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from scenarios.backends.interface import Backend, DeadlinePassed, MachineGone, Session, SetupError
-from scenarios.backends.sim import SimSession
+from scenarios.backends.sim_session import SimSession
 from scenarios.language.steps import Scenario
 from scenarios.streams.drawn import Input
 from scenarios.streams.interface import Answer, Wire

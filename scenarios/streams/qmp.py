@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from scenarios.backends.interface import DeadlinePassed, MachineGone, Session
-from scenarios.backends.sim import SimSession
+from scenarios.backends.sim_session import SimSession
 from scenarios.streams import drawn_qmp
 from scenarios.streams.drawn import Input
 from scenarios.streams.interface import REPLY_NS, Answer, Wire

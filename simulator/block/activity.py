@@ -43,6 +43,8 @@ async def activate(node: Node) -> None:
         try:
             granting.refresh([node])
             await node.driver.activate()
+            for bitmap in node.bitmaps:
+                bitmap.skip_store = False
         except QmpError:
             node.inactive = True
             raise

@@ -145,10 +145,21 @@ class BlockBackend(Parent):
         self.graph.set_permissions(self.root, 0, permissions.ALL)
 
     def activate(self) -> None:
-        """Raises QmpError."""
-        if self.inactive and self.root is not None:
+        """What it does not share is for later where the guest is still elsewhere: until then others write,
+        too, as a mirror does that comes over NBD (blk_root_activate). Raises QmpError."""
+        if not self.inactive or self.root is None:
+            return
+        self.graph.set_permissions(self.root, self.perm, permissions.ALL)
+        self.inactive = False
+        if self.graph.opens_inactive:
+            self.graph.shares_until_guest_runs.append(self)
+        else:
             self.graph.set_permissions(self.root, self.perm, self.shared)
-            self.inactive = False
+
+    def guest_runs(self) -> None:
+        """Raises QmpError where others use what it does not share, and goes on sharing that."""
+        if self.root is not None and not self.inactive:
+            self.graph.set_permissions(self.root, self.perm, self.shared)
 
     async def remove(self) -> None:
         """Let go of the node; it goes away if nobody else uses it."""

@@ -111,8 +111,6 @@ def _limits(node: Node) -> dict[str, Any]:
     }
     if discard_bytes:
         limits["discard-alignment"] = discard_bytes
-    if node.driver.format_name == "qcow2":
-        limits["write-zeroes-alignment"] = discard_bytes
     return limits | node.driver.limits()
 
 

@@ -11,7 +11,6 @@ from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.option_texts import PROTOCOLS, converted, flat
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.qapi import qemu_opts
-from simulator.wire.json_stream import ParseError, parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -296,15 +295,8 @@ def tree_options(
 
 
 def _json_options(filename: str, pushes: bool) -> dict[str, str]:
-    """What a file name of json:{...} says, flat and as text, as all options of a drive are
-    (parse_json_filename, block.c:1945, 7.2)."""
-    try:
-        options = parse_text(filename.removeprefix("json:").encode(), pushes)
-    except ParseError as error:
-        raise QmpError(f"Could not parse the JSON options: {error}") from None
-    if not isinstance(options, dict):
-        raise QmpError("Invalid JSON object given")
-    return dict(flat(options))
+    """What a file name of json:{...} says, flat and as text, as all options of a drive are."""
+    return dict(flat(opening.json_options(filename, pushes)))
 
 
 def _store(tree: dict[str, Any], key: str, value: str) -> None:

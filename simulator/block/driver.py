@@ -102,12 +102,21 @@ class Driver:
     def file(self) -> Edge:
         return self.node.children["file"]
 
+    def listed_children(self) -> list[Edge]:
+        """In the order of `children_option`: a child that moves to another node keeps its place there."""
+        return list(self.node.children.values())
+
     async def tell_storage(self, event: str) -> None:
         """BLKDBG_EVENT on the primary child, if there is one."""
         for edge in self.node.children.values():
             if edge.role & permissions.PRIMARY:
                 await edge.event(event)
                 return
+
+    def can_replace(self, wanted: Node) -> bool:
+        """Whether nobody sees that `wanted`, somewhere below, becomes a copy of this node."""
+        below = self.node.filtered
+        return below is not None and below.can_replace(wanted)
 
     # -- permissions
     def role_of(self, name: str, role: int) -> int:
@@ -193,8 +202,23 @@ class Driver:
         """SnapshotInfo of each, oldest first."""
         raise NotImplementedError
 
-    async def create_snapshot(self, name: str, date_ns: int, vm_clock_ns: int) -> str:
-        """Returns its id."""
+    async def create_snapshot(self, name: str, date_ns: int, vm_clock_ns: int, vm_state_bytes: int) -> str:
+        """Returns its id. `vm_state_bytes` of a machine's state were saved before, and go with it."""
+        raise NotImplementedError
+
+    async def go_to_snapshot(self, name: str) -> None:
+        """The disk holds again what it did then. Raises OSError or QmpError."""
+        raise NotImplementedError
+
+    async def save_vm_state(self, state: bytes) -> None:
+        raise NotImplementedError
+
+    @property
+    def vm_state_offset(self) -> int:
+        """Where it lies in the guest's disk, behind its end (BlockDriverInfo.vm_state_offset)."""
+        return 0
+
+    async def load_vm_state(self, length: int) -> bytes:
         raise NotImplementedError
 
     async def delete_snapshot(self, identifier: str) -> None:

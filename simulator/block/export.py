@@ -129,9 +129,9 @@ class Exports:
             raise QmpError("Invalid block export id")
         if self.find(export_id) is not None:
             raise QmpError(f"Block export id '{export_id}' is already in use")
-        if arguments["type"] != NbdExport.type_name:
-            raise QmpError("No driver found for the requested export type")
         node = self._graph.lookup("", arguments["node-name"])
+        if arguments["type"] != NbdExport.type_name:
+            raise QmpError(f"an export of type {arguments['type']} is not simulated, only nbd")
         writable = arguments.get("writable", False)
         if node.read_only and writable:
             raise QmpError("Cannot export read-only node as writable")

@@ -66,7 +66,7 @@ def full_options(node: Node) -> dict[str, Any]:
     options.setdefault("driver", driver.format_name)
     overridden = backing_overridden(node)
     if driver.children_option:
-        options[driver.children_option] = [full_options(edge.node) for edge in node.children.values()]
+        options[driver.children_option] = [full_options(edge.node) for edge in driver.listed_children()]
         return options
     for name, edge in node.children.items():
         if name != "backing" or overridden or driver.is_filter:

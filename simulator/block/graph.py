@@ -50,6 +50,7 @@ class Graph:
         self.times: Callable[[], tuple[int, int]] = lambda: (scheduler.now_ns, 0)
         self.emit: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # an event
         self.opens_inactive = False  # while the guest is still in another machine
+        self.shares_until_guest_runs: list[BlockBackend] = []
         self.printed: list[str] = []
         self.warnings: list[str] = []
         self.report: Callable[[str], None] = self.warnings.append  # error_report, as the version does
@@ -66,6 +67,15 @@ class Graph:
             return backend.node
         return self.nodes.get(name)
 
+    def tops(self) -> list[Node]:
+        """All nodes that drives, devices and the like stand on, and the monitor's own (bdrv_first)."""
+        found = {backend.node: None for backend in self.backends.values() if backend.node}
+        for node in self.nodes.values():
+            if any(not isinstance(edge.parent, Node) for edge in node.parents):
+                found[node] = None
+        found |= {node: None for node in self.nodes.values() if node.monitor_owned}
+        return list(found)
+
     def lookup(self, device: str, node_name: str) -> Node:
         """bdrv_lookup_bs, block.c:6106, 7.2. Raises QmpError."""
         if device:
@@ -78,6 +88,16 @@ class Graph:
         if node is None:
             raise QmpError(f"Cannot find device='{device}' nor node-name='{node_name}'")
         return node
+
+    def guest_runs(self) -> None:
+        """From here on its devices have for themselves what they do not share. Where others use that already
+        QEMU says so, and leaves it (blk_vm_state_changed, block/block-backend.c, 7.2)."""
+        late, self.shares_until_guest_runs = self.shares_until_guest_runs, []
+        for backend in late:
+            try:
+                backend.guest_runs()
+            except QmpError as error:
+                self.report(error.desc)
 
     def claim_name(self, node_name: str | None) -> str:
         """A given name, checked, or a made-up one (bdrv_assign_node_name)."""
@@ -183,6 +203,7 @@ class Graph:
             await self.release(node)
         else:
             granting.go(node)
+            iothreads.leave(node)
 
     def link(self, edge: Edge, node: Node) -> None:
         """Point an edge at a node. A user that comes to a drained node is drained too."""

@@ -130,11 +130,17 @@ class GuestDevices:
             self.named[device_id] = type_name
         return device
 
-    def withdraw(self, device: GuestDevice) -> None:
-        """It was made, and is refused its place."""
-        del self.by_path[device.path]
-        self.named.pop(device.device_id, None)
-        self._leave(device.backend)
+    def check_blockers(self, device: GuestDevice) -> None:
+        """Raises QmpError, and the device is gone: it was made, and is refused its place (virtio_scsi_hotplug,
+        hw/scsi/virtio-scsi.c:948, 7.2)."""
+        assert device.backend.node is not None
+        try:
+            self._graph.check_operation(device.backend.node, "dataplane")
+        except QmpError:
+            del self.by_path[device.path]
+            self.named.pop(device.device_id, None)
+            self._leave(device.backend)
+            raise
 
     def _leave(self, backend: BlockBackend) -> None:
         """A backend of ours alone goes with the device that could not be made; a drive stays."""

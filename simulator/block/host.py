@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     # Takes what a peer sent; nothing once, when it sends no more.
     Receive = Callable[[bytes], None]
+    # Is given the way to a client that has connected, and takes what comes from it.
+    Accept = Callable[["HostStream"], Receive]
 
 # block/file-posix.c:128, 7.2: the byte of a permission that is in use, and of one that is not shared.
 LOCK_PERM_BASE = 100
@@ -121,6 +123,23 @@ class HostStream:
         """Nothing is received any more; what was sent still goes. Closing twice is allowed."""
         raise NotImplementedError
 
+    @property
+    def is_over(self) -> bool:
+        """Once it was closed: whether a command that it went to has done what it does."""
+        return True
+
+
+class HostListener:
+    """An address that clients may connect to."""
+
+    def close(self) -> None:
+        """Nobody else connects; connections that are made go on. Closing twice is allowed."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Whoever listened has died: nobody takes away what is left of the address."""
+        self.close()
+
 
 class HostTerminal:
     """A pseudo-terminal's own side; `name` is the path of the other."""
@@ -173,6 +192,14 @@ class Host:
         """To a SocketAddress. Raises QmpError in QEMU's words (util/qemu-sockets.c)."""
         raise cannot_connect(address, ECONNREFUSED)
 
+    def run_command(self, command: str, receive: Receive) -> HostStream:
+        """By a shell: what is sent is its standard input, what it prints is received. Raises QmpError."""
+        raise QmpError("The simulator in this process has no shell to run commands with")
+
+    def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
+        """At a SocketAddress. Raises QmpError in QEMU's words."""
+        raise QmpError(f"socket type '{address['type']}' is not simulated")
+
     def check_listen(self, address: dict[str, Any]) -> None:
         """Where nothing really listens: whether a SocketAddress could be listened on. Raises QmpError."""
 
@@ -197,7 +224,7 @@ class HostProcess(Host):
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._opened: list[HostFile | HostStream | HostTerminal] = []
+        self._opened: list[HostFile | HostListener | HostStream | HostTerminal] = []
 
     def open(self, path: str, read_only: bool = False, create: bool = False) -> HostFile:
         if path.startswith(fdsets.PREFIX) and self.fdsets is not None:
@@ -212,6 +239,20 @@ class HostProcess(Host):
         self._remember(stream)
         return stream
 
+    def run_command(self, command: str, receive: Receive) -> HostStream:
+        stream = self.host.run_command(command, receive)
+        self._remember(stream)
+        return stream
+
+    def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
+        def remember(stream: HostStream) -> Receive:
+            self._remember(stream)
+            return accept(stream)
+
+        listener = self.host.listen(address, remember)
+        self._remember(listener)
+        return listener
+
     def check_listen(self, address: dict[str, Any]) -> None:
         self.host.check_listen(address)
 
@@ -220,14 +261,17 @@ class HostProcess(Host):
         self._remember(terminal)
         return terminal
 
-    def _remember(self, opened: HostFile | HostStream | HostTerminal) -> None:
+    def _remember(self, opened: HostFile | HostListener | HostStream | HostTerminal) -> None:
         if len(self._opened) > 64:
             self._opened = [other for other in self._opened if not getattr(other, "closed", False)]
         self._opened.append(opened)
 
     def kill(self) -> None:
         for opened in self._opened:
-            opened.close()
+            if isinstance(opened, HostListener):
+                opened.abandon()
+            else:
+                opened.close()
         self._opened = []
 
     def exists(self, path: str) -> bool:

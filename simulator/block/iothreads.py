@@ -6,6 +6,8 @@ Source: iothread.c, bdrv_try_change_aio_context in block.c, blk_root_change_aio_
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.node import Node
@@ -92,6 +94,13 @@ def _gather(
                 _gather(other.node, iothread, mover, nodes, backends)
     for edge in node.children.values():
         _gather(edge.node, iothread, mover, nodes, backends)
+
+
+def leave(node: Node) -> None:
+    """A user of the node has gone: it goes back to the main loop, unless others keep it where it is
+    (bdrv_root_unref_child)."""
+    with suppress(QmpError):
+        move(node, None)
 
 
 def meet(edge: Edge) -> None:

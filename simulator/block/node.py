@@ -12,7 +12,6 @@ from os import strerror
 from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
-from simulator.block.errors import QmpError
 from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
@@ -91,8 +90,7 @@ class Node:
         self.auto_backing_file = ""
         self.size_bytes = 0
         self.read_only = self.inactive = False
-        # What the permissions below were last made of: see permissions.Held.
-        self.held: Held | None = None
+        self.held: Held | None = None  # what the permissions below were last made of
         self.auto_read_only = False
         self.detect_zeroes = "off"
         self.discard_unmap = False
@@ -102,8 +100,7 @@ class Node:
         self.implicit = False
         self.never_freeze = False  # the link to it must be free to change
         self.bitmaps: list[DirtyBitmap] = []  # newest first, as QEMU lists them
-        # Newest first: (reason, operations not blocked).
-        self.op_blockers: list[tuple[str, frozenset[str]]] = []
+        self.op_blockers: list[tuple[str, frozenset[str]]] = []  # newest first: (reason, not blocked)
         self.references = 0  # held by others than edges and the monitor: exports, running commands
         self.requests: list[Request] = []
         self.in_flight = 0
@@ -155,6 +152,10 @@ class Node:
         """The edge to `below` (bdrv_filter_or_cow_child)."""
         below = self.below
         return next((edge for edge in self.children.values() if edge.node is below), None)
+
+    def can_replace(self, wanted: Node) -> bool:
+        """Whether a copy of this node may take the place of `wanted` (bdrv_recurse_can_replace)."""
+        return self is wanted or self.driver.can_replace(wanted)
 
     def drive_name(self) -> str:
         """Name of the drive that stands directly on this node, or "" (bdrv_get_device_name)."""
@@ -314,9 +315,7 @@ class Node:
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
         """bdrv_co_truncate. Raises QmpError from the driver; parents and bitmaps learn the new size."""
-        longest = self.graph.rules.max_length_bytes
-        if size_bytes > longest:
-            raise QmpError(f"offset({size_bytes}) exceeds maximum({longest})")
+        self.graph.rules.check_length(size_bytes)
         self.in_flight += 1
         self.writes_ended += 1
         try:

@@ -11,6 +11,8 @@ from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import Node
+from simulator.block.protocol_names import protocol_options
+from simulator.wire.json_stream import ParseError, parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -267,11 +269,11 @@ async def _open_backing(graph: Graph, node: Node) -> None:
     given = node.options.get("backing", _FROM_HEADER)
     node.auto_backing_file = header_backing(node)
     from_header = given is _FROM_HEADER
-    if from_header:
-        given = await _backing_from_header(graph, node)
-    if given is None:
-        return
     try:
+        if from_header:
+            given = await _backing_from_header(graph, node)
+        if given is None:
+            return
         backing = await _find_or_open(graph, node, permissions.COW, given)
     except QmpError as error:
         raise error.prefixed("Could not open backing file: ") from None
@@ -295,8 +297,24 @@ async def _backing_from_header(graph: Graph, node: Node) -> dict[str, Any] | Non
     if not filename:
         return None
     image_format: str | None = getattr(node.driver, "backing_format", None)
-    protocol = {"driver": "file", "filename": path_of(filename)}
-    return {"driver": image_format or probe(graph, filename), "file": protocol}
+    if filename.startswith("json:"):
+        options = json_options(filename, graph.rules.json_pushed)
+        return {**options, "driver": image_format or options.get("driver", "raw")}
+    protocol = protocol_options(filename)
+    if protocol["driver"] != "file":
+        return {"driver": image_format or "raw", "file": protocol}
+    return {"driver": image_format or probe(graph, protocol["filename"]), "file": protocol}
+
+
+def json_options(filename: str, pushes: bool) -> dict[str, Any]:
+    """What a file name of json:{...} says (parse_json_filename, block.c:1945, 7.2). Raises QmpError."""
+    try:
+        options = parse_text(filename.removeprefix("json:").encode(), pushes)
+    except ParseError as error:
+        raise QmpError(f"Could not parse the JSON options: {error}") from None
+    if not isinstance(options, dict):
+        raise QmpError("Invalid JSON object given")
+    return options
 
 
 def path_of(filename: str) -> str:

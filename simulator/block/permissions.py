@@ -131,6 +131,11 @@ def asked_of(node: Node) -> Held:
     return perm, shared, not node.is_writable(), node.auto_read_only, bool(parents)
 
 
+def was_writable(node: Node) -> bool:
+    """Before what is being done to it now."""
+    return node.held is not None and not node.held[2]
+
+
 def _is_asked_anew(node: Node) -> bool:
     """A conflict always is: it must be told."""
     asked = asked_of(node)
@@ -184,6 +189,8 @@ class _Walk:
         if perm & ~shared:
             _check_parents(node)
         if read_only and perm & (WRITE | WRITE_UNCHANGED):
+            if was_writable(node):
+                raise QmpError(f"Read-only block node '{node.node_name}' cannot support read-write users")
             raise QmpError("Block node is read-only")
         driver = node.driver
         if node.held != asked:

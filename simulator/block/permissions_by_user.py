@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from simulator.block.errors import QmpError
-from simulator.block.permissions import ALL, WRITE, WRITE_UNCHANGED, asked_of, cumulative, names
+from simulator.block.permissions import ALL, WRITE, WRITE_UNCHANGED, asked_of, cumulative, names, was_writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Update:
     def check_node(self, node: Node, perm: int, shared: int, ignored: tuple[Edge, ...] = ()) -> None:
         """Whether the users of `node` may have these together. Raises QmpError."""
         if perm & (WRITE | WRITE_UNCHANGED) and not node.is_writable():
-            raise QmpError("Block node is read-only")
+            raise QmpError(_why_read_only(node))
         if node in self._asked:
             node.driver.abort_permissions()
         else:
@@ -73,6 +73,14 @@ class Update:
             node.held = asked_of(node)
         if self._asked:
             _settle(self._asked[0])
+
+
+def _why_read_only(node: Node) -> str:
+    if not was_writable(node):
+        return "Block node is read-only"
+    has_writer = any(edge.perm & (WRITE | WRITE_UNCHANGED) for edge in node.parents)
+    rest = ", there is a writer on it" if has_writer else " and create a writer on it"
+    return f"Cannot make block node read-only{rest}"
 
 
 def _settle(node: Node) -> None:

@@ -11,7 +11,7 @@ from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
 from simulator.block.graph import check_no_cycle
-from simulator.block.opening import COMMON, block_as_backing, inherited
+from simulator.block.opening import ABORTED, COMMON, block_as_backing, inherited
 from simulator.wire.qdict import in_order
 
 TYPE_CHECKING = False
@@ -71,6 +71,8 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
             raise QmpError(f"Failed to find node with node-name='{options['node-name']}'")
         _enqueue(queue, node, options, options, keeps=False)
         tops.append(node)
+    if not queue:
+        await graph.end_process(ABORTED, "bdrv_reopen_multiple: Assertion `bs_queue != NULL' failed.")
     async with graph.drained(*_drained_for(graph, queue, tops)):
         await _reopen_queue(graph, queue)
 

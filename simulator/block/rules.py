@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from simulator.block.errors import QmpError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -57,6 +59,10 @@ class BlockRules:
     users (simulator/block/permissions.py); otherwise one user at a time (permissions_by_user.py).
     `contexts_drain_all`: a node that is put into the context of another drains all nodes.
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
+    `closing_marks_clean`: even what is only read; then the process ends.
+    `has_zstd`: qcow2 images that are compressed so can be opened.
+    `raw_outside_is_placed`: every cluster of a qcow2 image with a raw data file gets its place at once.
+    `tells_dirty_images`: queries say of a qcow2 image that it is dirty.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
     `creating_yields`: making a qcow2 image gives way before it begins.
     `dropped_filter_lets_go`: a filter that is dropped has no child any more, even while somebody holds it.
@@ -67,6 +73,7 @@ class BlockRules:
     beyond its end is answered from the source.
     `changes_made_drained`: a job is made, and nodes are closed, with all nodes drained, and not just after
     they were.
+    `empty_merge_crashes`: a command that merges no bitmaps at all ends the process.
     `export_tells_refused_thread`: block-export-add says that the node cannot change its thread, though it
     need not, and the export is there.
     `jobs_have_backend`: each stands on its node by one of its own, which takes what it needs there.
@@ -95,17 +102,20 @@ class BlockRules:
         "cbw_timeout_bits",
         "changes_drain_all",
         "changes_made_drained",
+        "closing_marks_clean",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "copy_bytes",
         "creating_yields",
         "devices_open_as_files",
         "dropped_filter_lets_go",
+        "empty_merge_crashes",
         "export_tells_refused_thread",
         "failed_preallocate_keeps_file",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
+        "has_zstd",
         "hole_is_unallocated",
         "jobs_have_backend",
         "json_pushed",
@@ -120,10 +130,12 @@ class BlockRules:
         "permissions_at_once",
         "probing_drains",
         "quorum_tells_zeroes",
+        "raw_outside_is_placed",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "stored_bitmaps_need_write",
         "stream_has_filter",
+        "tells_dirty_images",
         "tls_over_ip_only",
         "too_long_is_empty",
     )
@@ -132,6 +144,7 @@ class BlockRules:
         self.backup_filter: str = given.pop("backup_filter", "copy-before-write")
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
+        self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -157,6 +170,10 @@ class BlockRules:
         self.export_tells_refused_thread: bool = given.pop("export_tells_refused_thread", False)
         self.json_pushed: bool = given.pop("json_pushed", False)
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
+        self.closing_marks_clean: bool = given.pop("closing_marks_clean", False)
+        self.tells_dirty_images: bool = given.pop("tells_dirty_images", True)
+        self.raw_outside_is_placed: bool = given.pop("raw_outside_is_placed", True)
+        self.has_zstd: bool = given.pop("has_zstd", True)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
         self.replaced_is_missing: str = given.pop(
             "replaced_is_missing", "Failed to find node with node-name='{name}'"
@@ -169,6 +186,11 @@ class BlockRules:
         self.members: Members = given.pop("members", None) or Members()
         assert not given, given
 
+    def check_length(self, size_bytes: int) -> None:
+        """Of a disk that is to be so long. Raises QmpError."""
+        if size_bytes > self.max_length_bytes:
+            raise QmpError(f"offset({size_bytes}) exceeds maximum({self.max_length_bytes})")
+
 
 def rules_of(version: Version) -> BlockRules:
     block, queries = version.block, version.queries
@@ -176,6 +198,7 @@ def rules_of(version: Version) -> BlockRules:
         backup_filter=block.backup_filter,
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
+        empty_merge_crashes=block.empty_merge_crashes,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
@@ -208,5 +231,9 @@ def rules_of(version: Version) -> BlockRules:
         copy_bytes=block.backup_step_bytes,
         hole_is_unallocated=version.exports.hole_is_unallocated,
         max_length_bytes=block.max_length_bytes,
+        closing_marks_clean=block.closing_marks_clean,
+        tells_dirty_images=block.tells_dirty_images,
+        raw_outside_is_placed=block.raw_outside_is_placed,
+        has_zstd=block.has_zstd,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

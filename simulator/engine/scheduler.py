@@ -155,8 +155,9 @@ class Scheduler:
         ready, chance, host, loop = self._ready, self.chance, self.host_turn, self.loop_turn
         in_round = False
         while ready or loop.waiters or host.waiters:
-            if in_round and not ready:
-                # A round of the main loop ends with the timers (aio_dispatch, util/aio-posix.c:418, 7.2).
+            if not ready and (in_round or (chance is None and not loop.waiters)):
+                # A round of the main loop ends with the timers (aio_dispatch, util/aio-posix.c:418, 7.2), and
+                # the host takes longer than a round.
                 in_round = False
                 self.fire_due()
             if loop.waiters and (chance is not None or not ready):

@@ -129,6 +129,8 @@ class BackupJob(BlockJob):
         or stopped for, is tried again."""
         copying, offset = self.copying, 0
         unit, size = copying.cluster_bytes, copying.size_bytes
+        if not size:
+            await self.jobs.graph.abort("hbitmap_iter_init: Assertion `pos < hb->size' failed.")
         counted = self.progress.current
         while (found := copying.copy_bitmap.next_dirty(offset, size)) is not None:
             while not self.force_cancelled:

@@ -145,6 +145,15 @@ class BlockJob(Job):
         """Account for bytes that were copied; how long the job must wait then."""
         return self.limit.delay_ns(self.jobs.scheduler.now_ns, length)
 
+    async def sleep_for_speed(self, delay_ns: int) -> None:
+        """Between two steps, at least once. Where the job waits its time out it looks after each sleep
+        whether its speed, which may be another by now, lets it go on (block_job_ratelimit_sleep,
+        blockjob.c, 10.0.13)."""
+        await self.sleep(delay_ns)
+        while delay_ns and self.jobs.rules.waits_out_speed and not self.force_cancelled:
+            delay_ns = self.delay_ns(0)
+            await self.sleep(delay_ns)
+
     # -- errors of its requests
     def error_action(self, on_error: str, operation: str, errno: int) -> str:
         """What to do about a failed request, "report", "ignore" or "stop", by the policy `on_error`

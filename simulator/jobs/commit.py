@@ -11,9 +11,11 @@ from errno import ENOTSUP
 from os import strerror
 
 from simulator.block import chain, permissions
+from simulator.block.driver import MAY_UNMAP, STATUS_ALLOCATED, STATUS_ZERO
 from simulator.block.drivers.commit_top import CommitTop
 from simulator.block.errors import QmpError
 from simulator.block.reopening import set_read_only
+from simulator.block.status import status_above
 from simulator.jobs.backing import append_filter, drop_intermediate
 from simulator.jobs.block_job import RETRY_NS, BlockJob, create
 
@@ -60,7 +62,7 @@ class CommitJob(BlockJob):
                 raise OSError(ENOTSUP, strerror(ENOTSUP)) from None
         offset = delay_ns = 0
         while offset < length:
-            await self.sleep(delay_ns)
+            await self.sleep_for_speed(delay_ns)
             if self.force_cancelled:
                 return
             count, delay_ns = await self._step(offset, length)
@@ -73,10 +75,15 @@ class CommitJob(BlockJob):
         again. Raises OSError."""
         operation = "read"
         try:
-            copies, count = await chain.is_allocated_above(
-                self.options.top, self.last, offset, min(_CHUNK_BYTES, length - offset)
+            tells_zeroes = self.jobs.rules.commit_writes_zeroes
+            flags, count, _ = await status_above(
+                self.options.top, self.last, offset, min(_CHUNK_BYTES, length - offset), tells_zeroes, True
             )
-            if copies:
+            copies = flags & STATUS_ALLOCATED
+            if copies and tells_zeroes and flags & STATUS_ZERO:
+                operation = "write"
+                await self.base_backend.write_zeroes(offset, count, MAY_UNMAP)
+            elif copies:
                 payload = await self.top_backend.read(offset, count)
                 operation = "write"
                 await self.base_backend.write(offset, payload)

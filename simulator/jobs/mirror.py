@@ -11,7 +11,7 @@ from contextlib import suppress
 from errno import EINVAL, ENOTSUP, EPERM
 from os import strerror
 
-from simulator.block import chain, granting
+from simulator.block import chain, granting, permissions
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
@@ -21,7 +21,7 @@ from simulator.jobs.backing import set_backing
 from simulator.jobs.block_job import RETRY_NS, BlockJob
 from simulator.jobs.mirror_copying import MAX_IN_FLIGHT, MirrorCopying
 from simulator.jobs.mirror_dirty import find_dirty
-from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions, can_replace
+from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class MirrorJob(BlockJob):
         if copying.failed_lately:
             copying.failed_lately = False
             delay_ns = max(delay_ns, RETRY_NS)
-        await self.sleep(delay_ns)
+        await (self.sleep if self.is_ready() and not should_complete else self.sleep_for_speed)(delay_ns)
         self._last_pause_ns = self._now_ns
         return False
 
@@ -271,6 +271,11 @@ class MirrorJob(BlockJob):
         await graph.changing()
         # What is below it by now may be the target.
         await graph.replace(filter_node, self.source_edge.node)
+        if self.own_backend is not None:
+            # It went with the filter's users; as long as the job is there, it keeps the filter.
+            await self.own_backend.remove()
+            self.own_backend.set_permissions(0, permissions.ALL)
+            self.own_backend.insert(filter_node)
         driver.copier = None
         if aborts and self.options.base_was_read_only and self.jobs.rules.aborted_commit_restores_base:
             with suppress(QmpError):
@@ -309,7 +314,7 @@ class MirrorJob(BlockJob):
                 await set_read_only(graph, target, replaced.read_only)
         try:
             async with graph.drained(target):
-                if not can_replace(source, replaced):
+                if not source.can_replace(replaced):
                     raise QmpError(
                         f"Can no longer replace '{replaced.node_name}' by '{target.node_name}', because it "
                         "can no longer be guaranteed that doing so would not lead to an abrupt change of "

@@ -90,18 +90,9 @@ def _replaceable(graph: Graph, source: Node, name: str) -> Node:
     if node is None:
         raise QmpError(graph.rules.replaced_is_missing.format(name=name))
     graph.check_operation(node, "replace")
-    if not can_replace(source, node):
+    if not source.can_replace(node):
         raise QmpError(
             f"Cannot replace '{name}' by a node mirrored from '{source.node_name}', because it cannot be "
             "guaranteed that doing so would not lead to an abrupt change of visible data"
         )
     return node
-
-
-def can_replace(source: Node, wanted: Node) -> bool:
-    """Whether `wanted` shows what the source does: it is that, or below it under filters only
-    (bdrv_recurse_can_replace)."""
-    node: Node | None = source
-    while node is not None and node is not wanted:
-        node = node.filtered
-    return node is not None

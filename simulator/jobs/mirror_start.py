@@ -162,6 +162,8 @@ async def _prepare(job: MirrorJob) -> None:
         needed |= permissions.GRAPH_MOD
     await job.jobs.graph.changing()
     job.target = job.add_backend(target, needed, shared)
+    # It may be an export of the machine that the guest goes to (block/mirror.c:1769, 7.2).
+    job.target.allows_inactivity = not options.is_commit
     granularity = options.granularity_bytes or default_granularity(target)
     if job.jobs.rules.mirror_bitmap_on_filter:
         job.dirty = DirtyBitmap(filter_node, None, granularity)

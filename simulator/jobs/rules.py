@@ -22,9 +22,10 @@ class JobRules:
     mode=drive, where `target` is the id of a drive.
     `group_rollback_hangs`: a transaction with completion-mode=grouped that made two jobs and then fails
     never returns, because the job that is cancelled first waits for the end of the other, which has not
-    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `aborts_together`: when one
-    job of a group fails, all are aborting before the first of them concludes. `pause_wakes`: a job that
-    sleeps is woken to be paused; otherwise it is only when it wakes by itself. `reword`: the version's words
+    been started (job.c:971, seen on 7.2.22: nothing of QEMU answers any more). `pause_wakes`: a job that
+    sleeps is woken to be paused; otherwise it is only when it wakes by itself. `waits_out_speed`: a job that
+    its speed holds up, and that is entered meanwhile, goes on to wait. `commit_writes_zeroes`: what reads as
+    zero is written as zeroes by a commit. `reword`: the version's words
     for a text. `checks_groups_first`: whether actions may be a group is looked at before any of them begins.
     `mirror_bitmap_on_filter`: what differs is a bitmap of the mirror's filter, which notes the guest's writes
     there itself, and not one of the source.
@@ -39,12 +40,12 @@ class JobRules:
 
     __slots__ = (
         "aborted_commit_restores_base",
-        "aborts_together",
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
         "checks_groups_first",
         "commit_newest_first",
+        "commit_writes_zeroes",
         "complete_ends_fleecing",
         "group_rollback_hangs",
         "mirror_bitmap_on_filter",
@@ -57,6 +58,7 @@ class JobRules:
         "shows_actively_synced",
         "target_by_device",
         "verbs",
+        "waits_out_speed",
     )
 
     def __init__(
@@ -69,13 +71,14 @@ class JobRules:
         complete_ends_fleecing: bool = False,
         target_by_device: bool = False,
         group_rollback_hangs: bool = True,
-        aborts_together: bool = False,
         mirror_bitmap_on_filter: bool = False,
         mirror_knows_zeroes: bool = False,
         mirror_tells_sizes: bool = True,
         pause_wakes: bool = True,
         paused_completes: bool = True,
         checks_groups_first: bool = False,
+        commit_writes_zeroes: bool = False,
+        waits_out_speed: bool = False,
         shows_actively_synced: bool = False,
         refused_image_keeps_drained: bool = False,
         cancel_ends_waits: bool = True,
@@ -89,13 +92,14 @@ class JobRules:
         self.complete_ends_fleecing = complete_ends_fleecing
         self.target_by_device = target_by_device
         self.group_rollback_hangs = group_rollback_hangs
-        self.aborts_together = aborts_together
         self.mirror_bitmap_on_filter = mirror_bitmap_on_filter
         self.mirror_knows_zeroes = mirror_knows_zeroes
         self.mirror_tells_sizes = mirror_tells_sizes
         self.pause_wakes = pause_wakes
         self.paused_completes = paused_completes
         self.checks_groups_first = checks_groups_first
+        self.commit_writes_zeroes = commit_writes_zeroes
+        self.waits_out_speed = waits_out_speed
         self.reword = reword
         self.cancel_ends_waits = cancel_ends_waits
         self.shows_actively_synced = shows_actively_synced

@@ -69,7 +69,7 @@ class StreamJob(BlockJob):
         first_error: OSError | None = None
         offset = delay_ns = 0
         while offset < length:
-            await self.sleep(delay_ns)
+            await self.sleep_for_speed(delay_ns)
             if self.force_cancelled:
                 return
             delay_ns = 0

@@ -57,12 +57,6 @@ class JobTxn:
         for other in self.jobs:
             if other is not job:
                 other.mark_cancelled(force=True)
-        if job.jobs.rules.aborts_together:
-            for other in list(self.jobs):
-                if other.is_completed():
-                    other.update_errno()
-                elif other.started:
-                    await other.until_completed()
         while self.jobs:
             other = self.jobs[0]
             if not other.is_completed() and (other.started or other.jobs.rules.group_rollback_hangs):

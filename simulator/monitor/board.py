@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
 NONE = "none"
+MEMORY_BACKENDS = "memory-backend-"
 MEMORY_BACKEND = "memory-backend-ram"
+_SHARED_UNLESS_TOLD = "memory-backend-memfd"
 DEFAULT_MEMORY_BYTES = 128 << 20
 # What the machine makes a size a multiple of (set_memory_options).
 _MEMORY_UNIT_BYTES = 8192
@@ -42,6 +44,17 @@ def furnish(machine: Machine, memory_bytes: int = DEFAULT_MEMORY_BYTES, memory_i
         machine.objects[machine.slots.memory_id] = PlainObject(MEMORY_BACKEND, {"size": size})
 
 
+def told(machine: Machine) -> dict[str, Any]:
+    """What the binary said of a machine with this board, see scenarios/record/boards.py; nothing for a board
+    that was not asked."""
+    try:
+        boards = machine.version.recorded(machine.binary, "boards")
+    except LookupError:
+        return {}
+    found: dict[str, Any] = boards.get(machine.slots.board, {})
+    return found
+
+
 def _memory_id(machine: Machine) -> str:
     """Of boards that every version has nothing needs to be looked up, which takes time."""
     if machine.slots.board in ("pc", "q35"):
@@ -59,8 +72,9 @@ def memory_bytes(machine: Machine) -> int:
 
 def memory_backends(machine: Machine) -> list[tuple[str, dict[str, Any]]]:
     """(id, properties) of each object that is memory."""
+    kinds = {name: getattr(found, "type_name", "") for name, found in machine.objects.items()}
     return [
-        (name, found.properties)
+        (name, {"share": kinds[name] == _SHARED_UNLESS_TOLD, **found.properties})
         for name, found in machine.objects.in_qom_order()
-        if getattr(found, "type_name", "") == MEMORY_BACKEND
+        if kinds[name].startswith(MEMORY_BACKENDS)
     ]

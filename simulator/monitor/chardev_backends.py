@@ -32,6 +32,7 @@ class Chardev:
         self.kind = kind
         self.filename = filename or kind
         self.in_use = False
+        self.is_base = False  # somebody sits on it who is not there yet
         self._held = held
 
     def close(self) -> None:
@@ -103,6 +104,28 @@ def _pty(machine: Machine, settings: Settings) -> Chardev:
     except OSError as error:
         raise QmpError(f"Failed to create PTY: {strerror(error.errno or 0)}") from None
     return Chardev("pty", f"pty:{terminal.name}", (terminal,))
+
+
+class _Seat:
+    """Somebody's place on a device, who has it to himself."""
+
+    def __init__(self, chardev: Chardev) -> None:
+        self._chardev = chardev
+        chardev.is_base = True
+
+    def close(self) -> None:
+        self._chardev.is_base = False
+
+
+def _mux(machine: Machine, settings: Settings) -> Chardev:
+    """chardev/char-mux.c, qemu_chr_open_mux."""
+    label = settings["chardev"]
+    base = machine.chardevs.get(label)
+    if base is None:
+        raise QmpError(f"mux: base chardev {label} not found")
+    if base.in_use or base.is_base:
+        raise QmpError(f"chardev '{label}' is already in use")
+    return Chardev("mux", held=(_Seat(base),))
 
 
 def _udp(machine: Machine, settings: Settings) -> Chardev:
@@ -198,4 +221,4 @@ def described(machine: Machine, settings: Settings, address: Settings, listens: 
     return f"fd:{address['str']}{server}"
 
 
-_MAKERS = {"file": _file, "pipe": _pipe, "pty": _pty, "socket": _socket, "udp": _udp}
+_MAKERS = {"file": _file, "mux": _mux, "pipe": _pipe, "pty": _pty, "socket": _socket, "udp": _udp}

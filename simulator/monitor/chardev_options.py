@@ -68,6 +68,10 @@ def backend_of(opts: QemuOpts) -> Settings:
         data = _socket(opts)
     elif kind == "udp":
         data = _udp(opts)
+    elif kind == "mux":
+        data["chardev"] = opts.get("chardev")
+        if data["chardev"] is None:
+            raise QmpError("chardev: mux: no chardev given")
     elif kind in ("memory", "ringbuf") and opts.get_size("size", 0):
         data["size"] = opts.get_size("size", 0)
     return {"type": "null" if kind in _UNPARSED else {"memory": "ringbuf"}.get(kind, kind), "data": data}

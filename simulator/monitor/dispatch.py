@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # One family of commands a file in commands/; imported when the first command comes, not at start.
 _FAMILIES = (
     "backup",
+    "beside",
     "bitmaps",
     "board",
     "chains",
@@ -34,6 +35,7 @@ _FAMILIES = (
     "internal_snapshots",
     "iothreads",
     "jobs",
+    "legacy",
     "limits",
     "machine",
     "media",
@@ -45,6 +47,7 @@ _FAMILIES = (
     "statistics",
     "transaction",
     "types",
+    "vm_snapshots",
 )
 
 _handlers: dict[str, Handler] = {}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.machine import Machine
+    from simulator.monitor.arriving import Arrival
+    from simulator.monitor.departing import Departure
 
 _PAGE_BYTES = 4096
 _MAPPING = "block-bitmap-mapping"
@@ -41,13 +43,15 @@ _RANGES = (
 
 class Migration:
     """`status`: MigrationStatus of the guest's way out; "none" until it is first sent off. `error`: what
-    query-migrate tells of one that failed."""
+    query-migrate tells of one that failed. Both ways are in files of their own."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._capabilities: dict[str, bool] | None = None
         self._parameters: dict[str, Any] | None = None
         self.status, self.error = "none", ""
+        self.departure: Departure | None = None  # the last one
+        self.arrival: Arrival | None = None
 
     # -- what may be set
     @property
@@ -60,6 +64,7 @@ class Migration:
 
     def set_capabilities(self, wanted: list[dict[str, Any]]) -> None:
         """Raises QmpError and changes nothing."""
+        self.check_at_rest()
         changed = {**self.capabilities, **{each["capability"]: each["state"] for each in wanted}}
         for name, needs, other, words in self._machine.version.migration.capability_rules:
             if changed.get(name) and changed.get(other, False) != needs:
@@ -98,11 +103,35 @@ class Migration:
         return f"Parameter '{name.replace('-', '_')}' expects {expected}"
 
     # -- how it goes
+    def shut_down(self) -> None:
+        if self.departure is not None and self.is_under_way:
+            self.departure.shut_down()
+        if self.arrival is not None:
+            self.arrival.shut_down()
+
     def go_to(self, status: str) -> None:
         """The next state, which is told to those who asked to be told."""
         self.status = status
+        self.tell(status)
+
+    def tell(self, status: str) -> None:
+        """To those who asked to be told."""
         if self.capabilities.get("events"):
             self._machine.outbox.emit("MIGRATION", {"status": status})
+
+    def tell_pass(self, number: int) -> None:
+        """The guest's memory is gone through once more."""
+        if self.capabilities.get("events"):
+            self._machine.outbox.emit("MIGRATION_PASS", {"pass": number})
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.departure is not None and not self.departure.is_over
+
+    def check_at_rest(self) -> None:
+        """Raises QmpError."""
+        if self.is_under_way:
+            raise QmpError("There's a migration process in progress")
 
     def fail(self, error: str = "") -> None:
         """The guest stays where it is (migrate_fd_error)."""

@@ -12,7 +12,9 @@ from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.ids import well_formed_id
 from simulator.monitor.buses import BUS_OF_KIND, BUSES, DEFAULT_BUS
+from simulator.monitor.device_settings import COUNTED, LAST_SLOT, asked_slot, check_names, set_on_backend
 from simulator.monitor.device_values import Values, as_text
+from simulator.monitor.scsi_addresses import ScsiAddresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 # Settings of disk devices that are looked at here, or change nothing that a client of the block layer sees.
 _OTHER_SETTINGS = frozenset(("driver", "id", "bus", "addr"))
-# Whether invalid and failed requests count, such as that a device is in use (see block/accounting.py).
-_COUNTED = ("account-invalid", "account-failed")
 # What a disk is told most often is not looked up among all that it could be told.
 _USUAL_TYPES = {
     "drive": "str",
@@ -36,14 +36,21 @@ _USUAL_TYPES = {
     "write-cache": "OnOffAuto",
     "werror": "BlockdevOnError",
     "rerror": "BlockdevOnError",
-    **dict.fromkeys(_COUNTED, "OnOffAuto"),
+    **dict.fromkeys(COUNTED, "OnOffAuto"),
 }
 _DISK_SETTINGS = _OTHER_SETTINGS | frozenset(("unit", *_USUAL_TYPES))
 _SCSI_ADAPTERS = (
-    "virtio-scsi", "lsi53c", "lsi", "megasas", "mptsas", "pvscsi", "am53c974", "dc390", "usb-uas", "esp",
-)  # fmt: skip
-_LAST_SLOT = 0x1F
-# What the board itself has in the first slots of its bus.
+    "virtio-scsi",
+    "lsi53c",
+    "lsi",
+    "megasas",
+    "mptsas",
+    "pvscsi",
+    "am53c974",
+    "dc390",
+    "usb-uas",
+    "esp",
+)  # What the board itself has in the first slots of its bus.
 _FIRST_FREE_SLOT = {"pc": 2, "q35": 1}
 _IN_FIRST_SLOTS = {"pc": ("i440FX", "PIIX3")}
 
@@ -51,13 +58,15 @@ _IN_FIRST_SLOTS = {"pc": ("i440FX", "PIIX3")}
 class Plugged:
     """A device of a machine: `disk` is None for one that is no disk."""
 
-    __slots__ = ("device_id", "disk", "is_pci", "path", "type_name")
+    __slots__ = ("device_id", "disk", "is_hot", "is_pci", "path", "settings", "type_name")
 
     def __init__(
         self, type_name: str, device_id: str, path: str, is_pci: bool, disk: GuestDevice | None
     ) -> None:
         self.type_name, self.device_id, self.path = type_name, device_id, path
         self.is_pci, self.disk = is_pci, disk
+        self.is_hot = False  # it came while the machine ran
+        self.settings: Mapping[str, Any] = {}  # what it was told
 
 
 class Slots:
@@ -74,6 +83,8 @@ class Slots:
         self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
         self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
         self._in_slot: dict[str, int] = {}  # PCI devices on the board's own bus
+        self._hot: list[str] = []  # paths of devices that came while the machine ran
+        self.scsi = ScsiAddresses()
 
     # -- coming
     def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
@@ -93,11 +104,12 @@ class Slots:
         if ids == "checked" and isinstance(identifier, str) and not well_formed_id(identifier):
             raise QmpError(f"Invalid qdev ID '{identifier}'")
         self._check_id(identifier)
-        _check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
+        check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
         values = self._values(driver, given, is_typed)
         self._check_iothread(given)
-        asked = _asked_slot(driver, given)
+        asked = asked_slot(driver, given)
         slot = self._slot(driver, asked) if kind == "PCI" and self._is_own(given.get("bus")) else None
+        place = self.scsi.find(self._adapter_of(bus), bus, values) if kind == "SCSI" else None
         device_id = identifier if isinstance(identifier, str) else ""
         if is_disk:
             drive = as_text(given["drive"]) if "drive" in given else None
@@ -105,10 +117,10 @@ class Slots:
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
                 if is_hot and machine.graph.rules.adapter_minds_blockers:
-                    self._check_blockers(disk)
+                    machine.devices.check_blockers(disk)
                 # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
                 iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
-            _set_on_backend(disk, values)
+            set_on_backend(disk, values)
         else:
             path = machine.devices.path_of(device_id)
             if device_id:
@@ -118,17 +130,17 @@ class Slots:
                 self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
         self._bus[path] = bus
         self.settings[path] = {**given, **values}
+        if is_hot:
+            self._hot.append(path)
+        if place is not None:
+            self.scsi.take(bus, place, path, device_id)
         if slot is not None:
             self._in_slot[path] = slot
 
-    def _check_blockers(self, disk: GuestDevice) -> None:
-        """virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:948, 7.2. Raises QmpError."""
-        assert disk.backend.node is not None
-        try:
-            self._machine.graph.check_operation(disk.backend.node, "dataplane")
-        except QmpError:
-            self._machine.devices.withdraw(disk)
-            raise
+    @property
+    def has_devices(self) -> bool:
+        """Whether there are any besides those of the board."""
+        return bool(self._others or self._machine.devices.by_path)
 
     def _is_own(self, bus: Any) -> bool:
         """Whether it is the board's own PCI bus."""
@@ -138,7 +150,7 @@ class Slots:
         """The one asked for, or the first that is free. Raises QmpError."""
         taken = {slot: path for path, slot in self._in_slot.items()}
         if asked is None:
-            slots = range(_FIRST_FREE_SLOT.get(self.board, 1), _LAST_SLOT + 1)
+            slots = range(_FIRST_FREE_SLOT.get(self.board, 1), LAST_SLOT + 1)
             asked = next((slot for slot in slots if slot not in taken), None)
             if asked is None:
                 raise QmpError(f"PCI: no slot/function available for {driver}, all in use or reserved")
@@ -256,6 +268,8 @@ class Slots:
                 raise QmpError(f"{name} is not a hotpluggable device")
             raise QmpError(f"Device '{name}' not found", "DeviceNotFound")
         if device.path in self._leaving:
+            if not self._machine.version.qmp.tells_of_second_unplug:
+                return
             raise QmpError(f"Device {device.device_id} is already in the process of unplug")
         if not self._may_leave(device):
             raise QmpError(f"Bus '{self._bus.get(device.path, 'ide.0')}' does not support hotplugging")
@@ -283,6 +297,25 @@ class Slots:
 
     def _may_leave(self, device: Plugged) -> bool:
         return device.disk is None or self._machine.devices.bus_of(device.type_name) != "IDE"
+
+    def find(self, path: str) -> Plugged | None:
+        """The device of a whole path, with what it was told."""
+        found = self._find(path) if path.startswith("/machine/peripheral") else None
+        if found is not None:
+            found.is_hot, found.settings = path in self._hot, self.settings.get(path, {})
+        return found
+
+    def slot_of(self, path: str) -> int | None:
+        """Of a device on the board's own PCI bus."""
+        return self._in_slot.get(path)
+
+    def bus_of(self, path: str) -> str:
+        return self._bus.get(path, "")
+
+    def _adapter_of(self, bus: str) -> str:
+        """The type of a SCSI adapter, "" where it has no id."""
+        path = f"/machine/peripheral/{bus.removesuffix('.0')}"
+        return self._others[path].type_name if path in self._others else ""
 
     def _find(self, name: str) -> Plugged | None:
         path = name if name.startswith("/") else f"/machine/peripheral/{name}"
@@ -349,44 +382,12 @@ class Slots:
         self._in_slot.pop(device.path, None)
         self._bus.pop(device.path, None)
         self.settings.pop(device.path, None)
+        self.scsi.leave(device.path)
+        if device.path in self._hot:
+            self._hot.remove(device.path)
         if device.is_pci and device.type_name.startswith("virtio-"):
             machine.outbox.emit("DEVICE_DELETED", {"path": f"{device.path}/virtio-backend"})
         told = {"path": device.path}
         machine.outbox.emit(
             "DEVICE_DELETED", {"device": device.device_id, **told} if device.device_id else told
         )
-
-
-def _check_names(machine: Machine, driver: str, given: Mapping[str, Any], fine: frozenset[str]) -> None:
-    if fine.issuperset(given):
-        return
-    driver = "virtio-blk-pci" if driver == "virtio-blk" else driver
-    known = machine.device_properties(driver)
-    for name in given:
-        if name not in fine and known is not None and name not in known:
-            raise QmpError(f"Property '{driver}.{name}' not found")
-
-
-def _asked_slot(driver: str, given: Mapping[str, Any]) -> int | None:
-    """Of a PCI address: SLOT or SLOT.FUNCTION, hexadecimal (set_pci_devfn); None where a function but the
-    first is asked for, as several of them share a slot. Raises QmpError."""
-    address = given.get("addr")
-    if not isinstance(address, str):
-        return None
-    text, dot, function = address.partition(".")
-    try:
-        slot = int(text, 16)
-    except ValueError:
-        slot = -1
-    if not 0 <= slot <= _LAST_SLOT or (dot and function not in tuple("01234567")):
-        raise QmpError(f"Property '{driver}.addr' doesn't take value '{address}'")
-    return slot if not dot or function == "0" else None
-
-
-def _set_on_backend(disk: GuestDevice, values: Mapping[str, Any]) -> None:
-    """What is told of the write cache and of what counts; "auto" is as if nothing was."""
-    if values.get("write-cache", "auto") != "auto":
-        disk.backend.write_cache = values["write-cache"] == "on"
-    for name in _COUNTED:
-        if values.get(name, "auto") != "auto":
-            setattr(disk.backend.accounting, name.replace("-", "_"), values[name] == "on")

@@ -15,6 +15,7 @@ from simulator.block.errors import QmpError
 from simulator.block.resize import resize
 from simulator.block.status import status_above
 from simulator.monitor import qemu_io_breakpoints as breakpoints
+from simulator.monitor import qemu_io_nodes as nodes
 from simulator.monitor.qemu_io_requests import (
     Injected,
     Read,
@@ -50,7 +51,7 @@ async def _write(blk: BlockBackend, arguments: list[str]) -> str:
     request = Write(arguments, "bcCfnpquz", usage_of("write"))
     request.check_sectors()
     if "b" in request.options:
-        # VM state, which the drivers here do not have.
+        # What is in a machine's state is nothing for anybody to write.
         raise OSError(ENOTSUP, "not supported")
     return await request.run(blk)
 
@@ -148,6 +149,8 @@ _COMMANDS = {
     "length": _Entry(_length, 0, "length"),
     "map": _Entry(_map, 0, "map"),
     "truncate": _Entry(_truncate, _RESIZE, "truncate", 1, 3),
+    "info": _Entry(nodes.info, 0, "info"),
+    "reopen": _Entry(nodes.reopen, 0, "reopen", 0, None),
     "aio_flush": _Entry(_aio_flush, 0, "aio_flush"),
     "break": _Entry(breakpoints.set_breakpoint, 0, "break", 2, 2),
     "remove_break": _Entry(breakpoints.remove_breakpoint, 0, "remove_break", 1, 1),
@@ -156,6 +159,7 @@ _COMMANDS = {
     "sleep": _Entry(breakpoints.sleep, 0, "sleep", 1, 1),
 }
 _SHORT = {"r": "read", "w": "write", "d": "discard", "f": "flush", "l": "length", "t": "truncate"}
+_SHORT["i"] = "info"
 
 # name -> (how its request is read from its arguments, permission, the word of its failures)
 _BACKGROUND: dict[str, tuple[Callable[[list[str]], Read | Write], int, str]] = {

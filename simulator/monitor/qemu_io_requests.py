@@ -129,6 +129,7 @@ _ARGUMENTS = {
     "aio_read": "[-Ciqv] [-P pattern] off len [len..] -- asynchronously reads a number of bytes",
     "aio_write": "[-Cfiquz] [-P pattern] off len [len..] -- asynchronously writes a number of bytes",
     "discard": "[-Cq] off len -- discards a number of bytes at a specified offset",
+    "reopen": "[(-r|-w)] [-c cache] [-o options] -- reopens an image with new options",
     "truncate": "[-m prealloc_mode] off -- truncates the current file at the given offset",
 }
 

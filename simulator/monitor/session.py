@@ -134,11 +134,11 @@ class Session:
             # Then the host answers at any time, and others, who go on and on, are not to hold the monitor up.
             turns = min(turns, _TURNS_BY_CHANCE)
         await scheduler.turns(turns)
-        scheduler.fire_due()
-        await scheduler.turns(turns)
         if scheduler.loop_turn.waiters:
             scheduler.next_round()
             await scheduler.turns(turns)
+        scheduler.fire_due()
+        await scheduler.turns(turns)
         if self._machine.jobs.ending:
             # That is one step of the round, whatever it polls for.
             await self._machine.jobs.main_loop_free()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from simulator.qapi.errors import ArgumentError, Words
 from simulator.qapi.integers import SIGNED_BITS, UNSIGNED_BITS
 from simulator.qapi.predicate import Compiler
-from simulator.qapi.visit import InputVisitor, KeyvalVisitor
+from simulator.qapi.visit import InputVisitor, KeyvalVisitor, OptionsVisitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,6 +156,12 @@ class Schema:
         Raises ArgumentError in the words of QEMU's keyval visitor (qapi/qobject-input-visitor.c:713, 7.2).
         """
         visited: dict[str, Any] = KeyvalVisitor(self, value).visit_root(type_name)
+        return visited
+
+    def convert_options(self, type_name: str, value: dict[str, str]) -> dict[str, Any]:
+        """As `convert_keyval`, for the settings of an option that `qemu_opts.parse` has read. Raises
+        ArgumentError."""
+        visited: dict[str, Any] = OptionsVisitor(self, value).visit_root(type_name)
         return visited
 
     def with_struct(self, name: str, members: Iterable[tuple[str, str, bool]]) -> Schema:

@@ -250,3 +250,23 @@ class KeyvalVisitor(InputVisitor):
         except NumberError:
             wanted = "size" if width == "size" else "integer"
             self.refuse(self.words.expects, name=self.full_name(name), wanted=wanted)
+
+
+class OptionsVisitor(KeyvalVisitor):
+    """Walks the settings of an option of the older sort, which have no tree (qapi/opts-visitor.c, 7.2)."""
+
+    def _signed(self, name: str | None, value: Any) -> int:
+        try:
+            return to_int64(self._text(name, value))
+        except NumberError:
+            self.refuse(self.words.expects, name=self.full_name(name), wanted="an int64 value")
+
+    def _unsigned(self, name: str | None, value: Any, width: str) -> int:
+        text = self._text(name, value)
+        # JSON does not tell sizes from other numbers, and so recordings do not for what is made by -object.
+        is_size = width == "size" or name == "size"
+        try:
+            return to_size(text) if is_size else to_uint64(text)
+        except NumberError:
+            wanted = "a size value" if is_size else "a uint64 value"
+            self.refuse(self.words.expects, name=self.full_name(name), wanted=wanted)

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from simulator.versions import Version
+
 Settings = dict[str, str]
 
 _PLAIN = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
@@ -30,6 +32,7 @@ _SILENT = (
     "spicevmc",
     "spiceport",
 )
+_WAIT_IS_OLD = "'wait' option is deprecated with socket in client connect mode"
 _TRUE = ("on", "yes", "true", "y")
 
 
@@ -71,23 +74,24 @@ class Chardev:
 
 class Chardevs:
     """All of a program's, in the machine's table `by_id`. `daemonized`: the standard streams are not to be
-    had. `on` is what stands behind a switch that is told."""
+    had."""
 
-    def __init__(self, by_id: dict[str, Any], daemonized: bool = False, on: str = "=on") -> None:
-        self._on = on
+    def __init__(self, by_id: dict[str, Any], version: Version, daemonized: bool = False) -> None:
+        self._on = "=on" if version.queries.chardev_switches_say_on else ""
+        self._facts = version.command_line
         self.by_id = by_id
         self.daemonized = daemonized
         self._stdio_in_use = False
 
-    def make(self, identifier: str, given: Settings, tell_waiting: str) -> Chardev:
+    def make(self, identifier: str, given: Settings, speaker: str) -> Chardev:
         """Open what the settings describe. With wait=on this returns when a client is there, and before
-        it waits it says so on standard error, behind `tell_waiting`. Raises QmpError."""
+        it waits it says so on standard error, behind `speaker`. Raises QmpError."""
         backend = given.get("backend")
         if backend is None:
             raise QmpError(f'chardev: "{identifier}" missing backend')
         chardev = Chardev(identifier, backend, self._on)
         if backend == "socket":
-            _open_socket(chardev, given, tell_waiting)
+            self._open_socket(chardev, given, speaker)
         elif backend == "stdio":
             self._open_stdio(chardev)
         elif backend == "pty":
@@ -117,13 +121,31 @@ class Chardevs:
         chardev.read_fd, chardev.write_fd = 0, 1
         chardev.terminal = True
 
-    def claim(self, identifier: str) -> Chardev:
-        """One that exists, for a monitor. Raises QmpError if it has its user."""
-        chardev: Chardev = self.by_id[identifier]
-        if chardev.in_use:
-            raise QmpError(f"Device '{identifier}' is in use")
-        chardev.in_use = True
-        return chardev
+    def _open_socket(self, chardev: Chardev, given: Settings, speaker: str) -> None:
+        addresses = len([name for name in ("path", "fd", "host") if name in given])
+        if addresses > 1 or (not addresses and self._facts.sockets_need_address):
+            raise QmpError("None or one of 'path', 'fd' or 'host' option required.")
+        if "host" in given and "port" not in given:
+            raise QmpError("chardev: socket: no port given")
+        if "delay" in given and "nodelay" in given:
+            raise QmpError("'delay' and 'nodelay' are mutually exclusive")
+        address = _address(given)
+        server = given.get("server") in _TRUE
+        chardev.place = network.description(address) if server else "unix:"
+        if not server and "wait" in given and self._facts.misuse_warns:
+            os.write(2, f"{speaker}warning: {_WAIT_IS_OLD}\n".encode())
+            given = {name: value for name, value in given.items() if name != "wait"}
+        _check_socket(given, server)
+        if server:
+            chardev.listener = network.listen(address, backlog=1)
+            if given.get("wait", "on") in _TRUE:
+                chardev.connected = _first_client(chardev.listener, address, speaker)
+                chardev.has_client = True
+        elif address["type"] == "fd":
+            chardev.connected = network.socket_of_fd(address["str"])
+            chardev.connected.setblocking(False)
+        else:
+            chardev.connected = network.connect(address)
 
 
 def from_option(text: str) -> qemu_opts.QemuOpts:
@@ -200,29 +222,6 @@ def _open_file(chardev: Chardev, given: Settings) -> None:
         raise QmpError(f"Could not open '{path}': {error.strerror}") from None
 
 
-def _open_socket(chardev: Chardev, given: Settings, tell_waiting: str) -> None:
-    if len([name for name in ("path", "fd", "host") if name in given]) > 1:
-        raise QmpError("None or one of 'path', 'fd' or 'host' option required.")
-    if "host" in given and "port" not in given:
-        raise QmpError("chardev: socket: no port given")
-    if "delay" in given and "nodelay" in given:
-        raise QmpError("'delay' and 'nodelay' are mutually exclusive")
-    address = _address(given)
-    server = given.get("server") in _TRUE
-    chardev.place = network.description(address) if server else "unix:"
-    _check_socket(given, server)
-    if server:
-        chardev.listener = network.listen(address, backlog=1)
-        if given.get("wait", "on") in _TRUE:
-            chardev.connected = _first_client(chardev.listener, address, tell_waiting)
-            chardev.has_client = True
-    elif address["type"] == "fd":
-        chardev.connected = network.socket_of_fd(address["str"])
-        chardev.connected.setblocking(False)
-    else:
-        chardev.connected = network.connect(address)
-
-
 def _address(given: Settings) -> Settings:
     if "path" in given:
         abstract = given.get("abstract") in _TRUE
@@ -245,11 +244,9 @@ def _check_socket(given: Settings, server: bool) -> None:
         raise QmpError("'wait' option is incompatible with socket in client connect mode")
 
 
-def _first_client(listener: network.Listener, address: Settings, tell_waiting: str) -> socket.socket:
+def _first_client(listener: network.Listener, address: Settings, speaker: str) -> socket.socket:
     shown = network.description(address)
-    os.write(
-        2, f"{tell_waiting}info: QEMU waiting for connection on: disconnected:{shown},server=on\n".encode()
-    )
+    os.write(2, f"{speaker}info: QEMU waiting for connection on: disconnected:{shown},server=on\n".encode())
     listener.socket.setblocking(True)
     client, _ = listener.socket.accept()
     listener.socket.setblocking(False)

@@ -10,9 +10,9 @@ from errno import ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
 from functools import partial
 
 from simulator.block import fdsets
-from simulator.block.host import Host, HostFile, HostStream, HostTerminal
+from simulator.block.host import Host, HostFile, HostListener, HostStream, HostTerminal
 from simulator.serve import network
-from simulator.serve.outgoing import Outgoing
+from simulator.serve.outgoing import OfCommand, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from simulator.block.host import Receive
+    from simulator.block.host import Accept, Receive
 
 # linux/falloc.h
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16
@@ -32,15 +32,26 @@ _FLOCK = struct.Struct("=hh4xqqi4x")
 
 class DiskHost(Host):
     """Files of the machine this runs on. Locks are the same bytes that QEMU locks, so each refuses the
-    other. `on_connect` is given what was connected, to carry its bytes."""
+    other. `on_connect` is given what was connected, to carry its bytes; `on_listen` a socket that listens
+    and what is to be done when somebody has connected, or None when it is about to be closed."""
 
     on_connect: Callable[[socket.socket, Outgoing], None]
+    on_listen: Callable[[socket.socket, Callable[[], None] | None], None]
 
     def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
         sock = network.connect(address)
         stream = Outgoing(receive)
         self.on_connect(sock, stream)
         return stream
+
+    def run_command(self, command: str, receive: Receive) -> HostStream:
+        sock, process = network.shell(command)
+        stream = OfCommand(receive, process)
+        self.on_connect(sock, stream)
+        return stream
+
+    def listen(self, address: dict[str, Any], accept: Accept) -> HostListener:
+        return _Listener(self, network.listen(address), accept)
 
     def open_terminal(self) -> HostTerminal:
         return _Terminal()
@@ -217,3 +228,25 @@ def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
         number = ctypes.get_errno()
         number = ENOTSUP if number in _UNSUPPORTED else number
         raise OSError(number, os.strerror(number))
+
+
+class _Listener(HostListener):
+    def __init__(self, host: DiskHost, listener: network.Listener, accept: Accept) -> None:
+        self._host, self._listener, self._accept = host, listener, accept
+        self.closed = False
+        host.on_listen(listener.socket, self._ready)
+
+    def _ready(self) -> None:
+        try:
+            sock, _ = self._listener.socket.accept()
+        except OSError:
+            return
+        stream = Outgoing(lambda payload: receive(payload))
+        receive = self._accept(stream)
+        self._host.on_connect(sock, stream)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._host.on_listen(self._listener.socket, None)
+            self._listener.close()

@@ -26,18 +26,20 @@ def main(program: str, version_name: str, argv: list[str]) -> int:
     status."""
     daemon = program == "qemu-storage-daemon"
     version = versions.load(version_name)
+    facts = version.command_line
     wrong: StartError | None = None
     try:
         if daemon:
-            options, wrong = split_daemon(argv)
+            options, wrong = split_daemon(argv, facts.daemon_options_unknown, facts.daemon_reads_twice)
         else:
             options = split_system(argv)
         asked = next((position for position, option in enumerate(options) if option[0] in _ASKED), None)
-        if asked is not None and daemon:
-            return _answer(version, program, options[asked][0])
-        if wrong is not None:
-            raise wrong
-        return _Run(version, program, options, asked).run()
+        if daemon and facts.daemon_reads_twice:
+            if asked is not None:
+                return _answer(version, program, options[asked][0])
+            if wrong is not None:
+                raise wrong
+        return _Run(version, program, options, asked, wrong).run()
     except StartError as error:
         name = sys.argv[0] if error.by_path else program
         sys.stderr.write(f"{name}: {error}\n" if str(error) else "")
@@ -65,18 +67,23 @@ def _answer(version: versions.Version, program: str, question: str) -> int:
 
 class _Run:
     """One machine from its command line to its end. `asked` is the position of an option that only asks
-    for the version or help: those in front of it are read, and may be wrong."""
+    for the version or help: those in front of it are read, and may be wrong. `wrong` is behind them all."""
 
     def __init__(
-        self, version: versions.Version, program: str, options: list[Option], asked: int | None
+        self,
+        version: versions.Version,
+        program: str,
+        options: list[Option],
+        asked: int | None,
+        wrong: StartError | None,
     ) -> None:
-        self._version, self._program = version, program
+        self._version, self._program, self._wrong = version, program, wrong
         self._options, self._asked = options, asked
         self._daemon = program == "qemu-storage-daemon"
         names = [name for name, _, _ in options]
         self._daemonize = "daemonize" in names and asked is None
         paths = [value for name, value, _ in options if name == "pidfile"]
-        self._pid_file = process.PidFile(paths[-1] if paths else "")
+        self._pid_file = process.PidFile(paths[-1] if paths else "", version.command_line.pid_file_refusal)
         self._terminal = process.Terminal()
 
     def run(self) -> int:
@@ -92,7 +99,7 @@ class _Run:
         machine.listen = network.listen
         machine.make_tls = _make_tls
         server = Server(machine, self._program)
-        host.on_connect = server.add_outgoing
+        host.on_connect, host.on_listen = server.add_outgoing, server.watch_listener
         try:
             start = self._start(machine, server)
             if self._asked is not None:
@@ -118,7 +125,11 @@ class _Run:
         if self._daemon:
             from simulator.serve.readers import DAEMON
 
-            work = start.daemon(self._options, DAEMON)
+            if self._asked is None:
+                work = start.daemon(self._options, DAEMON, self._wrong)
+            else:
+                read = [option for option in self._options[: self._asked] if option[0] != "unexpected"]
+                work = start.daemon(read, DAEMON, None)
         else:
             from simulator.serve.system_options import SYSTEM, choose_machine
 

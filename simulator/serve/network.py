@@ -11,6 +11,7 @@ from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from subprocess import Popen
     from typing import Any
 
 _LONGEST_PATH = 108  # sizeof(sockaddr_un.sun_path)
@@ -162,6 +163,22 @@ def connect(address: dict[str, Any]) -> socket.socket:
             sock.setblocking(False)
             return sock
     raise QmpError(f"Failed to connect to '{shown}': {_reason(problem)}")
+
+
+def shell(command: str) -> tuple[socket.socket, Popen[bytes]]:
+    """A socket that is a shell's standard input and output, non-blocking, and its process. Raises
+    QmpError."""
+    from subprocess import Popen  # loads much, and most runs never get here
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = Popen(["/bin/sh", "-c", command], stdin=theirs.fileno(), stdout=theirs.fileno())
+        except OSError as error:
+            ours.close()
+            raise QmpError(f"Failed to execute child process: {_reason(error)}") from None
+    ours.setblocking(False)
+    return ours, process
 
 
 def socket_of_fd(text: str) -> socket.socket:

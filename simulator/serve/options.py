@@ -73,19 +73,24 @@ def split_system(argv: list[str]) -> list[Option]:
     return options
 
 
-def split_daemon(argv: list[str]) -> tuple[list[Option], StartError | None]:
+def split_daemon(
+    argv: list[str], unknown: tuple[str, ...], reads_twice: bool
+) -> tuple[list[Option], StartError | None]:
     """qemu-storage-daemon's options as getopt_long takes them, up to the first that it cannot take, and
-    what it says of that one. A bare word is an option called "unexpected"."""
+    what it says of that one. A bare word is an option called "unexpected". `unknown` are options that the
+    version has not; `reads_twice` as in versions/command_line.py: nobody looks at what stands behind "--"."""
+    known = tuple(name for name in (*_DAEMON_WITH_ARGUMENT, *_DAEMON_WITHOUT_ARGUMENT) if name not in unknown)
     options: list[Option] = []
     words = list(argv)
     try:
         while words:
             word = words.pop(0)
             if word == "--":
-                options += [("unexpected", rest, rest) for rest in words]
+                if not reads_twice:
+                    options += [("unexpected", rest, rest) for rest in words]
                 break
             if word.startswith("--"):
-                options.append(_long_option(word, words))
+                options.append(_long_option(word, words, known))
             elif word.startswith("-") and word != "-":
                 options += _letters(word, words)
             else:
@@ -95,9 +100,9 @@ def split_daemon(argv: list[str]) -> tuple[list[Option], StartError | None]:
     return options, None
 
 
-def _long_option(word: str, rest: list[str]) -> Option:
+def _long_option(word: str, rest: list[str], known: tuple[str, ...]) -> Option:
     typed, separator, value = word[2:].partition("=")
-    name = _unabbreviated(typed, word)
+    name = _unabbreviated(typed, word, known)
     if name in _DAEMON_WITHOUT_ARGUMENT:
         if separator:
             raise StartError(f"option '--{name}' doesn't allow an argument", by_path=True)
@@ -131,9 +136,8 @@ def _letters(word: str, rest: list[str]) -> list[Option]:
     return found
 
 
-def _unabbreviated(name: str, word: str) -> str:
+def _unabbreviated(name: str, word: str, known: tuple[str, ...]) -> str:
     """getopt_long takes any unique beginning of an option's name."""
-    known = (*_DAEMON_WITH_ARGUMENT, *_DAEMON_WITHOUT_ARGUMENT)
     if name in known:
         return name
     found = sorted(candidate for candidate in known if candidate.startswith(name))
@@ -141,6 +145,6 @@ def _unabbreviated(name: str, word: str) -> str:
         return found[0]
     typed = word.partition("=")[0]
     if not found:
-        raise StartError(f"unrecognized option '{typed}'", by_path=True)
+        raise StartError(f"unrecognized option '{word}'", by_path=True)
     choices = " ".join(f"'--{candidate}'" for candidate in found)
     raise StartError(f"option '{typed}' is ambiguous; possibilities: {choices}", by_path=True)

@@ -8,6 +8,7 @@ from simulator.block.host import HostStream
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from subprocess import Popen
 
     from simulator.block.host import Receive
     from simulator.wire.nbd.messages import Payload
@@ -49,3 +50,15 @@ class Outgoing(HostStream):
 
     def stall(self, is_stalled: bool) -> None:
         """How much waits here is bounded by the requests that may be under way."""
+
+
+class OfCommand(Outgoing):
+    """To and from a command that runs. It ends with what it is sent, or with us."""
+
+    def __init__(self, receive: Receive, process: Popen[bytes]) -> None:
+        super().__init__(receive)
+        self._process = process
+
+    @property
+    def is_over(self) -> bool:
+        return self.closed and self._process.poll() is not None

@@ -53,8 +53,10 @@ class Daemon:
 class PidFile:
     """The file with our process id, locked while we live and removed at our end (util/oslib-posix.c, 7.2)."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, refusal: str) -> None:
+        """`refusal` is what is said when it cannot be made, {path} in it."""
         self._path = path
+        self._refusal = refusal
         self._written = ""
 
     def write(self) -> None:
@@ -67,7 +69,8 @@ class PidFile:
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StartError(f"{failure}Could not create '{self._path}': {error.strerror}") from None
+            told = self._refusal.format(path=self._path)
+            raise StartError(f"{failure}{told}: {error.strerror}") from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

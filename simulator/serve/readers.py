@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.monitor import monitor_objects
+from simulator.monitor import monitor_objects, object_values
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.schema import Schema
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from simulator.serve.start import Reader, Start
 
 _MODES = ("readline", "control")
+_PRETTY_IS_OLD = (
+    "'pretty' is deprecated for HMP monitors, it has no effect and will be removed in future versions"
+)
 _MON_IS_OLD = "'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
 
 
@@ -28,23 +31,33 @@ def blockdev(start: Start, text: str, shown: str) -> None:
 
 def system_object(start: Start, text: str, shown: str) -> None:
     """-object: its key=value form is of the older sort, with errors of its own."""
+    if "object-add" in start.machine.schema.unchecked:
+        opts = start.options_of("object", shown, qemu_opts.parse(text, "qom-type"))
+        _plan_object(start, shown, opts.to_dict(), object_values.from_options)
+        return
     if text.startswith("{"):
         arguments = start.typed("object-add", text, "qom-type")
     else:
         opts = start.options_of("object", shown, qemu_opts.parse(text, "qom-type"))
         if opts.get("qom-type") is None:
             raise QmpError("Parameter 'qom-type' is missing")
-        try:
-            arguments = start.typed("object-add", text, "qom-type")
-        except ArgumentError as error:
-            if error.desc.endswith("is unexpected"):
-                name = error.desc.split("'")[1]
-                raise QmpError(f"Invalid parameter '{name}'") from None
-            raise
+        arguments = _object_of(start, opts.to_dict())
     if arguments["qom-type"] in monitor_objects.TYPES:
         _plan_monitor_object(start, shown, arguments)
     else:
-        start.plan("object", shown, lambda: start.command("object-add", arguments))
+        # What it came from is forgotten by the time that it is made.
+        start.plan("object", "", lambda: start.command("object-add", arguments))
+
+
+def _object_of(start: Start, given: dict[str, str]) -> dict[str, Any]:
+    schema = start.machine.schema
+    try:
+        return schema.convert_options(schema.by_name["object-add"]["arg-type"], given)
+    except ArgumentError as error:
+        if error.desc.endswith(("is unexpected", "expected: object")):
+            name = error.desc.split("'")[1]
+            raise QmpError(f"Invalid parameter '{name}'") from None
+        raise
 
 
 def _plan_monitor_object(start: Start, shown: str, arguments: dict[str, Any]) -> None:
@@ -58,7 +71,19 @@ def _plan_monitor_object(start: Start, shown: str, arguments: dict[str, Any]) ->
     start.plan("mon", shown, effect)
 
 
+def _plan_object(start: Start, shown: str, given: dict[str, Any], reader: object_values.Reader) -> None:
+    """One of whose properties no schema tells."""
+
+    async def make() -> None:
+        await start.command("object-add", object_values.read(start.machine, given, reader))
+
+    start.plan("object", shown, make)
+
+
 def daemon_object(start: Start, text: str, shown: str) -> None:
+    if "object-add" in start.machine.schema.unchecked:
+        _plan_object(start, shown, keyval.parse(text, "qom-type"), object_values.from_keyval)
+        return
     arguments = start.typed("object-add", text, "qom-type")
     start.plan("object", shown, lambda: start.command("object-add", arguments))
 
@@ -74,16 +99,17 @@ def chardev(start: Start, text: str, shown: str) -> None:
     async def effect() -> None:
         if opts.id is None:
             raise QmpError("chardev: no id specified")
-        start.chardevs.make(opts.id, opts.to_dict(), f"{start.program}: {shown}: ")
+        start.chardevs.make(opts.id, opts.to_dict(), start.speaker(shown))
 
     start.plan("chardev", shown, effect)
 
 
 def mon(start: Start, text: str, shown: str) -> None:
+    if start.machine.version.qmp.monitors_are_objects and _MON_IS_OLD not in start.told:
+        start.told.append(_MON_IS_OLD)
+        start.machine.warn(f"{start.speaker(shown)}warning: {_MON_IS_OLD}")
     opts = qemu_opts.parse(text, "chardev", {"mode": "str", "chardev": "str", "pretty": "bool"})
     start.options_of("mon", shown, opts)
-    if start.machine.version.qmp.monitors_are_objects:
-        start.machine.warn(f"{start.program}: {shown}: warning: {_MON_IS_OLD}")
 
     async def effect() -> None:
         identifier = opts.get("chardev")
@@ -92,7 +118,11 @@ def mon(start: Start, text: str, shown: str) -> None:
         mode = opts.get("mode") or "readline"
         if mode not in _MODES:
             raise QmpError(f"Parameter 'mode' does not accept value '{mode}'")
-        start.add_monitor(identifier, mode, opts.get_bool("pretty", False), opts.id or "")
+        pretty = opts.get_bool("pretty", False)
+        if pretty and mode == "readline" and start.machine.version.command_line.misuse_warns:
+            start.machine.warn(f"{start.speaker(shown)}warning: {_PRETTY_IS_OLD}")
+            pretty = False
+        start.add_monitor(identifier, mode, pretty, opts.id or "")
 
     start.plan("mon", shown, effect)
 
@@ -126,7 +156,7 @@ def _plan_legacy_chardev(start: Start, text: str, shown: str, label: str) -> Non
         raise StartError(f"{first}{shown}: parse error: {text}") from None
 
     async def make() -> None:
-        start.chardevs.make(label, given, f"{start.program}: {shown}: ")
+        start.chardevs.make(label, given, start.speaker(shown))
 
     start.plan("chardev", shown, make)
 

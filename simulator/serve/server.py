@@ -204,6 +204,13 @@ class Server:
         """The machine has connected to a server."""
         self._add_socket(sock, endpoint, _NBD_CHUNK_BYTES, sock.close)
 
+    def watch_listener(self, listener: socket.socket, ready: Callable[[], None] | None) -> None:
+        """The machine listens at something, or (`ready` None) no longer does."""
+        if ready is None:
+            self._watch(listener.fileno(), 0, None)
+        else:
+            self._watch(listener.fileno(), _READ, lambda events: ready())
+
     def _add_socket(
         self, sock: socket.socket, endpoint: Any, chunk_bytes: int, close: Callable[[], None]
     ) -> None:

@@ -30,7 +30,19 @@ if TYPE_CHECKING:
     Reader = Callable[["Start", str, str], None]
 
 # What a system emulator does when: options of one stage in the order they stand in.
-STAGES = ("object", "chardev", "blockdev", "drive", "machine", "accel", "mon", "board", "device")
+STAGES = (
+    "descriptor",
+    "object",
+    "chardev",
+    "blockdev",
+    "drive",
+    "machine",
+    "accel",
+    "mon",
+    "board",
+    "device",
+    "incoming",
+)
 
 
 class Monitor:
@@ -49,13 +61,13 @@ class Start:
     ) -> None:
         self.machine = machine
         self.program = program
-        self.chardevs = Chardevs(
-            machine.chardevs, daemonized, "=on" if machine.version.queries.chardev_switches_say_on else ""
-        )
+        self.chardevs = Chardevs(machine.chardevs, machine.version, daemonized)
         self.monitors: list[Monitor] = []
         self.machine_settings: dict[str, Any] = {}
         self.memory_bytes = DEFAULT_MEMORY_BYTES
+        self.machine_shown = ""  # the first option that said something of the machine
         self.legacy_monitors = 0
+        self.told: list[str] = []  # warnings that come once
         self._write_pid_file = write_pid_file
         self._planned: dict[str, list[tuple[str, Effect]]] = {stage: [] for stage in STAGES}
         self._taken: dict[str, list[str]] = {}  # kind of option: ids
@@ -70,20 +82,34 @@ class Start:
         self.machine.runs_on_arrival = "S" not in names
         self.machine.run_state = "prelaunch" if "S" in names else "running"
         self.read_only(options, readers)
-        self._write_pid_file()
+        if self.machine.version.command_line.pid_file_first:
+            self._write_pid_file()
+            await self._carry_out("descriptor")
+        else:
+            await self._carry_out("descriptor")
+            self._write_pid_file()
         choose()
         for stage in STAGES:
             await self._carry_out(stage)
 
-    async def daemon(self, options: list[Option], readers: dict[str, Reader]) -> None:
-        """qemu-storage-daemon: options take effect one after the other. Raises StartError."""
+    async def daemon(
+        self, options: list[Option], readers: dict[str, Reader], wrong: StartError | None
+    ) -> None:
+        """qemu-storage-daemon: options take effect one after the other, up to the one that is `wrong`.
+        Raises StartError."""
+        reads_twice = self.machine.version.command_line.daemon_reads_twice
         for name, value, shown in options:
-            if name == "unexpected":
+            if name == "unexpected" and reads_twice:
                 raise StartError(f"{shown}: Unexpected argument")
             if name in readers:
                 self._read(readers[name], value, shown)
                 for stage in STAGES:
                     await self._carry_out(stage)
+        if wrong is not None:
+            raise wrong
+        for name, _, shown in options:
+            if name == "unexpected":
+                raise StartError(f"Unexpected argument: {shown}")
         self._write_pid_file()
 
     def read_only(self, options: list[Option], readers: dict[str, Reader]) -> None:
@@ -103,21 +129,35 @@ class Start:
             try:
                 await effect()
             except (QmpError, ArgumentError, ParseError) as error:
-                raise start_error(shown, error) from None
+                raise self.error(shown, error) from None
+
+    def error(self, shown: str, error: QmpError | ArgumentError | ParseError) -> StartError:
+        """What is printed of a refused option, in the version's words."""
+        hint = getattr(error, "hint", "").rstrip("\n")
+        told = self.machine.version.reword(error.desc) + (f"\n{hint}" if hint else "")
+        return StartError(self._place(shown) + told)
+
+    def _place(self, shown: str) -> str:
+        is_told = not self.machine.storage_daemon or self.machine.version.command_line.daemon_shows_option
+        return f"{shown}: " if shown and is_told else ""
+
+    def speaker(self, shown: str) -> str:
+        """What stands before all that is told while the option has its turn."""
+        return f"{self.program}: {self._place(shown)}"
 
     def _read(self, reader: Reader, text: str, shown: str) -> None:
         try:
             reader(self, text, shown)
         except (QmpError, ArgumentError, ParseError) as error:
             self.warn_of(shown, getattr(error, "warnings", []))
-            raise start_error(shown, error) from None
+            raise self.error(shown, error) from None
 
     def warn_of(self, shown: str, warnings: list[str]) -> None:
-        """Warnings as qemu_opts has them: each with a line of advice."""
+        """Warnings of flags as qemu_opts has them: each with a line of advice."""
+        if not self.machine.version.command_line.flags_warn:
+            return
         for position in range(0, len(warnings), 2):
-            self.machine.warn(
-                f"{self.program}: {shown}: warning: {warnings[position]}\n{warnings[position + 1]}"
-            )
+            self.machine.warn(f"{self.speaker(shown)}warning: {warnings[position]}\n{warnings[position + 1]}")
 
     # -- what readers share
     def options_of(self, kind: str, shown: str, opts: qemu_opts.QemuOpts) -> qemu_opts.QemuOpts:
@@ -151,11 +191,10 @@ class Start:
             raise QmpError("Only QMP is supported")
         if mode == "readline" and pretty:
             raise QmpError("'pretty' is not compatible with HMP monitors")
-        self.monitors.append(Monitor(self.chardevs.claim(identifier), mode, pretty))
+        chardev = self.chardevs.by_id[identifier]
+        if chardev.in_use:
+            raise QmpError(self.machine.version.command_line.chardev_taken.format(id=identifier))
+        chardev.in_use = True
+        self.monitors.append(Monitor(chardev, mode, pretty))
         if not self.machine.storage_daemon:
             monitor_objects.announce(self.machine, mode, name)
-
-
-def start_error(shown: str, error: QmpError | ArgumentError | ParseError) -> StartError:
-    hint = getattr(error, "hint", "").rstrip("\n")
-    return StartError(f"{shown}: {error.desc}" + (f"\n{hint}" if hint else ""))

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+
 from simulator.block.errors import QmpError
 from simulator.monitor import board
+from simulator.monitor.commands.migration import wait_for_guest
 from simulator.qapi import keyval, qemu_opts
+from simulator.qapi.integers import UINT64_MAX, signed64
 from simulator.serve import readers
 from simulator.serve.options import StartError
 from simulator.wire.json_stream import parse_text
@@ -60,7 +64,7 @@ def disk_image(start: Start, text: str, shown: str) -> None:
 
 
 def device(start: Start, text: str, shown: str) -> None:
-    if text.startswith("{"):
+    if text.startswith("{") and start.machine.version.command_line.json_devices:
         given: dict[str, Any] = parse_text(text.encode(), start.machine.version.qmp.json_pushed)
         if "driver" not in given:
             raise QmpError("Parameter 'driver' is missing")
@@ -73,18 +77,47 @@ def device(start: Start, text: str, shown: str) -> None:
     start.plan("device", shown, effect)
 
 
+def add_fd(start: Start, text: str, shown: str) -> None:
+    """-add-fd: a descriptor that we were started with goes into a set (parse_add_fd, softmmu/vl.c, 7.2)."""
+    kinds = {"fd": "num", "set": "num", "opaque": "str"}
+    opts = start.options_of("add-fd", shown, qemu_opts.parse(text, None, kinds))
+    passed, number = (signed64(opts.get_number(name, UINT64_MAX)) for name in ("fd", "set"))
+
+    async def add() -> None:
+        if passed < 0:
+            raise QmpError("fd option is required and must be non-negative")
+        if passed <= 2:
+            raise QmpError("fd cannot be a standard I/O stream")
+        try:
+            is_ours = not os.get_inheritable(passed)
+        except (OSError, OverflowError):
+            is_ours = True
+        if is_ours:
+            raise QmpError("fd is not valid or already in use")
+        if number < 0:
+            raise QmpError("set option is required and must be non-negative")
+        start.machine.fdsets.add(os.dup(passed), number, opts.get("opaque"))
+        os.close(passed)
+
+    start.plan("descriptor", shown, add)
+
+
 # -- the machine
 def machine_option(start: Start, text: str, shown: str) -> None:
     start.machine_settings.update(keyval.parse(text, "type"))
+    start.machine_shown = start.machine_shown or shown
 
 
 def choose_machine(start: Start) -> None:
-    """Raises StartError, without an option in front: QEMU has forgotten by then which one it was."""
+    """Raises StartError, in most versions without an option in front: which one it was is forgotten."""
     given = start.machine_settings
     name = str(given.get("type", "pc"))
     start.machine.slots.board = name
     if name not in _MACHINES and name not in start.machine.machine_types():
-        raise StartError("unsupported machine type\nUse -machine help to list supported machines")
+        facts = start.machine.version.command_line
+        place = f"{start.machine_shown}: " if facts.shows_machine_option else ""
+        told = place + facts.machine_refusal.format(name=name)
+        raise StartError(f"{told}\nUse -machine help to list supported machines")
 
     async def check_settings() -> None:
         if not _MACHINE_SETTINGS.issuperset(given):
@@ -137,9 +170,13 @@ def name(start: Start, text: str, shown: str) -> None:
 
 def incoming(start: Start, text: str, shown: str) -> None:
     """-incoming: nodes are inactive from here on (qemu_init, softmmu/vl.c, 7.2). Raises StartError."""
-    if text != "defer":
-        raise StartError(f"{shown}: the simulator waits for a guest, but takes none: only defer is simulated")
     start.machine.run_state = "inmigrate"
+    if text != "defer":
+
+        async def wait() -> None:
+            wait_for_guest(start.machine, text)
+
+        start.plan("incoming", shown, wait)
 
 
 def log_file(start: Start, text: str, shown: str) -> None:
@@ -154,6 +191,7 @@ SYSTEM: dict[str, Reader] = {
     "D": log_file,
     "M": machine_option,
     "accel": accel,
+    "add-fd": add_fd,
     "blockdev": readers.blockdev,
     "chardev": readers.chardev,
     "device": device,

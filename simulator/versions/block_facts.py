@@ -22,6 +22,7 @@ class Block(Group):
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
     ending_stops_first: at the end of the process the machine is stopped, which drains all nodes, before they
     are drained for good.
+    used_threads_go: a thread with a node in it can be deleted; otherwise QEMU aborts.
     filter_always_reads: a copy-before-write filter in use reads its source, even for users who only read.
     transaction_checks_groups_first: before any action begins; only backups have groups.
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
@@ -30,6 +31,8 @@ class Block(Group):
     adapter_minds_blockers: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
+    closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
+    deleting_asks_all_disks: HMP delvm deletes nothing unless all disks can hold snapshots.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
     new_children_are_asked_nothing, stream_has_filter: as in simulator/block/rules.py.
@@ -41,7 +44,7 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
+    empty_merge_crashes, refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -53,19 +56,23 @@ class Block(Group):
         "cbw_timeout_bits",
         "changes_drain_all",
         "changes_made_drained",
+        "closing_marks_clean",
         "contexts_drain_all",
         "copy_bitmap_on_filter",
         "creating_yields",
         "daemon_closes_nodes",
+        "deleting_asks_all_disks",
         "devices_open_as_files",
         "drive_moves",
         "dropped_filter_lets_go",
+        "empty_merge_crashes",
         "ending_jobs_outlive_exports",
         "ending_stops_first",
         "failed_preallocate_keeps_file",
         "filter_always_reads",
         "forgets_bounded_copies",
         "formats_left_out",
+        "has_zstd",
         "jobs_have_backend",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
@@ -76,14 +83,17 @@ class Block(Group):
         "permissions_at_once",
         "probing_drains",
         "quorum_tells_zeroes",
+        "raw_outside_is_placed",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
         "stored_bitmaps_need_write",
         "stream_has_filter",
+        "tells_dirty_images",
         "too_long_is_empty",
         "transaction_checks_groups_first",
         "transaction_commits_in_order",
+        "used_threads_go",
     )
 
     transaction_commits_in_order: bool
@@ -106,6 +116,11 @@ class Block(Group):
     adapter_minds_blockers: bool
     changes_made_drained: bool
     jobs_have_backend: bool
+    closing_marks_clean: bool
+    deleting_asks_all_disks: bool
+    has_zstd: bool
+    raw_outside_is_placed: bool
+    tells_dirty_images: bool
     devices_open_as_files: bool
     dropped_filter_lets_go: bool
     drive_moves: bool
@@ -121,5 +136,7 @@ class Block(Group):
     cbw_timeout_bits: int
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
+    empty_merge_crashes: bool
     lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]
+    used_threads_go: bool

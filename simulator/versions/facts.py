@@ -6,6 +6,7 @@ A version's module gives every value with its source; nothing below the versions
 from __future__ import annotations
 
 from simulator.versions.block_facts import Block
+from simulator.versions.command_line import CommandLine
 from simulator.versions.group import Group
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ class Qmp(Group):
     oob: the capability is offered. quit_replies_first: before the machine begins to end.
     doubles_have_six_places: in what is sent, and not as many as they need.
     monitors_are_objects: each has one of the machine's objects.
+    tells_of_second_unplug: device_del refuses a device that is on its way out already.
     turns_before_reply: how often tasks that a command has set going get their turn before the reply leaves.
     device_ids: what device_add says of an id: "registered" (it must be well-formed and free before all else),
     "well-formed" (free only once there is a place), "any", or "checked" with the place.
@@ -46,6 +48,7 @@ class Qmp(Group):
         "monitors_are_objects",
         "oob",
         "quit_replies_first",
+        "tells_of_second_unplug",
         "turns_before_reply",
         "unplugged_after_ns",
     )
@@ -57,6 +60,7 @@ class Qmp(Group):
     monitors_are_objects: bool
     oob: bool
     quit_replies_first: bool
+    tells_of_second_unplug: bool
     turns_before_reply: int
     unplugged_after_ns: int
 
@@ -67,29 +71,41 @@ class Texts(Group):
     blockstats_in_columns: HMP info blockstats prints a table.
     device_numbers: "int", "uint" and "size" -> what the text of such a property of a device has to be.
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
+    vm_snapshot_missing: how a snapshot {name} is refused that {device} does not have.
+    vm_state_nowhere: "save" or "load" -> how that is refused where no disk can hold the machine's state.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
+    hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
     hmp_unknown_action: what HMP watchdog_action says to a word that is none, {} in its place.
+    qemu_io_heads_info: HMP qemu-io's info has a line above what the driver knows.
     reports_name_program: what a command of QMP prints on standard error begins with the program's name.
     """
 
     __slots__ = (
         "blockstats_in_columns",
         "device_numbers",
+        "hmp_cpus_with_model",
         "hmp_drive_prefix",
         "hmp_unknown_action",
         "large_sizes_name_id",
+        "qemu_io_heads_info",
         "reports_name_program",
         "snapshots_in_wide_columns",
+        "vm_snapshot_missing",
+        "vm_state_nowhere",
     )
 
     blockstats_in_columns: bool
     device_numbers: dict[str, str]
+    hmp_cpus_with_model: bool
     hmp_drive_prefix: str
     large_sizes_name_id: bool
     hmp_unknown_action: str
+    qemu_io_heads_info: bool
     reports_name_program: bool
     snapshots_in_wide_columns: bool
+    vm_snapshot_missing: str
+    vm_state_nowhere: dict[str, str]
 
 
 class Jobs(Group):
@@ -98,8 +114,7 @@ class Jobs(Group):
     aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
     read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
-    failed_group_aborts_together: when one job of a group fails, all go to aborting before the first
-    concludes; otherwise the failed one concludes first. pause_wakes: a job that sleeps is woken to be paused.
+    commit_writes_zeroes, pause_wakes, waits_out_speed: as in simulator/jobs/rules.py.
     mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
     mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
@@ -116,7 +131,7 @@ class Jobs(Group):
         "amend_holds_node",
         "backup_chooses_late",
         "cancel_ends_waits",
-        "failed_group_aborts_together",
+        "commit_writes_zeroes",
         "mirror_bitmap_on_filter",
         "mirror_knows_zeroes",
         "mirror_tells_sizes",
@@ -125,12 +140,12 @@ class Jobs(Group):
         "refused_image_keeps_drained",
         "shows_actively_synced",
         "verbs",
+        "waits_out_speed",
     )
 
     aborted_commit_restores_base: bool
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
-    failed_group_aborts_together: bool
     backup_chooses_late: bool
     mirror_bitmap_on_filter: bool
     mirror_knows_zeroes: bool
@@ -139,7 +154,9 @@ class Jobs(Group):
     paused_completes: bool
     refused_image_keeps_drained: bool
     cancel_ends_waits: bool
+    commit_writes_zeroes: bool
     shows_actively_synced: bool
+    waits_out_speed: bool
 
 
 class Exports(Group):
@@ -237,17 +254,34 @@ class Migration(Group):
     checks_address_first: an address that is none is refused before anything changes.
     fails_in_two_steps: what fails is "failing" first. names_options: refusals call a parameter an option.
     ignored_parameters: those that are taken and stay as they are.
+    disabled_arrive_busy: a bitmap that does not record may not be used either while it comes.
+    activates_early: images are taken over when a guest has come, and by `cont` before it has; otherwise once
+    it is to run. refuses_again: a guest that has gone is not sent off once more. tells_device: the state in
+    which it has stopped and goes, and what comes after. tells_errors: query-migrate says why it failed,
+    whatever it was. tells_incoming_setup: and that a guest is waited for.
     """
 
     __slots__ = (
+        "activates_early",
         "capability_rules",
         "checks_address_first",
+        "disabled_arrive_busy",
         "fails_in_two_steps",
         "ignored_parameters",
         "names_options",
+        "refuses_again",
+        "tells_device",
+        "tells_errors",
+        "tells_incoming_setup",
     )
 
     capability_rules: tuple[tuple[str, bool, str, str], ...]
+    activates_early: bool
+    disabled_arrive_busy: bool
+    refuses_again: bool
+    tells_device: bool
+    tells_errors: bool
+    tells_incoming_setup: bool
     checks_address_first: bool
     fails_in_two_steps: bool
     names_options: bool
@@ -275,6 +309,7 @@ GROUPS: dict[str, type[Group]] = {
     "texts": Texts,
     "jobs": Jobs,
     "block": Block,
+    "command_line": CommandLine,
     "exports": Exports,
     "queries": Queries,
     "migration": Migration,

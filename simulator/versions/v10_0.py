@@ -72,6 +72,10 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.activates_early", False, "migration/migration.c: migration_block_activate; observed"),
+    ("migration.tells_device", True, "migration/migration.c: migration_switchover_start; observed"),
+    ("migration.tells_errors", True, "observed with bitmaps that cannot go"),
+    ("migration.tells_incoming_setup", True, "observed"),
     ("migration.capability_rules", CAPABILITY_RULES, "migration/options.c, migrate_caps_check; observed"),
     ("migration.checks_address_first", True, "migration/migration.c, qmp_migrate; observed"),
     ("migration.ignored_parameters", (), "observed"),
@@ -81,9 +85,10 @@ FACTS = (
     ("identity.package", "Debian 1:10.0.13+ds-0+deb13u1", "greeting of the binary"),
     ("jobs.aborted_commit_restores_base", True, "block/mirror.c:799"),
     ("jobs.verbs", {**VERBS, "change": VERBS["pause"]}, "job.c:74"),
+    ("jobs.commit_writes_zeroes", True, "block/commit.c:150"),
+    ("jobs.waits_out_speed", True, "blockjob.c: block_job_ratelimit_sleep"),
     ("jobs.mirror_bitmap_on_filter", True, "block/mirror.c:1799"),
     ("jobs.shows_actively_synced", True, "block/mirror.c:1302"),
-    ("jobs.failed_group_aborts_together", True, "job.c:871, observed"),
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
@@ -121,5 +126,13 @@ FACTS = (
     ("block.negative_size_is_out_of_range", True, "util/cutils.c:287: do_strtosz, ERANGE; observed"),
     ("qmp.device_values_are_typed", True, "observed with bootindex and share-rw"),
     ("qmp.device_ids", "any", "observed with the id '1'"),
+    ("command_line.chardev_taken", "chardev '{id}' is already in use", "chardev/char-fe.c: qemu_chr_fe_init"),
+    (
+        "command_line.machine_refusal",
+        'unsupported machine type: "{name}"',
+        "system/vl.c: select_machine, observed",
+    ),
+    ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
+    ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

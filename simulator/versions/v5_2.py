@@ -121,6 +121,8 @@ REWORDED = (
 )
 
 FACTS = (
+    ("migration.disabled_arrive_busy", False, "migration/block-dirty-bitmap.c: dirty_bitmap_load_start"),
+    ("migration.refuses_again", False, "observed: it begins, and aborts"),
     ("migration.capability_rules", (IGNORES_SHARED,), "observed"),
     ("identity.major", 5, "greeting of the binary"),
     ("identity.minor", 2, "greeting of the binary"),
@@ -147,6 +149,11 @@ FACTS = (
     ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
+    (
+        "block.empty_merge_crashes",
+        False,
+        "block/monitor/bitmap-qmp-cmds.c:269: into a bitmap without a name, and from that",
+    ),
     ("block.forgets_bounded_copies", False, "there is no snapshot-access driver"),
     ("block.replaced_is_missing", "Node name '{name}' not found", "block.c:6715"),
     ("block.mirror_passes_needs_on", False, "block/mirror.c:1517"),
@@ -160,6 +167,35 @@ FACTS = (
         ("clipboard", "mouse", "nodelay", "reconnect-ms"),
         "chardev/char.c: qemu_chardev_opts",
     ),
+    (
+        "command_line.daemon_options_unknown",
+        ("daemonize", "pidfile"),
+        "storage-daemon/qemu-storage-daemon.c: process_options",
+    ),
+    ("command_line.daemon_reads_twice", False, "storage-daemon/qemu-storage-daemon.c: process_options"),
+    ("command_line.daemon_shows_option", False, "storage-daemon/qemu-storage-daemon.c: process_options"),
+    ("command_line.flags_warn", False, "util/qemu-option.c: get_opt_name_value"),
+    ("command_line.json_devices", False, "softmmu/vl.c: QEMU_OPTION_device"),
+    ("command_line.misuse_warns", True, "chardev/char-socket.c; monitor/monitor.c; observed"),
+    ("command_line.pid_file_first", True, "softmmu/vl.c: qemu_init, observed"),
+    ("command_line.pid_file_refusal", "Cannot open pid file", "util/oslib-posix.c: qemu_write_pidfile"),
+    ("command_line.sockets_need_address", True, "chardev/char-socket.c: qemu_chr_parse_socket, observed"),
+    ("command_line.shows_machine_option", True, "softmmu/vl.c: select_machine, loc_push_restore"),
+    ("qmp.tells_of_second_unplug", False, "observed"),
+    (
+        "texts.vm_snapshot_missing",
+        "Device '{device}' does not have the requested snapshot '{name}'",
+        "migration/savevm.c: load_snapshot",
+    ),
+    (
+        "texts.vm_state_nowhere",
+        {"save": "No block device can accept snapshots", "load": "No block device supports snapshots"},
+        "observed",
+    ),
+    ("block.has_zstd", False, "observed"),
+    ("block.raw_outside_is_placed", False, "block/qcow2.c: qcow2_co_create; observed"),
+    ("block.tells_dirty_images", False, "observed"),
+    ("block.deleting_asks_all_disks", False, "monitor/hmp-cmds.c: hmp_delvm"),
     ("texts.hmp_unknown_action", "Unknown watchdog action '{}'", "observed"),
     (
         "queries.chardev_switches_say_on",

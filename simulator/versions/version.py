@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.versions.block_facts import Block
+    from simulator.versions.command_line import CommandLine
     from simulator.versions.facts import (
         Dialect,
         Exports,
@@ -43,6 +44,7 @@ class Version:
         "_recorded",
         "_schemas",
         "block",
+        "command_line",
         "dialect",
         "exports",
         "facts",
@@ -63,6 +65,7 @@ class Version:
     texts: Texts
     jobs: Jobs
     block: Block
+    command_line: CommandLine
     exports: Exports
     queries: Queries
     migration: Migration

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +278,29 @@ def ask(client: socket.socket, *requests: str) -> list[dict[str, object]]:
 
 
 CAPABLE, QUIT, JOBS = (json.dumps({"execute": name}) for name in ("qmp_capabilities", "quit", "query-jobs"))
+
+
+# -- servers that are not ours
+
+
+@contextlib.contextmanager
+def serving(
+    argv: Sequence[str], directory: Path, is_there: Callable[[], bool] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of image `i` in `directory`, once it listens: there on socket `s`, unless `is_there` knows."""
+    assert shutil.which(argv[0]), f"{argv[0]} is not installed: apt install qemu-utils nbdkit"
+    path = directory / "s"
+    path.unlink(missing_ok=True)
+    words = [word.format(socket=path, image=directory / "i") for word in argv]
+    process = subprocess.Popen(words, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(path)) == 0
+
+    try:
+        wait_until(is_there or listens, f"{argv[0]} to listen")
+        yield process
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)

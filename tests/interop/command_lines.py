@@ -205,7 +205,44 @@ ON_NONE: list[tuple[str, ...]] = [
     ("--version", "-nope"),
     ("-nope", "--version"),
     ("-drive=x",),
+    ("-object", "memory-backend-ram,id=m,size=1M"),
+    ("-object", "memory-backend-ram,id=m,size=x"),
+    ("-object", "memory-backend-ram,id=m"),
+    ("-object", "memory-backend-ram,id=m,size=1M,share=perhaps"),
+    ("-object", "memory-backend-ram,id=m,size=1M,policy=zork"),
+    ("-M", "q35", "-M", "bad"),
+    ("-incoming", "defer"),
+    ("-add-fd", "fd=99,set=1"),
+    ("-add-fd", "fd=0"),
+    ("-add-fd", "set=1"),
+    ("-add-fd", "fd=x,set=1"),
+    ("-add-fd", "fd=1,set=1"),
+    ("-add-fd", "fd=-1,set=1"),
+    ("-add-fd", "fd=99,set=-1"),
+    ("-add-fd", "fd=99,set=1,zork=2"),
+    ("-add-fd", "fd=99,set=1", "-pidfile", "no-such-directory/pid"),
+    ("-k", "nope"),
+    ("-boot", "nope"),
 ]
+
+# What objects of either program are made of.
+OBJECTS = [
+    "iothread,id=t,poll-max-ns=x", "iothread,id=t,poll-max-ns=-1", "iothread,id=t,poll-max-ns=4k",
+    "iothread,id=t,poll-max-ns=0x10", "iothread,id=t,poll-max-ns,zork", "iothread,id=t,poll-max-ns=1,zork=2",
+    "throttle-group,id=t,x-iops-total=x", "throttle-group,id=t,x-iops-total=1M",
+    "throttle-group,id=t,limits.iops-total=5", "throttle-group,id=t,limits.iops-total=x",
+    "throttle-group,id=t,limits.zork=5", "throttle-group,id=t,limits=5",
+    "throttle-group,id=t,x-iops-total=-1",
+    "secret,id=t,data=abc", "secret,id=t,data=abc,format=zork", "secret,id=t,data=abc,loaded=perhaps",
+    "secret,id=t", "secret,id=t,data=a,file=b", "secret,id=t,file=missing",
+    "secret,id=t,data=%,format=base64",
+    "tls-creds-x509,id=t,verify-peer=perhaps,dir=.,endpoint=server", "tls-creds-x509,id=t,endpoint=zork",
+    "tls-creds-x509,id=t,endpoint=server", "tls-creds-x509,id=t,dir=.,endpoint=server",
+    "tls-creds-x509,id=t,dir=nowhere", "tls-creds-psk,id=t,dir=.,endpoint=server",
+    "tls-creds-psk,id=t,dir=.,username=u", "authz-list,id=t,policy=deny", "authz-list,id=t,policy=zork",
+    "authz-list,id=t,rules.0.match=x,rules.0.policy=allow", "authz-simple,id=t",
+    "authz-simple,id=t,identity=x", "authz-simple,id=t,identity=x,policy=deny",
+]  # fmt: skip
 
 VIRTIO = "virtio-blk-pci,drive="
 
@@ -332,4 +369,18 @@ ON_DAEMON: list[tuple[str, ...]] = [
     ("--version", "--nope"),
     ("--nope", "--version"),
     ("--blockdev", "driver=nope,node-name=f", "--version"),
+    ("--blockdev", FILE, "--nope"),
+    ("--blockdev", "driver=nope,node-name=f", "--nope"),
+    ("--blockdev", "driver=nope,node-name=f", "word"),
+    ("word", "--blockdev", "driver=nope,node-name=f"),
+    ("word", "--version"),
+    ("--blockdev", FILE, "--help-me"),
+    ("--ver",),
+    ("--ver=1",),
+    ("--blockdev", FILE, "--export", "type=nbd,id=e,node-name=f", "--nbd-server", SOCKET),
+    ("--chardev", "socket,id=n,path=x.sock,server=on,wait=off", "--version"),
+    ("--export", "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,addr.path=v.sock"),
+    ("--export", "type=fuse,id=e,node-name=f,mountpoint=m"),
 ]
+ON_NONE += [("-object", given) for given in OBJECTS]
+ON_DAEMON += [("--object", given) for given in OBJECTS]

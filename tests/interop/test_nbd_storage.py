@@ -5,45 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.interop.both_programs import DEADLINE_S, SYSTEM, Running, start, wait_until
+from tests.interop.both_programs import DEADLINE_S, SYSTEM, Running, serving, start, wait_until
 
 MIB = 1 << 20
 NBDKIT = ("nbdkit", "-f", "-U", "{socket}", "file", "{image}")
 QEMU_NBD = ("qemu-nbd", "-t", "-e", "8", "-k", "{socket}", "-f", "raw", "{image}")
-
-
-@contextlib.contextmanager
-def serving(
-    argv: Sequence[str], directory: Path, is_there: Callable[[], bool] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A server of image `i` in `directory`, once it listens: there on socket `s`, unless `is_there` knows."""
-    assert shutil.which(argv[0]), f"{argv[0]} is not installed: apt install qemu-utils nbdkit"
-    path = directory / "s"
-    path.unlink(missing_ok=True)
-    words = [word.format(socket=path, image=directory / "i") for word in argv]
-    process = subprocess.Popen(words, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def listens() -> bool:
-        with socket.socket(socket.AF_UNIX) as client:
-            return client.connect_ex(str(path)) == 0
-
-    try:
-        wait_until(is_there or listens, f"{argv[0]} to listen")
-        yield process
-    finally:
-        process.kill()
-        process.wait(DEADLINE_S)
 
 
 def node(path: str, **options: Any) -> dict[str, Any]:

@@ -10,7 +10,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from both_programs import SYSTEM, Running, both, command_line, connect, programs, start, started
+from both_programs import (
+    NONE,
+    SYSTEM,
+    SYSTEM_MONITOR,
+    Running,
+    both,
+    command_line,
+    connect,
+    program_path,
+    programs,
+    start,
+    started,
+)
 
 # A command, its arguments, and the files that are passed with it: (name, flags of open), or "listening".
 Passed = tuple[str, int] | str
@@ -174,3 +186,25 @@ def test_a_descriptor_goes_with_the_last_client(is_real: bool, tmp_path: Path) -
                 left.append(ask(client, lines, b'{"execute": "%s"}' % request, passed)["return"])
     assert left[0]["fdset-id"] == 0
     assert left[1] == []
+
+
+def test_descriptors_that_a_program_is_started_with(tmp_path: Path) -> None:
+    """-add-fd: a file is opened by them from the start on, to be read by one, to be written by the other."""
+    options = [
+        *("-add-fd", "fd=7,set=2,opaque=to write,,and read", "-add-fd", "fd=8,set=2,opaque=to read"),
+        *("-blockdev", "driver=file,node-name=f,filename=/dev/fdset/2"),
+    ]
+    answers = []
+    for is_real in (True, False):
+        place = tmp_path / str(is_real)
+        place.mkdir()
+        (place / "disk.raw").write_bytes(bytes(1 << 20))
+        argv = ["sh", "-c", 'exec "$0" "$@" 7<>disk.raw 8<disk.raw', program_path(SYSTEM, is_real), *NONE]
+        with Running([*argv, *options], place, SYSTEM_MONITOR, is_real) as running:
+            running.negotiate()
+            said = [running.qmp("query-fdsets"), running.hmp('qemu-io f "write -P 7 64k 64k"')]
+            said += [running.qmp("blockdev-del", {"node-name": "f"}), running.qmp("query-fdsets")]
+            answers.append([without_numbers(each) for each in said])
+        assert (place / "disk.raw").read_bytes()[64 << 10 : 128 << 10] == b"\7" * (64 << 10)
+    assert answers[1] == answers[0]
+    assert [len(fdset["fds"]) for fdset in answers[0][0]] == [2]

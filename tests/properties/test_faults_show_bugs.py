@@ -14,7 +14,7 @@ from scenarios.explore.bugs import bug
 from scenarios.language.loader import load_text
 from scenarios.run.runner import CaseResult, run_case
 from simulator.block.drivers.copy_before_write import CopyBeforeWrite
-from simulator.block.memory_host import MemoryFile
+from simulator.block.memory_files import MemoryFile
 
 FAULTS = Path(__file__).parents[2] / "scenarios" / "specs" / "faults"
 

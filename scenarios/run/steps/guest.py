@@ -31,7 +31,7 @@ async def _one(x: Execution, guest: Guest, where: Where) -> NbdFailed | None:
     """One request and its record; why it failed, if it did."""
     async with x.gate.passed():
         record = _record(x, guest, where)
-        x.history.records.append(record)
+        x.note_request(record)
         failure = None
         try:
             await _request(x.session.guest(guest.disk), guest, record)
@@ -92,8 +92,8 @@ def next_pattern(x: Execution, given: int | None) -> int:
     """The byte to write: the one given, or the next of 1..255."""
     if given is not None:
         return given
-    x.patterns = x.patterns % 255 + 1
-    return x.patterns
+    x.first.patterns = x.first.patterns % 255 + 1
+    return x.first.patterns
 
 
 def _record(x: Execution, guest: Guest, where: Where) -> GuestOp:

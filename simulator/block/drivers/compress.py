@@ -27,7 +27,7 @@ class Compress(Driver):
 
     @property
     def request_alignment(self) -> int:  # type: ignore[override]
-        return self.file.node.driver.cluster_bytes or 1
+        return self.file.node.driver.cluster_bytes or super().request_alignment
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
         unit = self.request_alignment

@@ -90,6 +90,9 @@ class File(Driver):
             )
             raise QmpError(f"Could not dup FD for {self._path} flags {flags:x}: {why}") from None
 
+    async def activate(self) -> None:
+        self._measure()
+
     def _measure(self) -> None:
         size = self._file.size_bytes()
         self.node.size_bytes = size + -size % _SECTOR_BYTES

@@ -9,12 +9,12 @@ clusters.
 
 from __future__ import annotations
 
-from errno import EIO, ENOTSUP
+from errno import EIO
 from os import strerror
+from struct import pack
 
 from simulator.block import permissions
 from simulator.block.driver import (
-    NO_FALLBACK,
     STATUS_DATA,
     STATUS_OFFSET_VALID,
     STATUS_RECURSE,
@@ -26,35 +26,35 @@ from simulator.block.drivers import (
     qcow2_bitmaps,
     qcow2_check,
     qcow2_compressed,
+    qcow2_data_file,
     qcow2_flush,
     qcow2_options,
     qcow2_resize,
     qcow2_snapshots,
+    qcow2_vm_state,
+    qcow2_writes,
     qcow2_zero,
 )
-from simulator.block.drivers.qcow2_header import DIRTY, Header, read_header
-from simulator.block.drivers.qcow2_refcounts import Refcounts
-from simulator.block.drivers.qcow2_tables import (
-    COPIED,
-    NORMAL,
-    OFFSET_MASK,
-    PACKED,
-    UNALLOCATED,
-    ZERO_ALLOCATED,
-    Tables,
-    Write,
-    kind_of,
+from simulator.block.drivers.qcow2_corruption import CorruptImage, Overlaps, signal
+from simulator.block.drivers.qcow2_header import (
+    DIRTY,
+    INCOMPATIBLE_AT,
+    LAZY_REFCOUNTS,
+    Header,
+    read_header,
 )
+from simulator.block.drivers.qcow2_kinds import NORMAL, NOT_HERE, OFFSET_MASK, PACKED, PLACED
+from simulator.block.drivers.qcow2_refcounts import Refcounts
+from simulator.block.drivers.qcow2_tables import Tables
 from simulator.block.errors import QmpError
-from simulator.engine.task import WaitQueue
+from simulator.block.opening import ABORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from typing import Any
 
     from simulator.block.driver import DriverStatus
-    from simulator.block.node import Node
+    from simulator.block.node import Edge, Node
 
 # Options that blockdev-reopen may change (qcow2_mutable_opts, block/qcow2.c:6030).
 _MUTABLE = (
@@ -72,6 +72,9 @@ class Qcow2(Driver):
     children = (("file", permissions.IMAGE, True),)
 
     header: Header
+    overlaps: Overlaps
+    _lazy_refcounts = False
+    _next_options: dict[str, Any]
     refcounts: Refcounts
     tables: Tables
 
@@ -79,9 +82,10 @@ class Qcow2(Driver):
         super().__init__(node)
         self.requests = 0
         self.behind: list[tuple[int, bytes]] = []  # (offset, payload): written first, in this order
-        self._writes: list[Write] = []
-        self._write_done = WaitQueue("a write to the same cluster")
+        self.writes = qcow2_writes.Writes()
         self._preallocated: bool | None = None
+        self.told_of_corruption = False
+        self.unused_data: list[int] = []  # offsets in the data file that it may discard
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
         self.snapshots: list[qcow2_snapshots.Snapshot] = []
 
@@ -97,19 +101,28 @@ class Qcow2(Driver):
         self.header = header
         self.refcounts = Refcounts(self.file, header)
         self.tables = Tables(self.file, header, self.refcounts)
+        self._use({})
         self.node.size_bytes = header.size_bytes & ~511
+
+    def _use(self, options: dict[str, Any]) -> None:
+        header = self.header
+        self.overlaps = Overlaps(options.get("overlap-check"))
+        lazy = options.get("lazy-refcounts", bool(header.compatible & LAZY_REFCOUNTS))
+        self._lazy_refcounts = bool(lazy) and header.version > 2
 
     async def _open(self, options: dict[str, Any]) -> None:
         writable = self.node.is_writable()
         try:
-            header = await read_header(self.file.read, writable)
+            header = await read_header(self.file.read, writable, self.node.graph.rules.has_zstd)
         except (OSError, QmpError):
             # Until its data file is chosen QEMU takes it to have an external one, and lets go of that.
             await self.node.graph.changing()
             raise
         qcow2_options.check(options, header)
         self.begin(header)
+        self._use(options)
         await self.tables.open()
+        await qcow2_data_file.open_it(self, options)
         if writable and header.incompatible & DIRTY:
             await qcow2_check.repair(self)
         self.snapshots = await qcow2_snapshots.load(self)
@@ -120,22 +133,46 @@ class Qcow2(Driver):
         if self.node.is_writable():
             await qcow2_bitmaps.store(self)
             await self.flush()
+            await self._mark_clean()
+        elif self.header.incompatible & DIRTY and self.node.graph.rules.closing_marks_clean:
+            # It would be written to a file that only is read.
+            await self.node.graph.end_process(ABORTED, "closing an image that is dirty and read-only")
 
     async def inactivate(self) -> None:
         await qcow2_bitmaps.hand_over(self)
         await self.flush()
+        await self._mark_clean()
+
+    async def mark_dirty(self) -> None:
+        """With lazy refcounts the image is dirty from its first change on: its counts may be too low."""
+        if self._lazy_refcounts and not self.header.incompatible & DIRTY:
+            self.header.incompatible |= DIRTY
+            await self._write_features()
+
+    async def _mark_clean(self) -> None:
+        if self.header.incompatible & DIRTY:
+            self.header.incompatible &= ~DIRTY
+            await self._write_features()
+
+    async def _write_features(self) -> None:
+        await self.file.write(INCOMPATIBLE_AT, pack(">Q", self.header.incompatible))
+        await self.file.flush()
 
     async def activate(self) -> None:
         await self.open(self.node.options)
 
     async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         qcow2_options.check(options, self.header)
+        self._next_options = options
         if read_only:
             await qcow2_bitmaps.make_read_only(self)
+        if read_only or not options.get("lazy-refcounts", self.header.compatible & LAZY_REFCOUNTS):
+            await self._mark_clean()
 
     def reopen_commit(self) -> None:
         # The caches are made anew, whatever changed (qcow2_update_options_commit).
         self.tables.forget_clean()
+        self._use(self._next_options)
 
     async def reopen_finished(self) -> None:
         if self.node.is_writable():
@@ -161,28 +198,39 @@ class Qcow2(Driver):
         await self.flush()
         await self.file.write(0, self.header.encode())
 
+    @property
+    def data(self) -> Edge:
+        """Where the disk's own bytes lie."""
+        return self.node.children["data-file"] if self.header.has_data_file else self.file
+
     # -- reads
     async def read(self, offset: int, length: int) -> bytes:
         self.requests += 1
         try:
-            pieces = []
-            while length:
-                table = await self.tables.load(offset)
-                kind, host, run = self.tables.run(table, offset, length)
-                pieces.append(await self._read_run(kind, host, offset, run))
-                offset, length = offset + run, length - run
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return await self._read(offset, length)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
         finally:
             self.requests -= 1
 
-    async def _read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
+    async def _read(self, offset: int, length: int) -> bytes:
+        pieces = []
+        while length:
+            table = await self.tables.load(offset)
+            kind, host, run = self.tables.run(table, offset, length)
+            pieces.append(await self.read_run(kind, host, offset, run))
+            offset, length = offset + run, length - run
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_run(self, kind: int, host: int, offset: int, length: int) -> bytes:
         if kind == NORMAL:
-            await self.file.event("read_aio")
-            return await self.file.read(host, length)
+            await self.data.event("read_aio")
+            return await self.data.read(host, length)
         if kind == PACKED:
             inside = offset % self.header.cluster_bytes
             return (await qcow2_compressed.read(self, host))[inside : inside + length]
-        if kind == UNALLOCATED:
+        if kind in NOT_HERE:
             backing = self.node.children.get("backing")
             if backing is not None:
                 await self.file.event("read_backing_aio")
@@ -199,128 +247,38 @@ class Qcow2(Driver):
                 return
             done = 0
             while done < len(payload):
-                done += await self._write_some(offset + done, payload[done:] if done else payload, flags)
+                done += await qcow2_writes.some(
+                    self, offset + done, payload[done:] if done else payload, flags
+                )
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
         finally:
             self.requests -= 1
 
-    async def _write_some(self, offset: int, payload: bytes, flags: int) -> int:
-        """Write what one run of clusters takes; returns its length, 0 if another write had to be waited
-        for."""
-        table = await self.tables.own(offset)
-        length, host, reuse = self._plan(table, offset, len(payload))
-        bits = self.header.cluster_bits
-        write = Write(offset >> bits, offset + length - 1 >> bits, host is None or reuse)
-        if write.allocating and await self.waited_for(write, allocating_only=True):
-            return 0
-        self._writes.append(write)
-        try:
-            piece = payload if length == len(payload) else payload[:length]
-            if host is not None and not reuse:
-                await self.file.event("write_aio")
-                await self.file.write(host, piece, flags)
-            else:
-                await self._write_new(offset, piece, host, flags)
-        finally:
-            self._writes.remove(write)
-            self._write_done.wake_all()
-        return length
+    def check_overlap(self, host: int, length: int) -> None:
+        """Of the disk's own bytes. Raises CorruptImage."""
+        if not self.header.has_data_file:
+            self.overlaps.check(self, host, length)
 
-    def _plan(self, table: array[int], offset: int, length: int) -> tuple[int, int | None, bool]:
-        """(length, host offset or None, reuse) of the run at the start of a write.
+    def allocate_data(self, guest_cluster: int, count: int) -> int:
+        """The number of the first of so many clusters for the disk's own. In a data file each has its
+        place."""
+        return guest_cluster if self.header.has_data_file else self.refcounts.allocate(count)
 
-        host and not reuse: written in place. host and reuse: a zero cluster that has its place already.
-        None: new clusters are needed.
-        """
-        header, tables = self.header, self.tables
-        end = min(offset + length, ((offset >> tables.l2_shift) + 1) << tables.l2_shift)
-        kind, host, run = tables.run(table, offset, end - offset)
-        mask = tables.l2_entries - 1
-        size = header.cluster_bytes
-
-        def ours_alone(at: int) -> bool:
-            entry = table[at >> header.cluster_bits & mask]
-            return bool(entry & COPIED) and kind_of(entry) in (NORMAL, ZERO_ALLOCATED)
-
-        owned = ours_alone(offset)
-        if owned and kind == ZERO_ALLOCATED:
-            return min(end, (offset | size - 1) + 1) - offset, host, True
-        limit = offset + run if owned else end
-        at = (offset | size - 1) + 1
-        while at < limit and ours_alone(at) == owned:
-            at += size
-        return min(at, limit) - offset, host if owned else None, False
-
-    async def waited_for(self, write: Write, allocating_only: bool) -> bool:
-        """Whether a write to the same clusters was under way; if so it is over now, or another one is."""
-        for other in self._writes:
-            if other.first <= write.last and write.first <= other.last:
-                if allocating_only and not other.allocating:
-                    continue
-                await self._write_done.wait()
-                return True
-        return False
-
-    async def _write_new(self, offset: int, payload: bytes, host: int | None, flags: int) -> None:
-        """Write to clusters that get their place now, with what is around the payload copied from below."""
-        size, bits = self.header.cluster_bytes, self.header.cluster_bits
-        start, end = offset & -size, offset + len(payload) + (-(offset + len(payload)) % size)
-        head = await self._old_bytes(start, offset - start)
-        tail = await self._old_bytes(offset + len(payload), end - offset - len(payload))
-        table = await self.tables.own(offset)
-        count = (end - start) >> bits
-        new = host is None
-        place = self.refcounts.allocate(count) << bits if host is None else host & -size
-        try:
-            if (head is None or tail is None) and not await self._zeroed_fast(place, end - start):
-                head = bytes(offset - start) if head is None else head
-                tail = bytes(end - offset - len(payload)) if tail is None else tail
-            await self.file.event("write_aio")
-            if head or tail:
-                before, after = head or b"", tail or b""
-                await self.file.write(place + offset - start - len(before), before + payload + after, flags)
-            else:
-                await self.file.write(place + offset - start, payload, flags)
-        except OSError:
-            if new:
-                self.refcounts.release_unused(place >> bits, count)
-            raise
-        for at in range(count):
-            guest = start + (at << bits)
-            old = table[guest >> bits & self.tables.l2_entries - 1]
-            self.tables.set(guest, place + (at << bits) | COPIED)
-            if new:
-                self.give_back(old, discard=False)
-
-    async def _zeroed_fast(self, place: int, length: int) -> bool:
-        """False where that can only be done by writing (block/qcow2.c, handle_alloc_space)."""
-        try:
-            await self.file.write_zeroes(place, length, NO_FALLBACK)
-        except OSError as error:
-            if error.errno != ENOTSUP:
-                raise
-            return False
-        return True
-
-    async def _old_bytes(self, offset: int, length: int) -> bytes | None:
-        """What a part of one cluster holds before a write; None if it is known to be zero, b"" for no
-        part."""
-        if not length:
-            return b""
-        table = await self.tables.load(offset)
-        kind, host, _ = self.tables.run(table, offset, length)
-        if kind == UNALLOCATED:
-            backing = self.node.backing
-            if backing is None or offset >= backing.size_bytes:
-                return None
-        elif kind not in (NORMAL, PACKED):
-            return None
-        return await self._read_run(kind, host, offset, length)
+    def release_data(self, first: int, count: int) -> None:
+        """Of what was allocated and is not used after all."""
+        if not self.header.has_data_file:
+            self.refcounts.release_unused(first, count)
 
     def give_back(self, entry: int, discard: bool) -> None:
         """A guest cluster does not use this entry's place any more."""
         bits = self.header.cluster_bits
-        kind = kind_of(entry)
-        if kind == PACKED:
+        kind = self.tables.kind_of(entry)
+        if self.header.has_data_file:
+            if discard and kind in PLACED:
+                qcow2_data_file.give_back(self, entry & OFFSET_MASK)
+        elif kind == PACKED:
             host, length = qcow2_compressed.place(self.header, entry)
             self.refcounts.give_back(host >> bits, (host + length - 1 >> bits) - (host >> bits) + 1, discard)
         elif entry & OFFSET_MASK:
@@ -328,10 +286,18 @@ class Qcow2(Driver):
 
     # -- zeroes and discards
     async def write_zeroes(self, offset: int, length: int, flags: int) -> None:
-        await qcow2_zero.write_zeroes(self, offset, length, flags)
+        try:
+            await qcow2_zero.write_zeroes(self, offset, length, flags)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
 
     async def discard(self, offset: int, length: int) -> None:
-        await qcow2_zero.discard(self, offset, length)
+        try:
+            await qcow2_zero.discard(self, offset, length)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
 
     async def make_empty(self) -> None:
         await qcow2_zero.make_empty(self)
@@ -344,30 +310,44 @@ class Qcow2(Driver):
     async def block_status(self, offset: int, length: int, want_zero: bool) -> DriverStatus:
         if self._preallocated is None:
             self._preallocated = await qcow2_resize.looks_preallocated(self)
-        kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
+        try:
+            kind, host, run = self.tables.run(await self.tables.load(offset), offset, length)
+        except CorruptImage as fault:
+            await signal(self, fault)
+            raise
         flags = 0
-        if kind in (NORMAL, ZERO_ALLOCATED):
+        if kind in PLACED:
             flags = STATUS_OFFSET_VALID
         if kind in (NORMAL, PACKED):
             flags |= STATUS_DATA
-        elif kind != UNALLOCATED:
+        elif kind not in NOT_HERE:
             flags |= STATUS_ZERO
         if self._preallocated and kind == NORMAL:
             flags |= STATUS_RECURSE
-        return run, flags, self.file if flags & STATUS_OFFSET_VALID else None, host
+        return run, flags, self.data if flags & STATUS_OFFSET_VALID else None, host
 
     # -- snapshots inside the image
     snapshot_infos = qcow2_snapshots.infos
     create_snapshot = qcow2_snapshots.create
     delete_snapshot = qcow2_snapshots.delete
+    go_to_snapshot = qcow2_snapshots.go_to
+    save_vm_state = qcow2_vm_state.save
+    load_vm_state = qcow2_vm_state.load
 
     async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
-        await qcow2_resize.resize(self, size_bytes, preallocation)
+        await qcow2_resize.resize(self, size_bytes, exact, preallocation)
 
     # -- what others may ask
     @property
+    def vm_state_offset(self) -> int:
+        return qcow2_vm_state.place(self)
+
+    @property
     def cluster_bytes(self) -> int | None:
         return self.header.cluster_bytes
+
+    def limits(self) -> dict[str, int]:
+        return {"write-zeroes-alignment": self.header.subcluster_bytes}
 
     @property
     def unmaps_zeroes(self) -> bool:
@@ -378,6 +358,6 @@ class Qcow2(Driver):
         return {
             "cluster-size": self.header.cluster_bytes,
             **({"snapshots": self.snapshot_infos()} if self.snapshots else {}),
-            "dirty-flag": bool(self.header.incompatible & DIRTY),
+            "dirty-flag": bool(self.header.incompatible & DIRTY) and self.node.graph.rules.tells_dirty_images,
             "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
         }

@@ -8,7 +8,7 @@ from os import strerror
 from struct import Struct
 
 from simulator.block.bitmap import DirtyBitmap, find_bitmap
-from simulator.block.drivers.qcow2_header import BITMAPS
+from simulator.block.drivers.qcow2_header import BITMAPS, KNOWN_AUTOCLEAR
 from simulator.block.drivers.qcow2_refcounts import packed, words
 from simulator.block.errors import QmpError
 
@@ -75,6 +75,9 @@ async def load(driver: Qcow2) -> None:
     node, header = driver.node, driver.header
     driver.stored_bitmaps = await read_directory(driver)
     for stored in driver.stored_bitmaps:
+        if stored.flags & IN_USE and find_bitmap(node, stored.name) is not None:
+            # It has come from another machine, which did not store it here.
+            continue
         bitmap = DirtyBitmap(node, stored.name, 1 << stored.granularity_bits)
         bitmap.persistent = True
         bitmap.readonly = not node.is_writable()
@@ -86,8 +89,8 @@ async def load(driver: Qcow2) -> None:
             await _load_bits(driver, stored, bitmap)
     if node.is_writable() and any(not stored.flags & IN_USE for stored in driver.stored_bitmaps):
         await mark_in_use(driver)
-    elif node.is_writable() and header.autoclear & ~BITMAPS:
-        header.autoclear &= BITMAPS
+    elif node.is_writable() and header.autoclear & ~KNOWN_AUTOCLEAR:
+        header.autoclear &= KNOWN_AUTOCLEAR
         await driver.write_header()
 
 
@@ -126,7 +129,8 @@ async def hand_over(driver: Qcow2) -> None:
         except QmpError as error:
             lost = f"Lost persistent bitmaps during inactivation of node '{node.device_or_node_name}'"
             node.graph.report(f"{lost}: {error.desc}")
-    for bitmap in [each for each in node.bitmaps if each.persistent]:
+    # Those that go to another machine with its guest stay, and are not the image's.
+    for bitmap in [each for each in node.bitmaps if each.persistent and not each.skip_store]:
         bitmap.release()
 
 
@@ -138,10 +142,10 @@ async def mark_in_use(driver: Qcow2) -> None:
     directory = b"".join(stored.encode() for stored in driver.stored_bitmaps)
     # The header loses its mark first and gets it back last: in between the extension counts for nothing.
     header = driver.header
-    header.autoclear = 0
+    header.autoclear &= ~BITMAPS
     await driver.write_header()
     await driver.file.write(header.bitmap_directory_offset, directory)
-    header.autoclear = BITMAPS
+    header.autoclear |= BITMAPS
     await driver.write_header()
     for bitmap in driver.node.bitmaps:
         if bitmap.persistent:
@@ -339,7 +343,7 @@ async def _replace_directory(driver: Qcow2, entries: list[StoredBitmap]) -> None
         await driver.file.write(offset, directory)
     header.bitmap_count = len(entries)
     header.bitmap_directory_offset, header.bitmap_directory_bytes = offset, len(directory)
-    header.autoclear = BITMAPS if entries else 0
+    header.autoclear = header.autoclear & ~BITMAPS | (BITMAPS if entries else 0)
     await driver.write_header()
     driver.stored_bitmaps = entries
     if old_bytes:

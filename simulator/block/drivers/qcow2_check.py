@@ -9,10 +9,10 @@ from errno import EIO
 from os import strerror
 from struct import Struct
 
-from simulator.block.drivers import qcow2_bitmaps, qcow2_compressed
+from simulator.block.drivers import qcow2_bitmaps, qcow2_compressed, qcow2_subclusters
 from simulator.block.drivers.qcow2_header import CORRUPT, DIRTY
+from simulator.block.drivers.qcow2_kinds import COPIED, NORMAL, OFFSET_MASK, PACKED, UNALLOCATED
 from simulator.block.drivers.qcow2_refcounts import words
-from simulator.block.drivers.qcow2_tables import COPIED, OFFSET_MASK, PACKED, kind_of
 from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
@@ -105,25 +105,40 @@ async def _check_l1(driver: Qcow2, l1: list[int], result: CheckResult, active: b
             table = await driver.tables.load(number << driver.tables.l2_shift)
             assert table is not None
         else:
-            table = words(await driver.file.read(place, header.cluster_bytes))
-        for l2_entry in table:
-            if l2_entry:
-                _check_entry(driver, l2_entry, result, active)
+            table = await driver.tables.read_table(place)
+        for index, l2_entry in enumerate(table.entries):
+            bitmap = table.bitmaps[index] if table.bitmaps else 0
+            if l2_entry or bitmap:
+                _check_entry(driver, l2_entry, bitmap, result, active)
 
 
-def _check_entry(driver: Qcow2, entry: int, result: CheckResult, active: bool) -> None:
+def _check_entry(driver: Qcow2, entry: int, bitmap: int, result: CheckResult, active: bool) -> None:
     header = driver.header
-    if kind_of(entry) == PACKED:
+    kind = driver.tables.kind_of(entry)
+    if kind == PACKED:
         host, length = qcow2_compressed.place(driver.header, entry)
         result.refer(_span(host, length, header.cluster_bits))
         if entry & COPIED:
             result.corrupt(f"coffset={host:x}: copied flag must never be set for compressed clusters")
+        if bitmap:
+            where = host & -header.cluster_bytes
+            result.corrupt(
+                f"compressed cluster {where} with non-zero subcluster allocation bitmap, entry={entry:x}"
+            )
         if active:
             result.allocated_clusters += 1
             result.compressed_clusters += 1
         return
     host = entry & OFFSET_MASK
-    if not host:
+    if kind == UNALLOCATED and not qcow2_subclusters.is_sound(kind, bitmap):
+        result.corrupt("Unallocated cluster has non-zero subcluster allocation map")
+    if not host and kind != NORMAL:
+        return
+    if kind == NORMAL and not qcow2_subclusters.is_sound(kind, bitmap):
+        result.corrupt(f"offset={host:x}: Allocated cluster has corrupted subcluster allocation bitmap")
+    if header.has_data_file:
+        if active:
+            result.place(host, header.cluster_bytes)
         return
     if host % header.cluster_bytes:
         result.corrupt(f"offset={host:x}: Cluster is not properly aligned; L2 entry corrupted.")
@@ -213,9 +228,12 @@ async def repair_copied(driver: Qcow2) -> None:
         first = number << tables.l2_shift
         table = await tables.load(first)
         assert table is not None
-        for index, old in enumerate(table):
-            if kind_of(old) != PACKED and old & OFFSET_MASK:
+        for index, old in enumerate(table.entries):
+            if driver.header.has_data_file:
+                break
+            if tables.kind_of(old) != PACKED and old & OFFSET_MASK:
                 alone = driver.refcounts.get((old & OFFSET_MASK) >> bits) == 1
                 new = old & ~COPIED | (COPIED if alone else 0)
                 if new != old:
-                    tables.set(first + (index << bits), new)
+                    guest = first + (index << bits)
+                    tables.set(guest, new, tables.at(table, guest)[1])

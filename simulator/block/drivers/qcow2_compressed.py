@@ -10,7 +10,7 @@ import zlib
 from errno import EINVAL, EIO, ENOTSUP
 from os import strerror
 
-from simulator.block.drivers.qcow2_tables import COMPRESSED, OFFSET_MASK
+from simulator.block.drivers.qcow2_kinds import COMPRESSED, OFFSET_MASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def read(driver: Qcow2, entry: int) -> bytes:
 async def write(driver: Qcow2, offset: int, payload: bytes) -> None:
     """Whole clusters, of which only the disk's last one may be shorter. What compression does not make
     smaller is written as it is. Raises OSError, EIO for a cluster that has its place already."""
-    if driver.header.compression_type:
+    if driver.header.has_data_file or driver.header.compression_type:
         raise OSError(ENOTSUP, strerror(ENOTSUP))  # zstd
     size = driver.header.cluster_bytes
     end = offset + len(payload)
@@ -77,7 +77,7 @@ def _compress(cluster: bytes) -> bytes:
 async def _write_packed(driver: Qcow2, offset: int, packed: bytes) -> None:
     header, tables = driver.header, driver.tables
     table = await tables.own(offset)
-    if table[offset >> header.cluster_bits & tables.l2_entries - 1] & OFFSET_MASK:
+    if tables.at(table, offset)[0] & OFFSET_MASK:
         raise OSError(EIO, strerror(EIO))
     host = driver.refcounts.allocate_bytes(len(packed))
     sectors = (host + len(packed) - 1) // _SECTOR_BYTES - host // _SECTOR_BYTES

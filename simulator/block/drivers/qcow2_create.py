@@ -11,9 +11,12 @@ from simulator.block.drivers import qcow2_resize
 from simulator.block.drivers.qcow2 import Qcow2
 from simulator.block.drivers.qcow2_header import (
     COMPRESSION,
+    DATA_FILE,
+    EXTENDED_L2,
     LAZY_REFCOUNTS,
     MAX_CLUSTER_BITS,
     MIN_CLUSTER_BITS,
+    RAW_OUTSIDE,
     Header,
     read_header,
 )
@@ -36,6 +39,28 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     """Make an image in `file`, an open node that the caller holds. `options` are BlockdevCreateOptionsQcow2
     without `file`. Raises QmpError."""
     header = _checked_header(graph, options)
+    data = await _open_data_file(graph, options)
+    try:
+        await _create(graph, file, data, header, options)
+    finally:
+        if data is not None:
+            data.references -= 1
+            await graph.release(data)
+
+
+async def _open_data_file(graph: Graph, options: dict[str, Any]) -> Node | None:
+    """A node that is held until `references` is lowered. Raises QmpError."""
+    given = options.get("data-file")
+    if given is None:
+        return None
+    node = graph.lookup(given, given) if isinstance(given, str) else await graph.open(given)
+    node.references += 1
+    return node
+
+
+async def _create(
+    graph: Graph, file: Node, data: Node | None, header: Header, options: dict[str, Any]
+) -> None:
     writer = BlockBackend(graph, "", permissions.WRITE | permissions.RESIZE, permissions.ALL)
     await graph.changing()
     writer.insert(file)
@@ -47,21 +72,21 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
     driver = node.driver
     assert isinstance(driver, Qcow2)
     size = header.cluster_bytes
-    use: Edge | None = None
+    uses: list[Edge] = []
     try:
         await _write(edge, 0, header.encode(), "Could not write qcow2 header")
         await _write(edge, size, _empty_refcounts(size), "Could not write refcount table")
         await writer.remove()
         await _open(graph)
         # The format writes too, or an auto-read-only file would not be writable any more.
-        use = graph.attach(writer, "root", permissions.IMAGE, file, writer.perm, writer.shared)
-        try:
-            await _read_again(edge, header)
-        except QmpError:
-            # A node that could not be opened is closed, which takes twice as long.
-            await graph.changing()
-            await graph.changing()
-            raise
+        perm, shared = writer.perm, writer.shared
+        uses.append(graph.attach(writer, "root", permissions.IMAGE, file, perm, shared))
+        await _open_again(graph, edge, header)
+        if data is not None:
+            shared &= ~permissions.RESIZE
+            uses.append(graph.attach(writer, "root", permissions.DATA, data, perm, shared))
+            node.children["data-file"] = Edge(node, "data-file", permissions.DATA, data, 0, permissions.ALL)
+            header.data_file = data.filename
         driver.begin(header)
         driver.refcounts.begin_empty()
         driver.refcounts.allocate(3)
@@ -69,7 +94,10 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
             new_size = signed64(int(options["size"]))
             if new_size < 0:
                 raise QmpError("Image size cannot be negative")
-            await qcow2_resize.resize(driver, new_size, str(options.get("preallocation", "off")))
+            graph.rules.check_length(new_size)
+            if header.data_file:
+                await driver.write_header()
+            await qcow2_resize.resize(driver, new_size, False, _preallocation(graph, options))
         except QmpError as error:
             raise error.prefixed("Could not resize image: ") from None
         if options.get("backing-file") is not None:
@@ -85,11 +113,18 @@ async def create(graph: Graph, file: Node, options: dict[str, Any]) -> None:
         raise QmpError(f"Could not update qcow2 header: {strerror(error.errno or EIO)}") from None
     finally:
         node.was_closed()
-        if use is not None:
+        for use in uses:
             await graph.detach(use)
         await writer.remove()
         # The file is drained before it is let go, which a coroutine leaves to the main loop.
         await graph.scheduler.loop_turn
+
+
+def _preallocation(graph: Graph, options: dict[str, Any]) -> str:
+    """A raw data file is read without the image too, so that every cluster has to have its place."""
+    given = str(options.get("preallocation", "off"))
+    placed = given == "off" and options.get("data-file-raw") and graph.rules.raw_outside_is_placed
+    return "metadata" if placed else given
 
 
 async def _open(graph: Graph) -> None:
@@ -122,6 +157,17 @@ async def _write(edge: Edge, offset: int, payload: bytes, what: str) -> None:
         await edge.write(offset, payload)
     except OSError as error:
         raise QmpError(f"{what}: {strerror(error.errno or EIO)}") from None
+
+
+async def _open_again(graph: Graph, edge: Edge, header: Header) -> None:
+    """Raises QmpError."""
+    try:
+        await _read_again(edge, header)
+    except QmpError:
+        # A node that could not be opened is closed, which takes twice as long.
+        await graph.changing()
+        await graph.changing()
+        raise
 
 
 async def _read_again(edge: Edge, header: Header) -> None:
@@ -181,8 +227,14 @@ def _checked_header(graph: Graph, options: dict[str, Any]) -> Header:
     header = Header(version, cluster_bits, _refcount_order(version, int(options.get("refcount-bits", 16))))
     _check_the_rest(graph, version, options)
     header.compatible = LAZY_REFCOUNTS if lazy else 0
+    if extended:
+        header.incompatible |= EXTENDED_L2
+    if options.get("data-file") is not None:
+        header.incompatible |= DATA_FILE
+        header.autoclear = RAW_OUTSIDE if options.get("data-file-raw") else 0
     if options.get("compression-type", "zlib") == "zstd":
-        header.compression_type, header.incompatible = 1, COMPRESSION
+        header.compression_type = 1
+        header.incompatible |= COMPRESSION
     header.reftable_offset, header.reftable_clusters = cluster_bytes, 1
     return header
 
@@ -199,7 +251,6 @@ def _refcount_order(version: int, refcount_bits: int) -> int:
 
 
 def _check_the_rest(graph: Graph, version: int, options: dict[str, Any]) -> None:
-    """What QEMU can do and the simulator cannot is refused too, and says so."""
     if options.get("data-file-raw") and options.get("data-file") is None:
         raise QmpError("data-file-raw requires data-file")
     if options.get("data-file-raw") and options.get("backing-file") is not None:
@@ -217,9 +268,6 @@ def _check_the_rest(graph: Graph, version: int, options: dict[str, Any]) -> None
             "Non-zlib compression type is only supported with compatibility level 1.1 and above "
             "(use version=v3 or greater)"
         )
-    for name, what in (("data-file", "External data files"), ("extended-l2", "Extended L2 entries")):
-        if options.get(name):
-            raise QmpError(f"{what} are not simulated")
 
 
 def _check_key(encrypt: dict[str, Any]) -> None:

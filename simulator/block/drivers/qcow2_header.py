@@ -24,7 +24,9 @@ MAX_REFTABLE_BYTES = 8 << 20
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = 1, 2, 4, 8, 16
 _KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
 LAZY_REFCOUNTS = 1  # compatible
-BITMAPS = 1  # autoclear
+BITMAPS, RAW_OUTSIDE = 1, 2  # autoclear
+INCOMPATIBLE_AT = 72  # the place of those bits in the header
+KNOWN_AUTOCLEAR = BITMAPS | RAW_OUTSIDE
 
 _V2 = Struct(">IIQIIQIIQQIIQ")
 _V3 = Struct(">QQQII")
@@ -66,6 +68,7 @@ class Header:
         self.version = version
         self.cluster_bits = cluster_bits
         self.cluster_bytes = 1 << cluster_bits
+        self.incompatible = 0
         self.refcount_order = refcount_order
         self.size_bytes = 0
         self.crypt_method = 0
@@ -75,12 +78,12 @@ class Header:
         self.reftable_clusters = 0
         self.snapshot_count = 0
         self.snapshots_offset = 0
-        self.incompatible = 0
         self.compatible = 0
         self.autoclear = 0
         self.compression_type = 0
         self.backing_file = ""
         self.backing_format = ""
+        self.data_file = ""
         self.bitmap_count = 0
         self.bitmap_directory_offset = 0
         self.bitmap_directory_bytes = 0
@@ -92,9 +95,40 @@ class Header:
     def refcount_bits(self) -> int:
         return 1 << self.refcount_order
 
+    @property
+    def extended_l2(self) -> bool:
+        return bool(self.incompatible & EXTENDED_L2)
+
+    @property
+    def has_data_file(self) -> bool:
+        return bool(self.incompatible & DATA_FILE)
+
+    @property
+    def is_raw_outside(self) -> bool:
+        """Whether the data file must always read as the disk does."""
+        return bool(self.autoclear & RAW_OUTSIDE)
+
+    @property
+    def l2_entry_bytes(self) -> int:
+        return 16 if self.extended_l2 else 8
+
+    @property
+    def l2_shift(self) -> int:
+        """So many bits of a guest offset are inside one L2 table."""
+        return 2 * self.cluster_bits - (4 if self.extended_l2 else 3)
+
+    @property
+    def subcluster_bits(self) -> int:
+        """Of what is allocated or zero by itself: a cluster, or with extended L2 entries a part of it."""
+        return self.cluster_bits - 5 if self.extended_l2 else self.cluster_bits
+
+    @property
+    def subcluster_bytes(self) -> int:
+        return 1 << self.subcluster_bits
+
     def l1_entries_for(self, size_bytes: int) -> int:
         """How many L1 entries cover a disk of this size."""
-        shift = 2 * self.cluster_bits - 3
+        shift = self.l2_shift
         return (size_bytes + (1 << shift) - 1) >> shift
 
     def describe(self, bitmaps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -104,12 +138,19 @@ class Header:
         return {
             "compat": "1.1",
             "compression-type": "zstd" if self.compression_type else "zlib",
+            **self._describe_data_file(),
             "lazy-refcounts": bool(self.compatible & LAZY_REFCOUNTS),
             **({"bitmaps": bitmaps} if bitmaps else {}),
             "refcount-bits": self.refcount_bits,
             "corrupt": bool(self.incompatible & CORRUPT),
-            "extended-l2": False,
+            "extended-l2": self.extended_l2,
         }
+
+    def _describe_data_file(self) -> dict[str, Any]:
+        if not self.has_data_file:
+            return {}
+        named = {"data-file": self.data_file} if self.data_file else {}
+        return {**named, "data-file-raw": self.is_raw_outside}
 
     def encode(self) -> bytes:
         """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""
@@ -134,6 +175,8 @@ class Header:
         out = b""
         if self.backing_format:
             out += _extension(_BACKING_FORMAT, self.backing_format.encode())
+        if self.data_file:
+            out += _extension(_DATA_FILE_NAME, self.data_file.encode())
         # A table of feature names would leave no room for a backing file's name in a small cluster.
         if self.version == 3 and self.cluster_bytes > 4096:
             out += _extension(_FEATURE_TABLE, _FEATURE_ENTRIES)
@@ -156,7 +199,9 @@ def _extension(magic: int, payload: bytes) -> bytes:
     return _EXTENSION.pack(magic, len(payload)) + payload + bytes(-len(payload) % 8)
 
 
-async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bool) -> Header:
+async def read_header(
+    read: Callable[[int, int], Awaitable[bytes]], writable: bool, has_zstd: bool = True
+) -> Header:
     """Read and check the header through `read(offset, length)`. Raises QmpError in QEMU's words."""
     head = await read(0, _FIRST_BYTES)
     fields = _V2.unpack_from(head)
@@ -191,15 +236,17 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
         cluster = await read(0, size)
     if header.version == 3 and length > _V3_BYTES:
         header.more_fields = cluster[_V3_BYTES:length]
-    _check_compression(header)
+    _check_compression(header, has_zstd)
     if header.incompatible & ~_KNOWN_INCOMPATIBLE:
         _read_extensions(header, cluster, length, end)
         raise QmpError(_unsupported(header, header.incompatible & ~_KNOWN_INCOMPATIBLE))
     if header.incompatible & CORRUPT and writable:
         raise QmpError("qcow2: Image is corrupt; cannot be opened read/write")
+    if header.subcluster_bits < MIN_CLUSTER_BITS:
+        raise QmpError(f"Unsupported subcluster size: {header.subcluster_bytes}")
     if header.refcount_order > 6:
         raise QmpError("Reference count entry width too large; may not exceed 64 bits")
-    _check_what_is_not_simulated(header)
+    _check_encryption(header)
     check_tables(header)
     _read_extensions(header, cluster, length, end)
     if name_offset:
@@ -209,21 +256,16 @@ async def read_header(read: Callable[[int, int], Awaitable[bytes]], writable: bo
     return header
 
 
-def _check_compression(header: Header) -> None:
-    if header.compression_type > 1:
+def _check_compression(header: Header, has_zstd: bool) -> None:
+    if header.compression_type > (1 if has_zstd else 0):
         raise QmpError(f"qcow2: unknown compression type: {header.compression_type}")
     if bool(header.compression_type) != bool(header.incompatible & COMPRESSION):
         wanted = "must be set" if header.compression_type else "must not be set"
         raise QmpError(f"qcow2: Compression type incompatible feature bit {wanted}")
 
 
-def _check_what_is_not_simulated(header: Header) -> None:
-    """Refuse what would be read wrongly. QEMU opens extended L2 entries and data files; the simulator does
-    not."""
-    if header.incompatible & EXTENDED_L2:
-        raise QmpError("Unsupported qcow2 feature(s): extended L2 entries")
-    if header.incompatible & DATA_FILE:
-        raise QmpError("Unsupported qcow2 feature(s): external data file")
+def _check_encryption(header: Header) -> None:
+    """Encrypted images are not simulated, and refused."""
     if header.crypt_method == 1:
         raise QmpError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
     if header.crypt_method == 2:
@@ -305,7 +347,9 @@ def _read_extensions(header: Header, cluster: bytes, offset: int, end: int) -> N
             header.feature_entries = payload
         elif magic == _BITMAPS:
             _read_bitmaps_extension(header, payload)
-        elif magic not in (_CRYPTO, _DATA_FILE_NAME):
+        elif magic == _DATA_FILE_NAME:
+            header.data_file = payload.decode(errors="replace")
+        elif magic != _CRYPTO:
             header.others.append((magic, payload))
 
 

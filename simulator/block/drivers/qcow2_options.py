@@ -18,7 +18,6 @@ CACHE_SIZES = ("cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-c
 _INT_MAX = (1 << 31) - 1
 _UINT_MAX = (1 << 32) - 1
 _SMALLEST_ENTRY = 512
-_ONE_ENTRY_BYTES = 8
 _DEFAULT_L2_BYTES = 32 << 20
 
 
@@ -55,7 +54,7 @@ def _check_caches(options: dict[str, Any], header: Header) -> None:
             f"({cluster})"
         )
     clusters = -(-header.size_bytes // cluster)
-    whole = -(-clusters * _ONE_ENTRY_BYTES // cluster) * cluster
+    whole = -(-clusters * header.l2_entry_bytes // cluster) * cluster
     used = min(whole, _DEFAULT_L2_BYTES if l2 is None else l2)
     if both is not None and l2 is not None:
         refcounts = both - used

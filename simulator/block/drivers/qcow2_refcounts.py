@@ -63,6 +63,8 @@ class Refcounts:
         self._table: array[int] = array("Q")  # as long as any block is there
         self._table_entries = 0  # how many there is room for
         self._blocks: dict[int, _Block] = {}
+        # The clusters of all blocks, only asked whether they hold one.
+        self.block_places: set[int] = set()
         self._table_moved = False
         self._table_dirty = False
         self._block_dirty = False  # at least one of them
@@ -80,6 +82,7 @@ class Refcounts:
         offset = header.reftable_offset + table_bytes
         self._table, self._table_entries = array("Q", [offset]), table_bytes // 8
         self._blocks[0] = self._empty_block(offset)
+        self.block_places.add(offset >> header.cluster_bits)
         self._loaded = True
 
     async def load(self) -> None:
@@ -101,6 +104,7 @@ class Refcounts:
                     width = header.refcount_bits
                     payload = _without_zeroes(await self._file.read(offset, header.cluster_bytes), width // 8)
                     self._blocks[number] = _Block(offset, _unpack(payload, width))
+                    self.block_places.add(offset >> header.cluster_bits)
             self._loaded = True
 
     # What is in use.
@@ -285,6 +289,7 @@ class Refcounts:
         if place // self.per_block not in self._blocks:
             place = number * self.per_block
         block.offset = place << self._header.cluster_bits
+        self.block_places.add(place)
         self._table.frombytes(bytes(max(number + 1 - len(self._table), 0) * 8))
         self._table[number] = block.offset
         self._table_dirty = True

@@ -7,7 +7,7 @@ from os import strerror
 
 from simulator.block.drivers import qcow2_bitmaps, qcow2_zero
 from simulator.block.drivers.qcow2_header import MAX_L1_BYTES
-from simulator.block.drivers.qcow2_tables import COPIED, UNALLOCATED, ZERO_PLAIN, kind_of
+from simulator.block.drivers.qcow2_kinds import COPIED, UNALLOCATED, ZERO_PLAIN
 from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SECTOR_BYTES = 512
 
 
-async def resize(driver: Qcow2, size_bytes: int, preallocation: str) -> None:
+async def resize(driver: Qcow2, size_bytes: int, exact: bool, preallocation: str) -> None:
     """Sets the node's and the header's size and writes all metadata. Raises QmpError."""
     header, node = driver.header, driver.node
     if preallocation not in ("off", "metadata", "falloc", "full"):
@@ -36,6 +36,10 @@ async def resize(driver: Qcow2, size_bytes: int, preallocation: str) -> None:
             await _cut(driver, size_bytes, old_size)
         else:
             _grow_l1(driver, header.l1_entries_for(size_bytes))
+            if header.is_raw_outside and preallocation == "off" and node.graph.rules.raw_outside_is_placed:
+                preallocation = "metadata"
+        if header.has_data_file and preallocation == "off":
+            await driver.data.node.truncate(size_bytes, exact)
         header.size_bytes = node.size_bytes = size_bytes
         driver.tables.size_dirty = True
         if size_bytes > old_size:
@@ -61,14 +65,20 @@ def _grow_l1(driver: Qcow2, entries: int) -> None:
 
 async def _cut(driver: Qcow2, size_bytes: int, old_size: int) -> None:
     """Give back every whole cluster behind the new end, and the L2 tables that are empty then."""
-    size = driver.header.cluster_bytes
+    header, tables = driver.header, driver.tables
+    size = header.cluster_bytes
     start = size_bytes + -size_bytes % size
-    if start < old_size:
-        await qcow2_zero.change_entries(driver, start, old_size, lambda old: 0, True)
+    parts = [(start, old_size)] if start < old_size else []
+    # A machine's state that a snapshot has brought lies behind the disk's end.
+    for number in range(header.l1_entries_for(old_size), len(tables.l1)):
+        if tables.l1[number]:
+            parts.append((number << tables.l2_shift, (number + 1) << tables.l2_shift))
+    for first, end in parts:
+        await qcow2_zero.change_entries(driver, first, end, lambda old, bitmap: (0, 0), True)
         # What was there is discarded before the tables are, each by itself.
         await driver.flush()
-    for number in range(driver.header.l1_entries_for(size_bytes), len(driver.tables.l1)):
-        driver.tables.drop(number)
+    for number in range(header.l1_entries_for(size_bytes), len(tables.l1)):
+        tables.drop(number)
 
 
 async def _cut_file(driver: Qcow2) -> None:
@@ -99,18 +109,21 @@ async def _preallocate(driver: Qcow2, start: int, end: int, preallocation: str) 
         missing = [
             guest
             for guest in range(offset, stop, driver.header.cluster_bytes)
-            if kind_of(table[guest >> bits & tables.l2_entries - 1]) in (UNALLOCATED, ZERO_PLAIN)
+            if tables.kind_of(tables.at(table, guest)[0]) in (UNALLOCATED, ZERO_PLAIN)
         ]
         if missing:
-            first = driver.refcounts.allocate(len(missing))
+            first = driver.allocate_data(missing[0] >> bits, len(missing))
             for number, guest in enumerate(missing):
-                tables.set(guest, (first + number) << bits | COPIED)
+                tables.set(guest, (first + number) << bits | COPIED, tables.at(table, guest)[1])
             last_host = max(last_host, (first + len(missing)) << bits)
         offset = stop
-    if last_host > driver.file.node.size_bytes:
+    if driver.header.has_data_file:
+        last_host = min(last_host, end)
+    # Only of metadata is it asked whether the file is too short.
+    if preallocation != "metadata" or last_host > driver.data.node.size_bytes:
         mode = "off" if preallocation == "metadata" else preallocation
         try:
-            await driver.file.node.truncate(last_host, False, mode)
+            await driver.data.node.truncate(last_host, False, mode)
         except QmpError as error:
             raise error.prefixed("Failed to resize underlying file: ") from None
 

@@ -7,20 +7,21 @@ who calls has drained it.
 
 from __future__ import annotations
 
-from errno import EFBIG, EINVAL
+from errno import EFBIG, EINVAL, ENOTSUP
 from os import strerror
 from struct import Struct, pack
 
-from simulator.block.drivers import qcow2_check, qcow2_compressed
+from simulator.block.drivers import qcow2_check, qcow2_compressed, qcow2_vm_state
+from simulator.block.drivers.qcow2_kinds import OFFSET_MASK, PACKED
 from simulator.block.drivers.qcow2_refcounts import packed, words
-from simulator.block.drivers.qcow2_tables import OFFSET_MASK, PACKED, kind_of
+from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from typing import Any
 
     from simulator.block.drivers.qcow2 import Qcow2
+    from simulator.block.drivers.qcow2_tables import Table
 
 # L1 table's offset and entries, lengths of id and name, date in seconds and nanoseconds, the machine's clock,
 # bytes of the machine's state, length of what follows before id and name.
@@ -117,36 +118,41 @@ def infos(driver: Qcow2) -> list[dict[str, Any]]:
     return [snapshot.info() for snapshot in driver.snapshots]
 
 
-async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int) -> str:
+async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int, vm_state_bytes: int) -> str:
     """Returns the new one's id. Raises OSError."""
+    if driver.header.has_data_file:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
     if len(driver.snapshots) >= _MOST:
         raise OSError(EFBIG, strerror(EFBIG))
     refcounts, tables = driver.refcounts, driver.tables
     await refcounts.load()
     await driver.flush()
-    counts = await _counts_with_one_more(driver)
+    counts = await _counts_with_one_more(driver, tables.l1)
     entries = len(tables.l1)
     place = refcounts.allocate(_clusters(driver, entries * 8)) << driver.header.cluster_bits
     await driver.file.write(place, packed(tables.l1))
     numbers = [int(each.identifier) for each in driver.snapshots if each.identifier.isdigit()]
     snapshot = Snapshot(str(max(numbers, default=0) + 1), name, place, entries)
     snapshot.date_ns, snapshot.vm_clock_ns = date_ns, vm_clock_ns
-    snapshot.disk_bytes = driver.node.size_bytes
+    snapshot.disk_bytes, snapshot.vm_state_bytes = driver.node.size_bytes, vm_state_bytes
     for cluster, count in counts.items():
         refcounts.set(cluster, count)
     await qcow2_check.repair_copied(driver)
     await _write_list(driver, [*driver.snapshots, snapshot])
+    if vm_state_bytes:
+        await qcow2_vm_state.forget(driver, vm_state_bytes)
     return snapshot.identifier
 
 
-async def _counts_with_one_more(driver: Qcow2) -> dict[int, int]:
-    """cluster -> its refcount when all that the active image refers to has one more user. Raises OSError if
-    there is no room for that."""
+async def _counts_with_one_more(driver: Qcow2, l1: list[int]) -> dict[int, int]:
+    """cluster -> its refcount when all that an L1 table leads to, which is in the file as it is, has one more
+    user. Raises OSError if there is no room for that."""
     tables, counts = driver.tables, dict[int, int]()
-    for number, entry in enumerate(tables.l1):
-        table = await tables.load(number << tables.l2_shift)
-        if table is not None:
-            for cluster in (*_used_by(driver, table), (entry & OFFSET_MASK) >> driver.header.cluster_bits):
+    for entry in l1:
+        place = entry & OFFSET_MASK
+        if place:
+            table = await tables.read_table(place)
+            for cluster in (*_used_by(driver, table), place >> driver.header.cluster_bits):
                 counts[cluster] = counts.get(cluster, driver.refcounts.get(cluster)) + 1
     if any(count >> driver.header.refcount_bits for count in counts.values()):
         raise OSError(EINVAL, strerror(EINVAL))
@@ -159,30 +165,65 @@ async def delete(driver: Qcow2, identifier: str) -> None:
     bits, refcounts = driver.header.cluster_bits, driver.refcounts
     await refcounts.load()
     await _write_list(driver, [each for each in driver.snapshots if each is not snapshot])
-    for entry in words(await driver.file.read(snapshot.l1_offset, snapshot.l1_entries * 8)):
-        place = entry & OFFSET_MASK
-        if place:
-            for cluster in _used_by(
-                driver, words(await driver.file.read(place, driver.header.cluster_bytes))
-            ):
-                refcounts.give_back(cluster, 1, discard=True)
-            refcounts.give_back(place >> bits, 1, discard=True)
+    await _give_back(driver, await _l1_of(driver, snapshot))
     refcounts.give_back(snapshot.l1_offset >> bits, _clusters(driver, snapshot.l1_entries * 8), discard=True)
     await driver.flush()
     await qcow2_check.repair_copied(driver)
     await driver.flush()
 
 
+async def go_to(driver: Qcow2, name: str) -> None:
+    """The disk is again what it was when that snapshot was made (qcow2_snapshot_goto). Raises OSError."""
+    if driver.header.has_data_file:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
+    tables, refcounts = driver.tables, driver.refcounts
+    by_id = [each for each in driver.snapshots if each.identifier == name]
+    snapshot = [*by_id, *(each for each in driver.snapshots if each.name == name)][0]
+    await refcounts.load()
+    if snapshot.disk_bytes != driver.node.size_bytes:
+        try:
+            await driver.node.truncate(snapshot.disk_bytes, True)
+        except QmpError as error:
+            driver.node.graph.report(error.desc)
+            raise OSError(ENOTSUP, strerror(ENOTSUP)) from None
+    tables.grow_l1(snapshot.l1_entries)
+    await driver.flush()
+    l1 = await _l1_of(driver, snapshot)
+    for cluster, count in (await _counts_with_one_more(driver, l1)).items():
+        refcounts.set(cluster, count)
+    await _give_back(driver, tables.l1)
+    tables.replace_l1(l1)
+    # The new counts are in the file before the table is, and what only the old one led to is free after that.
+    await driver.flush()
+    await qcow2_check.repair_copied(driver)
+    await driver.flush()
+
+
+async def _l1_of(driver: Qcow2, snapshot: Snapshot) -> list[int]:
+    return list(words(await driver.file.read(snapshot.l1_offset, snapshot.l1_entries * 8)))
+
+
+async def _give_back(driver: Qcow2, l1: list[int]) -> None:
+    """All that an L1 table leads to, and is in the file as it is, has one user less."""
+    refcounts, bits = driver.refcounts, driver.header.cluster_bits
+    for entry in l1:
+        place = entry & OFFSET_MASK
+        if place:
+            for cluster in _used_by(driver, await driver.tables.read_table(place)):
+                refcounts.give_back(cluster, 1, discard=True)
+            refcounts.give_back(place >> bits, 1, discard=True)
+
+
 def _clusters(driver: Qcow2, length: int) -> int:
     return -(-length // driver.header.cluster_bytes)
 
 
-def _used_by(driver: Qcow2, table: array[int]) -> list[int]:
+def _used_by(driver: Qcow2, table: Table) -> list[int]:
     """The clusters that the entries of an L2 table lead to; one more than once if several do."""
     bits = driver.header.cluster_bits
     found: list[int] = []
-    for entry in table:
-        if kind_of(entry) == PACKED:
+    for entry in table.entries:
+        if driver.tables.kind_of(entry) == PACKED:
             host, length = qcow2_compressed.place(driver.header, entry)
             found += range(host >> bits, (host + length - 1 >> bits) + 1)
         elif entry & OFFSET_MASK:

@@ -63,23 +63,26 @@ class Quorum(Driver):
         except QmpError:
             # The graph is changed once for this alone, whether there is one to let go of or none.
             async with await self.node.graph.while_changing():
-                for edge in self._edges:
+                for edge in self.listed_children():
                     await self.node.graph.detach(edge, refresh=False)
             raise
         self._next_number = len(given)
-        sizes = [edge.node.size_bytes for edge in self._edges]
+        sizes = [edge.node.size_bytes for edge in self.listed_children()]
         if min(sizes) != max(sizes):
             raise QmpError(f"Could not refresh total sector count: {strerror(EIO)}")
         self.node.size_bytes = sizes[0]
 
-    @property
-    def _edges(self) -> list[Edge]:
-        return list(self.node.children.values())
+    def listed_children(self) -> list[Edge]:
+        return sorted(super().listed_children(), key=_number_of)
 
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         rewriting = permissions.WRITE if self._rewrites else 0
         kept = shared & (permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED)
         return perm & ~permissions.GRAPH_MOD | rewriting, kept | permissions.GRAPH_MOD
+
+    def can_replace(self, wanted: Node) -> bool:
+        # Any child may become right; but not one that others use too, who would see it change.
+        return any(edge.node is wanted and wanted.parents == [edge] for edge in self.listed_children())
 
     # -- x-blockdev-change
     async def add_child(self, child: Node) -> None:
@@ -108,7 +111,7 @@ class Quorum(Driver):
     ) -> list[tuple[Edge, Outcome]]:
         """What each child answers. Raises OSError, that of most of them, if fewer than the threshold can."""
         outcomes: list[tuple[Edge, Outcome]] = []
-        for edge in self._edges:
+        for edge in self.listed_children():
             try:
                 outcomes.append((edge, (await ask(edge), None)))
             except OSError as error:
@@ -153,7 +156,7 @@ class Quorum(Driver):
         await self.node.graph.end_process(1, words)
 
     async def _read_first(self, offset: int, length: int) -> bytes:
-        edges = self._edges
+        edges = self.listed_children()
         for edge in edges:
             try:
                 return await edge.read(offset, length)
@@ -179,7 +182,7 @@ class Quorum(Driver):
         if not self.node.graph.rules.quorum_tells_zeroes:
             return length, STATUS_DATA, None, 0
         zeroes, data = length, 0
-        for edge in self._edges:
+        for edge in self.listed_children():
             try:
                 flags, run, _ = await status_above(edge.node, None, offset, length, want_zero)
             except OSError as error:
@@ -204,15 +207,19 @@ class Quorum(Driver):
 
     @property
     def unmaps_zeroes(self) -> bool:
-        return all(edge.node.driver.unmaps_zeroes for edge in self._edges)
+        return all(edge.node.driver.unmaps_zeroes for edge in self.listed_children())
 
     @property
     def filename(self) -> str:
         return ""
 
     def actual_size_bytes(self) -> int | None:
-        sizes = [edge.node.driver.actual_size_bytes() for edge in self._edges]
+        sizes = [edge.node.driver.actual_size_bytes() for edge in self.listed_children()]
         return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _number_of(child: Edge) -> int:
+    return int(child.name.partition(".")[2])
 
 
 def _sectors(offset: int, length: int) -> dict[str, int]:

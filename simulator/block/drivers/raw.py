@@ -63,6 +63,9 @@ class Raw(Driver):
     def cancel_in_flight(self) -> None:
         self.file.node.driver.cancel_in_flight()
 
+    async def activate(self) -> None:
+        self._measure()
+
     def _measure(self) -> None:
         left = max(0, self.file.node.size_bytes - self._offset)
         size = left if self._size is None else min(self._size, left)

@@ -84,7 +84,10 @@ class NbdServer:
 
     def find_export(self, name: str) -> ExportInfo | None:
         export = self.exports.find_served(name)
-        return export.info if export is not None else None
+        if export is None:
+            return None
+        export.info.min_block = export.node.driver.request_alignment
+        return export.info
 
     def list_exports(self) -> Iterable[ExportInfo]:
         return [export.info for export in self.exports.served]

@@ -92,13 +92,16 @@ def authorizer(objects: dict[str, Any], identifier: str) -> Authorize:
 
 
 class Authorization:
-    """An object of type authz-simple or authz-list."""
+    """An object of type authz-simple or authz-list. Raises QmpError."""
 
     __slots__ = ("properties", "type_name")
 
     def __init__(self, type_name: str, properties: dict[str, Any]) -> None:
         if type_name == "authz-list":
             properties = {"policy": "deny", "rules": [], **properties}
+        elif "identity" not in properties:
+            # Where a schema tells of objects, it has refused this before.
+            raise QmpError("The 'identity' property must be set")
         self.type_name, self.properties = type_name, properties
 
     def allows(self, name: str) -> bool:

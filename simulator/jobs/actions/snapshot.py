@@ -147,7 +147,7 @@ class InternalSnapshot(Action):
         if name in [info["name"] for info in holder.driver.snapshot_infos()]:
             raise QmpError(f"Snapshot with name '{name}' already exists on device '{device}'")
         try:
-            self._made = await holder.driver.create_snapshot(name, *self.graph.times())
+            self._made = await holder.driver.create_snapshot(name, *self.graph.times(), 0)
         except OSError as error:
             why = strerror(error.errno or EIO)
             raise QmpError(f"Failed to create snapshot '{name}' on device '{device}': {why}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.block.opening import CRASHED
 from simulator.jobs import dirty_bitmaps
 
 TYPE_CHECKING = False
@@ -39,7 +40,9 @@ async def disable(machine: Machine, arguments: Arguments) -> dict[str, Any]:
 
 
 async def merge(machine: Machine, arguments: Arguments) -> dict[str, Any]:
-    dirty_bitmaps.merge(machine.graph, arguments)
+    _, before = dirty_bitmaps.merge(machine.graph, arguments)
+    if before is None and machine.graph.rules.empty_merge_crashes:
+        await machine.graph.end_process(CRASHED, "Segmentation fault")
     return {}
 
 

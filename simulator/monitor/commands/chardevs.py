@@ -42,7 +42,7 @@ async def chardev_remove(machine: Machine, arguments: Arguments) -> Any:
     found = machine.chardevs.get(identifier)
     if found is None:
         raise QmpError(f"Chardev '{identifier}' not found")
-    if found.in_use:
+    if found.in_use or found.is_base:
         raise QmpError(f"Chardev '{identifier}' is busy")
     del machine.chardevs[identifier]
     found.close()

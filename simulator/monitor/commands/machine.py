@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from simulator.block import activity
 from simulator.block.errors import QmpError
 from simulator.monitor.commands import recorded
+from simulator.monitor.running import go_on, halt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,24 +28,23 @@ async def stop(machine: Machine, arguments: Arguments) -> Any:
     if machine.run_state == "inmigrate":
         machine.runs_on_arrival = False
         return {}
-    if machine.run_state == "running":
-        machine.run_state = "paused"
-        machine.outbox.emit("STOP", {})
-    async with machine.graph.drained_all():
-        for node in list(machine.graph.nodes.values()):
-            await node.flush()
+    await halt(machine, "paused")
     return {}
 
 
 async def cont(machine: Machine, arguments: Arguments) -> Any:
+    """qmp_cont, monitor/qmp-cmds.c, 7.2 and 10.0."""
     if machine.run_state == "shutdown":
         raise QmpError("Resetting the Virtual Machine is required")
-    if machine.run_state == "inmigrate":
+    if machine.run_state == "finish-migrate":
+        raise QmpError("Migration is not finalized yet")
+    is_waiting = machine.run_state == "inmigrate"
+    if not is_waiting or machine.version.migration.activates_early:
+        await activity.activate_all(machine.graph.nodes.values())
+    if is_waiting:
         machine.runs_on_arrival = True
         return {}
-    if machine.run_state != "running":
-        machine.run_state = "running"
-        machine.outbox.emit("RESUME", {})
+    go_on(machine)
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Commands about a migration, up to where a guest would leave or come: no stream of one is simulated.
+"""Commands about a migration. Guests go from one simulator to another, over sockets or by commands.
 
 Source: qmp_migrate and its like, migration/migration.c, 7.2.
 """
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.machine import Machine
+    from simulator.monitor.arriving import Arrival
 
     Arguments = dict[str, Any]
 
+_WAYS = ("unix", "tcp", "exec")
 _PROTOCOLS = ("unix", "tcp", "vsock", "rdma", "exec", "fd", "file")
-_NO_STREAM = "The simulator has no stream of a guest: nothing is sent or received over '{uri}'"
+_NO_WAY = "The simulator sends and takes guests by unix:, tcp: and exec: only, not over '{uri}'"
+_AGAIN = "Can't migrate the vm that was paused due to previous migration"
 
 
 async def migrate(machine: Machine, arguments: Arguments) -> Any:
@@ -31,7 +34,10 @@ async def migrate(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("Cannot resume if there is no paused migration")
     if machine.run_state == "inmigrate":
         raise QmpError("Guest is waiting for an incoming migration")
-    migration.error = ""
+    if machine.run_state == "postmigrate" and rules.refuses_again:
+        raise QmpError(_AGAIN)
+    migration.check_at_rest()
+    migration.error, migration.departure = "", None
     migration.go_to("setup")
     try:
         _check_address(uri)
@@ -43,7 +49,10 @@ async def migrate(machine: Machine, arguments: Arguments) -> Any:
         migration.fail(error.desc)
         raise
     # Connecting goes on beside the command.
-    machine.spawn(_fail_later(machine, later), "a migration that cannot begin")
+    if migration.departure is not None:
+        machine.spawn(migration.departure.go(), "a guest that leaves")
+    else:
+        machine.spawn(_fail_later(machine, later), "a migration that cannot begin")
     return {}
 
 
@@ -58,25 +67,52 @@ def _open_way_out(machine: Machine, uri: str) -> str:
     protocol, _, place = uri.partition(":")
     if protocol == "fd":
         machine.host.close_descriptor(take_named(machine, place))
-    elif protocol == "unix":
+    elif protocol in _WAYS:
+        from simulator.monitor.departing import Departure
+
         try:
-            machine.host.connect({"type": "unix", "path": place}, lambda payload: None).close()
+            machine.migration.departure = Departure(machine, _address(protocol, place))
         except QmpError as error:
             return error.desc
-    return _NO_STREAM.format(uri=uri)
+    return _NO_WAY.format(uri=uri)
+
+
+def _address(protocol: str, place: str) -> dict[str, Any]:
+    """A SocketAddress, or what there is instead: `type` exec, and a `command`."""
+    if protocol == "exec":
+        return {"type": "exec", "command": place}
+    if protocol == "unix":
+        return {"type": "unix", "path": place}
+    host, _, port = place.rpartition(":")
+    return {"type": "inet", "host": host, "port": port}
 
 
 async def migrate_incoming(machine: Machine, arguments: Arguments) -> Any:
     if machine.run_state != "inmigrate":
         raise QmpError("'-incoming' was not specified on the command line")
     uri = _uri(arguments)
-    if not machine.version.migration.checks_address_first:
+    if machine.migration.arrival is not None:
+        raise QmpError("The incoming migration has already been started")
+    wait_for_guest(machine, uri)
+    return {}
+
+
+def wait_for_guest(machine: Machine, uri: str) -> None:
+    """qemu_start_incoming_migration. Raises QmpError."""
+    tells_early = not machine.version.migration.checks_address_first
+    if tells_early:
         machine.outbox.emit("MIGRATION", {"status": "setup"})
     _check_address(uri)
     protocol, _, place = uri.partition(":")
     if protocol == "fd":
         machine.host.close_descriptor(take_named(machine, place))
-    raise QmpError(_NO_STREAM.format(uri=uri))
+    if protocol not in _WAYS:
+        raise QmpError(_NO_WAY.format(uri=uri))
+    from simulator.monitor.arriving import Arrival
+
+    machine.migration.arrival = Arrival(machine, _address(protocol, place))
+    if not tells_early:
+        machine.migration.tell("setup")
 
 
 def _uri(arguments: Arguments) -> str:
@@ -102,10 +138,25 @@ def _check_address(uri: str) -> None:
 
 async def query_migrate(machine: Machine, arguments: Arguments) -> Any:
     migration = machine.migration
-    if migration.status == "none":
-        return {}
-    error = {"error-desc": migration.error} if migration.error else {}
-    return {"status": migration.status, **error}
+    told: dict[str, Any] = {}
+    if migration.arrival is not None:
+        told |= _of_arrival(machine, migration.arrival)
+    if migration.status != "none":
+        told["status"] = migration.status
+        if migration.departure is not None and migration.status != "failed":
+            told |= migration.departure.times()
+    if migration.error:
+        told["error-desc"] = migration.error
+    return told
+
+
+def _of_arrival(machine: Machine, arrival: Arrival) -> dict[str, Any]:
+    """fill_destination_migration_info."""
+    is_shown = arrival.is_at_socket and arrival.status != "completed"
+    told: dict[str, Any] = {"socket-address": [arrival.address]} if is_shown else {}
+    if arrival.status != "setup" or machine.version.migration.tells_incoming_setup:
+        told["status"] = arrival.status
+    return told
 
 
 async def set_capabilities(machine: Machine, arguments: Arguments) -> Any:
@@ -127,6 +178,9 @@ async def query_parameters(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def migrate_cancel(machine: Machine, arguments: Arguments) -> Any:
+    migration = machine.migration
+    if migration.departure is not None and migration.status in ("setup", "active", "device"):
+        migration.departure.cancel()
     return {}
 
 
@@ -142,6 +196,9 @@ async def start_postcopy(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("Enable postcopy with migrate_set_capability before the start of migration")
     if machine.migration.status == "none":
         raise QmpError("Postcopy must be started after migration has been started")
+    if machine.migration.departure is not None:
+        machine.migration.departure.wants_postcopy = True
+        machine.migration.departure.wake()
     return {}
 
 

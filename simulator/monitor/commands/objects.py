@@ -7,10 +7,11 @@ from simulator.block.ids import well_formed_id
 from simulator.block.iothreads import IoThread
 from simulator.block.nbd.tls import Authorization, TlsCredentials
 from simulator.block.nbd.tls_credentials import Maker
+from simulator.block.opening import ABORTED
 from simulator.block.secrets import Secret
-from simulator.block.throttle_groups import LIMITS, ThrottleGroup
-from simulator.monitor import monitor_objects
-from simulator.monitor.board import MEMORY_BACKEND
+from simulator.block.throttle_groups import ThrottleGroup
+from simulator.monitor import board, monitor_objects, object_values
+from simulator.monitor.board import MEMORY_BACKENDS
 from simulator.monitor.plain_object import PlainObject
 
 TYPE_CHECKING = False
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
 async def object_add(machine: Machine, arguments: Arguments) -> Any:
     is_checked = "object-add" not in machine.schema.unchecked
     if not is_checked:
-        _check_by_properties(machine, arguments)
+        arguments = object_values.read(machine, arguments, object_values.from_json)
     properties = dict(arguments)
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
     if is_checked and not well_formed_id(identifier):
         raise QmpError("Parameter 'id' expects an identifier")
     if type_name in monitor_objects.TYPES:
         raise QmpError(f"object-add of {type_name} is not simulated")
-    if type_name == MEMORY_BACKEND:
-        _check_memory(properties)
+    if type_name.startswith(MEMORY_BACKENDS):
+        _check_memory(type_name, properties)
     made: Any = None
     if type_name == ThrottleGroup.type_name:
         made = ThrottleGroup(machine.scheduler, identifier, properties)
@@ -51,12 +52,12 @@ async def object_add(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
-def _check_memory(properties: dict[str, Any]) -> None:
+def _check_memory(type_name: str, properties: dict[str, Any]) -> None:
     """backends/hostmem.c, 7.2. Raises QmpError."""
     if "size" not in properties:
         raise QmpError("can't create backend with size 0")
     if not properties["size"]:
-        raise QmpError(f"property 'size' of {MEMORY_BACKEND} doesn't take value '0'")
+        raise QmpError(f"property 'size' of {type_name} doesn't take value '0'")
 
 
 def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> Any:
@@ -71,31 +72,26 @@ def _complete(machine: Machine, type_name: str, properties: dict[str, Any]) -> A
         must_encipher = machine.version.exports.tls_keys_encipher
         Maker(machine.host, machine.objects, now_s, machine.make_tls, must_encipher).load(credentials)
         return credentials
+    known = machine.version.recorded(machine.binary, "objects")["object"]
+    if type_name not in known and type_name != board.MEMORY_BACKEND:
+        raise QmpError(f"invalid object type: {type_name}")
+    if type_name == "secret_keyring":
+        # Nobody here has a keyring.
+        serial = properties["serial"]
+        raise QmpError(f"Unable to read serial key {serial:08x}: Required key not available")
+    if type_name == "pr-manager-helper":
+        address = {"type": "unix", "path": properties["path"]}
+        machine.host.connect(address, lambda payload: None).close()
+    if type_name == "input-linux":
+        _open(machine, properties["evdev"])
     return PlainObject(type_name, properties)
 
 
-def _check_by_properties(machine: Machine, arguments: Arguments) -> None:
-    """Where no schema tells what a type takes, its properties do (user_creatable_add_type,
-    qom/object_interfaces.c:36, 5.2). Raises QmpError."""
-    for member in ("qom-type", "id"):
-        if member not in arguments:
-            raise QmpError(f"Parameter '{member}' is missing")
-    type_name = arguments["qom-type"]
-    known = machine.version.recorded(machine.binary, "objects")["object"].get(type_name, {}).get("return")
-    if known is None:
-        raise QmpError(f"invalid object type: {type_name}")
-    names = {entry["name"] for entry in known}
-    for name in arguments:
-        if name not in names and name not in ("qom-type", "id"):
-            raise QmpError(f"Property '{type_name}.{name}' not found")
-    check_limits(arguments.get("limits", {}))
-
-
-def check_limits(limits: dict[str, Any]) -> None:
-    """Raises QmpError for one that no throttle group has."""
-    for name in limits:
-        if name not in LIMITS:
-            raise QmpError(f"Parameter 'limits.{name}' is unexpected")
+def _open(machine: Machine, path: str) -> None:
+    try:
+        machine.host.open(path).close()
+    except OSError as error:
+        raise QmpError(f"Could not open '{path}': {error.strerror}") from None
 
 
 async def object_del(machine: Machine, arguments: Arguments) -> Any:
@@ -106,12 +102,21 @@ async def object_del(machine: Machine, arguments: Arguments) -> Any:
     monitor_objects.check_deleting(getattr(found, "type_name", ""))
     if identifier == machine.slots.memory_id:
         raise QmpError(f"object '{identifier}' is in use, can not be deleted")
+    if isinstance(found, IoThread):
+        await _end_thread(machine, found)
     if isinstance(found, ThrottleGroup):
         if found.members:
             raise QmpError(f"object '{identifier}' is in use, can not be deleted")
         del machine.graph.throttle_groups[identifier]
     del machine.objects[identifier]
     return {}
+
+
+async def _end_thread(machine: Machine, thread: IoThread) -> None:
+    """A node that is in it has handlers there, which its context must not have as it goes."""
+    is_used = any(node.iothread is thread for node in machine.graph.nodes.values())
+    if is_used and not machine.version.block.used_threads_go:
+        await machine.graph.end_process(ABORTED, "Assertion failed in aio_ctx_finalize")
 
 
 COMMANDS = {"object-add": object_add, "object-del": object_del}

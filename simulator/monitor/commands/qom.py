@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.iothreads import IoThread
-from simulator.monitor import device_values, qom_paths
+from simulator.block.secrets import Secret
+from simulator.monitor import device_values, object_values, qom_paths, told_objects
 from simulator.monitor.board import MEMORY_BACKEND, MEMORY_DEFAULTS
-from simulator.monitor.commands.objects import check_limits
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.glib_table import ChildTable
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from simulator.block.guest import GuestDevice
     from simulator.block.throttle_groups import ThrottleGroup
     from simulator.machine import Machine
+    from simulator.monitor.told_objects import Told
 
     Arguments = dict[str, Any]
 
 _TYPE = {"name": "type", "type": "string"}
 _READ_ONLY = ("type", "hotplugged", "hotpluggable")
+_OF_SECRET = ("data", "file", "format", "iv", "keyid")
 _ALWAYS_SETTABLE = ("bootindex",)  # of a device that is there
 
 
@@ -57,10 +59,10 @@ def _set_on_group(machine: Machine, group: ThrottleGroup, name: str, value: Any)
     limits = machine.schema.type_at("object-add", "=throttle-group", "limits")
     if limits is None:
         # Before QEMU 6.0 the schema told nothing of objects.
-        if not isinstance(value, dict):
-            raise QmpError("Invalid parameter type for 'limits', expected: object")
-        check_limits(value)
-        group.set_limits(value)
+        try:
+            group.set_limits(object_values.limits(name, value, object_values.from_json))
+        except ArgumentError as error:
+            raise QmpError(error.desc) from None
         return
     schema = machine.schema.with_struct("ThrottleGroupLimits", [("limits", limits, False)])
     try:
@@ -118,10 +120,12 @@ def _property_of(machine: Machine, found: Any, name: str) -> Any:
         return found.type_name
     if isinstance(found, IoThread) and name in found.properties:
         return found.properties[name]
+    if name in found.properties and any(name == entry["name"] for entry in _listed(machine, found.type_name)):
+        return found.properties[name]
     known = _properties(machine, found)
     if name not in known:
         raise _no_property(found.type_name, name)
-    return found.properties.get(name, known[name][1])
+    return known[name][1]
 
 
 def _device_property(machine: Machine, device: GuestDevice, name: str) -> Any:
@@ -196,6 +200,10 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     if isinstance(found, IoThread) and name in found.properties:
         found.set(name, arguments["value"])
         return {}
+    if isinstance(found, Secret) and name in _OF_SECRET:
+        # What it hides stays what it was made of.
+        found.properties[name] = arguments["value"]
+        return {}
     if found is not None and name not in _properties(machine, found):
         raise _no_property(found.type_name, name)
     device = _device(machine, path, arguments["path"])
@@ -228,14 +236,28 @@ async def qom_get(machine: Machine, arguments: Arguments) -> Any:
     found = _object(machine, path)
     if found is not None:
         return _property_of(machine, found, name)
-    if (path, name) == ("/machine", "type"):
-        return machine.machine_properties(machine.slots.board)[0]
-    device = _device(machine, path, arguments["path"])
-    if name == "drive":
-        return device.drive_name
+    if path == told_objects.MACHINE:
+        return told_objects.machine_value(machine, name)
+    told = told_objects.at(machine, path)
+    if told is None:
+        raise qom_paths.not_found(arguments["path"])
+    return _told_property(machine, told, name)
+
+
+def _told_property(machine: Machine, told: Told, name: str) -> Any:
+    disk = told.plugged.disk
+    if name == "drive" and disk is not None:
+        return disk.drive_name
     if name == "type":
-        return device.type_name
-    return _device_property(machine, device, name)
+        return told.type_name
+    if told.is_recorded and not told.has(name):
+        raise _no_property(told.type_name, name)
+    value = told.value(name)
+    if value is not None:
+        return value
+    if disk is None:
+        raise QmpError(f"Property '{told.type_name}.{name}' is not simulated")
+    return _device_property(machine, disk, name)
 
 
 def _children(machine: Machine, path: str) -> list[tuple[str, str]]:
@@ -273,8 +295,12 @@ async def qom_list(machine: Machine, arguments: Arguments) -> Any:
     found = _object(machine, path)
     if found is not None:
         return _listed(machine, found.type_name) + _parts(machine, found, path.rpartition("/")[2])
-    _device(machine, path, arguments["path"])
-    return [_TYPE, {"name": "drive", "type": "str"}]
+    if path == told_objects.MACHINE:
+        return told_objects.machine_list(machine)
+    told = told_objects.at(machine, path)
+    if told is None:
+        raise qom_paths.not_found(arguments["path"])
+    return told.listed() or [_TYPE, {"name": "drive", "type": "str"}]
 
 
 COMMANDS = {"qom-set": qom_set, "qom-get": qom_get, "qom-list": qom_list}

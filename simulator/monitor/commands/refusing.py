@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from simulator.monitor.dispatch import Handler
 
 
-def refuses(desc: str) -> Handler:
-    """A command that is refused in these words, of class GenericError."""
+def refuses(desc: str, error_class: str = "GenericError") -> Handler:
+    """A command that is refused in these words."""
 
     async def run(machine: Machine, arguments: dict[str, Any]) -> Any:
-        raise QmpError(desc)
+        raise QmpError(desc, error_class)
 
     return run

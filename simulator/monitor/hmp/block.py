@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.block import backend_limits, permissions
+from simulator.block import backend_limits, describe, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.drive import INTERFACES, tree_options
 from simulator.block.errors import QmpError
@@ -41,11 +41,13 @@ async def info_block(machine: Machine, arguments: Arguments) -> str:
     if "nodes" not in arguments:
         for position, info in enumerate(await handlers()["query-block"](machine, {})):
             if wanted is None or info["device"] == wanted:
-                printed += ("\n" if position else "") + _block_info(info, info.get("inserted"), verbose)
+                printed += ("\n" if position else "") + _block_info(
+                    machine, info, info.get("inserted"), verbose
+                )
     if (wanted is not None or "nodes" in arguments) and not printed:
         for position, node in enumerate(await handlers()["query-named-block-nodes"](machine, {})):
             if wanted is None or node["node-name"] == wanted:
-                printed += ("\n" if position else "") + _block_info(None, node, verbose)
+                printed += ("\n" if position else "") + _block_info(machine, None, node, verbose)
     return printed
 
 
@@ -71,7 +73,9 @@ def in_columns(name: str, counted: dict[str, Any]) -> str:
     return text + f"Flush: {'':>24} {operations:>16} {spent_ns:>24}\n"
 
 
-def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool) -> str:
+def _block_info(
+    machine: Machine, info: dict[str, Any] | None, inserted: dict[str, Any] | None, verbose: bool
+) -> str:
     node_name = inserted.get("node-name") if inserted else None
     if info is not None and info["device"]:
         head = info["device"] + (f" ({node_name})" if node_name else "")
@@ -91,7 +95,7 @@ def _block_info(info: dict[str, Any] | None, inserted: dict[str, Any] | None, ve
             text += f"    Removable device: {lock}locked, tray {tray}\n"
     if inserted is None:
         return text
-    return text + _inserted(inserted) + (_images(inserted["image"]) if verbose else "")
+    return text + _inserted(inserted) + (_images(machine, inserted["image"]) if verbose else "")
 
 
 def _inserted(inserted: dict[str, Any]) -> str:
@@ -110,11 +114,11 @@ def _inserted(inserted: dict[str, Any]) -> str:
     return text
 
 
-def _images(image: dict[str, Any]) -> str:
+def _images(machine: Machine, image: dict[str, Any]) -> str:
     """The image and all that it is backed by."""
     text = "\nImages:\n"
     while True:
-        text += image_info.describe(image)
+        text += image_info.describe(machine, image)
         if "backing-image" not in image:
             return text
         image = image["backing-image"]
@@ -154,7 +158,17 @@ async def _on_backend(machine: Machine, backend: BlockBackend, command: str) -> 
     machine.print(printed)
     if complained:
         machine.warn(complained.rstrip("\n"))
-    return ""
+    return _info_for_monitor(machine, backend) if command.split()[:1] in (["info"], ["i"]) else ""
+
+
+def _info_for_monitor(machine: Machine, backend: BlockBackend) -> str:
+    """What a driver knows of its image is printed where qemu-io's info was asked for
+    (bdrv_image_info_specific_dump)."""
+    known = describe.image_info(backend.node).get("format-specific") if backend.node is not None else None
+    if not known or not known["data"]:
+        return ""
+    head = "Format specific information:\n" if machine.version.texts.qemu_io_heads_info else ""
+    return head + "".join(f"{line}\n" for line in image_info.specific_lines({"format-specific": known}))
 
 
 async def set_io_throttle(machine: Machine, arguments: Arguments) -> str:
@@ -178,7 +192,8 @@ async def drive_add(machine: Machine, arguments: Arguments) -> str:
             return ""
         interface, identifier = await machine.drives.add(machine.schema, opts)
     except QmpError as error:
-        raise HmpError(machine.version.texts.hmp_drive_prefix + error.console_text) from None
+        text = machine.version.reword(error.console_text)
+        raise HmpError(machine.version.texts.hmp_drive_prefix + text) from None
     if interface != "none":
         await _drive_del(machine, identifier)
         raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def device_add(machine: Machine, arguments: dict[str, Any]) -> str:
     try:
-        opts = qemu_opts.parse(arguments["device"], "driver")
+        opts = qemu_opts.parse(arguments.get("device", ""), "driver")
         machine.slots.check_id_as_option(opts.id)
     except (qemu_opts.OptionError, QmpError) as error:
         # What is wrong goes to standard error (monitor_parse_arguments, monitor/hmp.c).
@@ -38,7 +38,7 @@ async def system_reset(machine: Machine, arguments: dict[str, Any]) -> str:
 
 
 COMMANDS = {
-    "device_add": ("device:s", device_add),
+    "device_add": ("device:O", device_add),
     "device_del": ("id:s", device_del),
     "system_reset": ("", system_reset),
 }

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from simulator.block.errors import QmpError
 from simulator.monitor.dispatch import handlers
+from simulator.monitor.hmp import others
 from simulator.monitor.hmp.parser import HmpError, parse_arguments
 
 TYPE_CHECKING = False
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     # A command gets its arguments and returns what it prints, lines ended with "\n".
     HmpCommand = Callable[["Machine", dict[str, Any]], Coroutine[Any, Any, str]]
 
-_MODULES = ("block", "chardevs", "devices", "help", "jobs", "machine", "media", "nbd", "objects", "snapshots")
+_MODULES = (
+    *("block", "chardevs", "devices", "help", "jobs", "machine", "media", "migration", "nbd", "objects"),
+    "snapshots",
+)
 _commands: dict[str, tuple[str, HmpCommand]] = {}
 
 
@@ -57,20 +61,26 @@ async def _run(machine: Machine, line: str) -> str:
     name, rest = _split(line)
     if not name:
         return ""
-    known = commands()
     topic, rest_of_info = _split(rest) if name == "info" else ("", "")
     if topic:
         name, rest = f"info {topic}", rest_of_info
     elif name == "info":
         name, rest = "help", "info"
-    found = known.get(name)
-    if found is None:
-        raise HmpError(f"unknown command: '{line.removesuffix(rest)}'")
-    types, command = found
     typed = line.removesuffix(rest) if rest else line
+    if others.full_name(machine, name) is None:
+        raise HmpError(f"unknown command: '{line.removesuffix(rest)}'")
+    types, command = commands().get(name) or others.find(machine, name, line.removesuffix(rest.lstrip()))
     if name == "drive_add" and machine.version.dialect.drive_add_without_slot and len(rest.split()) == 1:
         types = types.replace("pci_addr:s,", "")
-    return await command(machine, parse_arguments(_first_name(name), types, rest, typed))
+    return await command(machine, _arguments(machine, name, types, rest, typed))
+
+
+def _arguments(machine: Machine, name: str, types: str, rest: str, typed: str) -> dict[str, Any]:
+    """Raises HmpError, which has the name that the version's table of commands has."""
+    try:
+        return parse_arguments(name, types, rest, typed)
+    except HmpError:
+        return parse_arguments(others.full_name(machine, name) or name, types, rest, typed)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -79,18 +89,3 @@ def _split(text: str) -> tuple[str, str]:
     text = text.lstrip()
     end = next((at for at, letter in enumerate(text) if letter == "/" or letter.isspace()), len(text))
     return text[:end], text[end:]
-
-
-def _first_name(name: str) -> str:
-    """The name that errors are told under: of two names the longer."""
-    return _FULL_NAMES.get(name, name)
-
-
-_FULL_NAMES = {
-    "q": "quit|q",
-    "quit": "quit|q",
-    "s": "stop|s",
-    "stop": "stop|s",
-    "c": "cont|c",
-    "cont": "cont|c",
-}

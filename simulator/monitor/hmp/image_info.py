@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from simulator.monitor.hmp.sizes import size_text
+from simulator.monitor.hmp.snapshot_table import columns_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    from simulator.machine import Machine
+
 _LIMITS = (
     "write-zeroes-alignment",
     "request-alignment",
@@ -17,16 +21,7 @@ _LIMITS = (
 )
 
 
-def size_text(size_bytes: int) -> str:
-    """Three significant digits and a unit, such as "1.5 MiB" (util/cutils.c:size_to_str)."""
-    power = 0
-    # Up to 999.5 of a unit is shown in it, so that no number has four digits.
-    while power < len(_UNITS) - 1 and size_bytes * 2 >= 1999 << (10 * power):
-        power += 1
-    return f"{size_bytes / (1 << (10 * power)):.3g} {_UNITS[power]}"
-
-
-def describe(image: dict[str, Any]) -> str:
+def describe(machine: Machine, image: dict[str, Any]) -> str:
     """All that is known of one image, a line each."""
     size = image["virtual-size"]
     disk = size_text(image["actual-size"]) if "actual-size" in image else "unavailable"
@@ -45,10 +40,18 @@ def describe(image: dict[str, Any]) -> str:
     if "limits" in image:
         lines.append("Block limits:")
         lines += _limits(image["limits"])
-    if "format-specific" in image:
-        lines.append("Format specific information:")
-        lines += _members(image["format-specific"]["data"], 1)
+    if "snapshots" in image:
+        columns = columns_of(machine)
+        rows = (columns.row(info, info["id"]) for info in image["snapshots"])
+        lines += ["Snapshot list:", *(line.rstrip("\n") for line in (columns.head(), *rows))]
+    if image.get("format-specific", {}).get("data"):
+        lines += ["Format specific information:", *specific_lines(image)]
     return "".join(f"{line}\n" for line in lines)
+
+
+def specific_lines(image: dict[str, Any]) -> list[str]:
+    """What only images of its format have (bdrv_image_info_specific_dump)."""
+    return _members(image["format-specific"]["data"], 1)
 
 
 def _limits(limits: dict[str, int]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.monitor import object_values
 from simulator.monitor.commands import iothreads
 from simulator.monitor.commands import objects as commands
 from simulator.monitor.dispatch import handlers
-from simulator.qapi import keyval
+from simulator.monitor.hmp.parser import HmpError
+from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
-from simulator.wire.json_stream import encode_line
+from simulator.wire.json_stream import ParseError, encode_line, parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +24,25 @@ if TYPE_CHECKING:
 async def object_add(machine: Machine, arguments: Arguments) -> str:
     """Options as -object takes them, without JSON."""
     schema = machine.schema
+    if "object-add" in schema.unchecked:
+        return await _object_add_by_properties(machine, arguments)
+    if "object" not in arguments:
+        raise HmpError('object_add: string expected\nTry "help object_add" for more information')
     try:
         given = keyval.parse(arguments["object"], "qom-type")
         given = schema.convert_keyval(schema.by_name["object-add"]["arg-type"], given)
     except ArgumentError as error:
         raise QmpError(error.desc) from None
     await commands.object_add(machine, given)
+    return ""
+
+
+async def _object_add_by_properties(machine: Machine, arguments: Arguments) -> str:
+    try:
+        given = qemu_opts.parse(arguments.get("object", ""), "qom-type").to_dict()
+    except qemu_opts.OptionError as error:
+        raise HmpError(f'{error.desc}\nTry "help object_add" for more information') from None
+    await commands.object_add(machine, object_values.read(machine, given, object_values.from_options))
     return ""
 
 
@@ -57,10 +72,36 @@ async def qom_get(machine: Machine, arguments: Arguments) -> str:
     return encode_line(value, pretty=True).decode().replace("\r\n", "\n")
 
 
+async def qom_set(machine: Machine, arguments: Arguments) -> str:
+    """A value is JSON with -j, and else text, of which the property makes what it is (hmp_qom_set)."""
+    value: Any = arguments["value"]
+    if "json" in arguments:
+        try:
+            value = parse_text(value.encode(), machine.graph.rules.json_pushed)
+        except ParseError as error:
+            raise QmpError(str(error)) from None
+    else:
+        value = from_text(value)
+    given = {"path": arguments["path"], "property": arguments["property"], "value": value}
+    await handlers()["qom-set"](machine, given)
+    return ""
+
+
+def from_text(text: str) -> Any:
+    """What a string visitor would make of it, as far as a number or a truth value looks like one."""
+    if text in ("on", "yes", "true", "y", "off", "no", "false", "n"):
+        return text in ("on", "yes", "true", "y")
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text
+
+
 COMMANDS = {
+    "qom-set": ("json:-j,path:s,property:s,value:S", qom_set),
     "qom-get": ("path:s,property:s", qom_get),
     "qom-list": ("path:s?", qom_list),
     "info iothreads": ("", info_iothreads),
-    "object_add": ("object:S", object_add),
+    "object_add": ("object:S?", object_add),
     "object_del": ("id:s", object_del),
 }

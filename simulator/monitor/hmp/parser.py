@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from simulator.monitor.hmp.expression import ExpressionError, evaluate
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _ESCAPES = {"n": "\n", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
-_EXPECTED = {"s": "string", "S": "string", "F": "filename", "B": "block device name"}
+_EXPECTED = {"s": "string", "S": "string", "O": "string", "F": "filename", "B": "block device name"}
 _SIZE_UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 
@@ -54,62 +56,117 @@ def parse_arguments(command: str, types: str, text: str, typed: str) -> dict[str
     """A command's arguments by name. `command` is its full name, such as "info block", `typed` what stands in
     the line for it.
 
-    `types` is as in hmp-commands.hx: "force:-f,device:B,name:s?" and so on. -x is a flag, B, F and s are
-    strings that are asked for in different words, S is the rest of the line, o a size in MiB or with a
-    unit, l a number; ? makes optional. Raises HmpError.
+    `types` is as in hmp-commands.hx: "force:-f,device:B,name:s?" and so on. -x is a flag, -xs one with a
+    value, B, F and s are strings that are asked for in different words, S is the rest of the line, O options
+    and may be nothing, o a size in MiB or with a unit, i, l and M numbers (of 32 and 64 bits, and in MiB), b
+    on or off, / how a number is written; ? makes optional. Raises HmpError.
     """
     name = command.rpartition(" ")[2]
-    hint = f'\nTry "help {typed}" for more information'
+    try:
+        return _parsed(name, types, text)
+    except HmpError as error:
+        raise HmpError(f'{error}\nTry "help {typed}" for more information', error.aside) from None
+
+
+def _parsed(name: str, types: str, text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     pairs = [pair.split(":") for pair in types.split(",")] if types else []
     for position, (key, kind) in enumerate(pairs):
         text = text.lstrip()
         if kind[0] == "-":
-            if not text.startswith("-"):
-                continue
-            if text[1:2] == kind[1]:
-                found[key] = True
-                text = text[2:]
-            elif f"-{text[1:2]}" not in [later for _, later in pairs[position + 1 :]]:
-                raise HmpError(f"{name}: unsupported option -{text[1:2]}{hint}")
-        elif not text and kind.endswith("?"):
+            later = [each for _, each in pairs[position + 1 :]]
+            value, text = _flag(name, kind, later, text)
+        elif not text and (kind[-1] == "?" or kind == "O"):
             continue
-        elif kind[0] == "o":
-            found[key], text = _size(text, hint)
-        elif kind[0] == "l":
-            found[key], text = _number(text, hint)
-        elif kind[0] == "S" and text:
-            found[key], text = text, ""
+        elif kind[-1] == ".":
+            # Another number only behind a dot.
+            if not text.startswith("."):
+                continue
+            value, text = _number(name, kind, text[1:].lstrip())
         else:
-            try:
-                found[key], text = next_word(text)
-            except NoWord as problem:
-                raise HmpError(f"{name}: {_EXPECTED[kind[0]]} expected{hint}", str(problem)) from None
+            value, text = _value(name, kind, text)
+        if value is not None:
+            found[key] = value
     if text.strip():
-        raise HmpError(f"{name}: extraneous characters at the end of line{hint}")
+        raise HmpError(f"{name}: extraneous characters at the end of line")
     return found
 
 
-def _number(text: str, hint: str) -> tuple[int, str]:
-    """A number as C writes it. QEMU takes whole expressions; these are not."""
-    if not text[:1].isdigit():
-        problem = f"invalid char '{text[0]}' in expression" if text else "unexpected end of expression"
-        raise HmpError(f"{problem}{hint}")
-    base, start = (16, 2) if text[:2].lower() == "0x" else (8 if text[0] == "0" else 10, 0)
-    allowed = "0123456789abcdef"[:base]
-    end = start
-    while text[end : end + 1].lower() in tuple(allowed):
-        end += 1
-    return int(text[start:end] or "0", base), text[end:]
+def _flag(name: str, kind: str, later: list[str], text: str) -> tuple[Any, str]:
+    if not text.startswith("-"):
+        return None, text
+    if text[1:2] != kind[1]:
+        if f"-{text[1:2]}" not in [each[:2] for each in later]:
+            raise HmpError(f"{name}: unsupported option -{text[1:2]}")
+        return None, text
+    if kind[2:] != "s":
+        return True, text[2:]
+    try:
+        return next_word(text[2:])
+    except NoWord as problem:
+        raise HmpError(f"{name}: value expected for -{kind[1]}", str(problem)) from None
 
 
-def _size(text: str, hint: str) -> tuple[int, str]:
+def _value(name: str, kind: str, text: str) -> tuple[Any, str]:
+    letter = kind[0]
+    if letter == "o":
+        return _size(text)
+    if letter in "ilM":
+        return _number(name, letter, text)
+    if letter == "b":
+        word, rest = _word_of(text)
+        if word not in ("on", "off"):
+            raise HmpError("Expected 'on' or 'off'")
+        return word == "on", rest
+    if letter == "/":
+        return _format(text)
+    if letter == "S" and text:
+        return text, ""
+    try:
+        return next_word(text)
+    except NoWord as problem:
+        raise HmpError(f"{name}: {_EXPECTED[letter]} expected", str(problem)) from None
+
+
+def _word_of(text: str) -> tuple[str, str]:
     word = text.split(None, 1)[0] if text else ""
+    return word, text[len(word) :]
+
+
+def _number(name: str, kind: str, text: str) -> tuple[int, str]:
+    try:
+        value, rest = evaluate(text)
+    except ExpressionError as error:
+        raise HmpError(str(error)) from None
+    if kind[0] == "i" and value >> 32 & 0xFFFFFFFF:
+        raise HmpError(f"'{name}' has failed: integer is for 32-bit values")
+    if kind[0] == "M":
+        if value < 0:
+            raise HmpError("enter a positive value")
+        value <<= 20
+    return value, rest
+
+
+def _format(text: str) -> tuple[str, str]:
+    """/COUNT and letters: the one that says how a number is written, "x" unless told."""
+    if not text.startswith("/"):
+        return "x", text
+    word, rest = _word_of(text)
+    letters = word[1:].lstrip("0123456789")
+    shown = [each for each in letters if each in "oduxic"]
+    wrong = next((each for each in letters if each not in "oduxicbhwgL"), "")
+    if wrong:
+        raise HmpError(f"invalid char in format: '{wrong}'")
+    return shown[-1] if shown else "x", rest
+
+
+def _size(text: str) -> tuple[int, str]:
+    word = _word_of(text)[0]
     digits, shift = word, 20
     if word[-1:].lower() in _SIZE_UNITS:
         digits, shift = word[:-1], _SIZE_UNITS[word[-1].lower()]
     whole, _, fraction = digits.partition(".")
     if not whole.isdigit() or not (fraction or "0").isdigit():
-        raise HmpError(f"invalid size{hint}")
+        raise HmpError("invalid size")
     part = int(fraction or "0") * (1 << shift) // 10 ** len(fraction)
     return (int(whole) << shift) + part, text[len(word) :]

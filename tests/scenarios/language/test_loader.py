@@ -459,6 +459,35 @@ def test_these_are_no_problems(lines: list[str]) -> None:
             "no methods",
         ),
         (
+            "name: x\nguest: linux\ndisks: {vda: {size: 1M}}\ndestination:\nsteps: [{sleep: 1s}]",
+            "4: destination: expected neither incoming nor guest: linux beside a second machine",
+        ),
+        (
+            "name: x\ndestination: {leaves: [b]}\nsteps: [{sleep: 1s}]",
+            '2: destination.leaves[0]: expected something such as job:ID, node:NAME or file:NAME, got "b"',
+        ),
+        (
+            "name: x\nsteps: [{ends: {status: 1}}, {hmp: info}]",
+            "2: step 2 (hmp): there is no machine any more since step 1 (ends)",
+        ),
+        (
+            "name: x\nsteps: [{ends: {status: -6}}]",
+            "2: step 1 (ends): status: expected an exit status from 0 to 255, got -6",
+        ),
+        (
+            "name: x\nsteps: [{destination: [{sleep: 1s}]}]",
+            "2: step 1 (destination): this spec has one machine: expected the member destination in its head",
+        ),
+        (
+            "name: x\ndestination:\nsteps: [{destination: [{qemu_img: {run: [info]}}]}]",
+            "3: step 1.1 (qemu_img): expected one of crash, ends, event, guest, hmp, nbd, qmp, quit, "
+            "sleep, together on the destination",
+        ),
+        (
+            "name: x\ndestination:\nsteps: [{destination: [{quit: {}}, {hmp: info}]}, {sleep: 1s}]",
+            "3: step 1.2 (hmp): there is no machine any more since step 1.1 (quit)",
+        ),
+        (
             "name: x\nguest: linux\nattach: none\nsteps: [{sleep: 1s}]",
             "2: guest: a Linux guest needs its disks: attach cannot be none",
         ),
@@ -510,8 +539,8 @@ def test_these_are_no_problems(lines: list[str]) -> None:
         ),
         (
             "- name: x",
-            "1: expected a mapping with name, source, disks, attach, incoming, guest, methods, needs, "
-            "leaves, certificates, seed, steps, got a list",
+            "1: expected a mapping with name, source, disks, attach, incoming, destination, guest, methods, "
+            "needs, leaves, certificates, seed, steps, got a list",
         ),
         (
             "name: x\nneeds: [hpm]\nsteps: [{sleep: 1s}]",

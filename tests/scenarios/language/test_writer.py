@@ -145,6 +145,9 @@ plain_steps = one_member(
         "qemu_img": built(steps.QemuImg, run=st.lists(words, min_size=1, max_size=4), prints=optional_words),
     },
 )
+on_destination = one_member(
+    steps.Step, {}, {"guest": guests, "qmp": qmps, "sleep": built(steps.Sleep, ns=st.integers(0, 10**13))}
+)
 together = st.lists(plain_steps | st.lists(plain_steps, max_size=3), min_size=1, max_size=3)
 held = [
     steps.Step(fault=steps.Fault(disk="vda", on="read", suspend="held")),
@@ -166,13 +169,28 @@ ends = st.sampled_from(
         steps.Step(crash=steps.Crash()),
         steps.Step(crash=steps.Crash(restart=False)),
         steps.Step(quit=steps.Quit()),
+        steps.Step(quit=steps.Quit(restart=True, says="no: [such] node")),
+        steps.Step(ends=steps.Ends(status=1, says="assertion")),
+        steps.Step(ends=steps.Ends(status=0)),
     ]
 )
 
 
 @st.composite
 def scenarios(draw: Any) -> steps.Scenario:
-    middle = st.lists(plain_steps | together.map(lambda lanes: steps.Step(together=lanes)), max_size=5)
+    destination = draw(
+        st.none()
+        | built(
+            steps.Destination,
+            images=st.sampled_from(["fresh", "copied", "shared"]),
+            leaves=st.sampled_from([[], ["bitmap:vda/b"]]),
+        )
+    )
+    nesting = together.map(lambda lanes: steps.Step(together=lanes))
+    if destination is not None:
+        there = st.lists(on_destination, min_size=1, max_size=3)
+        nesting |= there.map(lambda inner: steps.Step(destination=inner))
+    middle = st.lists(plain_steps | nesting, max_size=5)
     disk = built(
         steps.Disk,
         size=st.just(DISK_BYTES),
@@ -184,6 +202,7 @@ def scenarios(draw: Any) -> steps.Scenario:
         source=draw(words),
         disks={"vda": draw(disk), "vdb": draw(disk)},
         methods=draw(st.sampled_from([["overlay"], ["overlay", "snapshot-access"]])),
+        destination=destination,
         certificates=draw(st.dictionaries(st.sampled_from(["anna", "eve"]), st.just("ours"))),
         leaves=draw(
             st.lists(
@@ -327,6 +346,8 @@ def test_every_verb_is_tried_above() -> None:
         "event",
         "nbd",
         "qemu_img",
+        "destination",
+        "ends",
     }
     assert set(steps.VERBS) == tried
     assert {field.name for field in msgspec.structs.fields(steps.Scenario)} == {
@@ -335,6 +356,7 @@ def test_every_verb_is_tried_above() -> None:
         "disks",
         "attach",
         "incoming",
+        "destination",
         "guest",
         "methods",
         "needs",

@@ -62,7 +62,7 @@ def test_recording_twice_gives_the_same_bytes(tmp_path, capsys):
         ]
         assert main(argv) == 0
     files = files_of(tmp_path / "one")
-    assert len(files) == 14
+    assert len(files) == 17
     assert files_of(tmp_path / "two") == files
     different = [
         name for name in files if not filecmp.cmp(tmp_path / "one" / name, tmp_path / "two" / name, False)

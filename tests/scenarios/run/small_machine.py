@@ -189,6 +189,9 @@ class SmallSession(Session):
         self.status = None
         self._start()
 
+    def image_name(self, disk):
+        return str(self.directory / f"{disk}.{self.scenario.disks[disk].format}")
+
     def _start(self):
         self.nodes = {part for name in self.disks for part in (name, f"{name}-file")}
         self.jobs, self.exports, self.frozen, self.backing = {}, {}, {}, {}
@@ -222,6 +225,9 @@ class SmallSession(Session):
             raise QmpRefused("GenericError", "it would rather not")
         if self.fault == f"hang {command}":
             raise DeadlinePassed(f"reply to {command}", 30_000_000_000)
+        if self.fault == f"end {command}":
+            self.status = -6
+            raise QmpRefused("GenericError", "it is about to end")
         if self.fault == f"die {command}":
             self.status = -6
             raise MachineGone("it aborted")

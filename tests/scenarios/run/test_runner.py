@@ -10,7 +10,9 @@ from scenarios.language.steps import (
     Crash,
     Disk,
     End,
+    Ends,
     Event,
+    ExpectedError,
     Fleece,
     Guest,
     GuestRead,
@@ -224,6 +226,21 @@ def test_after_a_quit_without_restart_nothing_is_asked():
     result = run([write(), fleece(), Step(quit=Quit())])
     assert told(result) == []
     assert result.session.commands[-1][0] == "quit"
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "wanted"),
+    [(-6, None, []), (1, None, ["exit status 1"]), (-6, "oh", ["'oh' on its standard error"])],
+)
+def test_an_end_that_the_machine_comes_to_by_itself(status, says, wanted):
+    steps = [
+        Step(qmp=Qmp(execute="stop", error=ExpectedError())),
+        Step(ends=Ends(status=status, says=says)),
+    ]
+    result = run(steps, fault="end stop")
+    assert [each.wanted for each in result.history.of(Unexpected)] == wanted
+    [ended] = result.history.of(MachineEnded)
+    assert (ended.expected, ended.status) == (status == -6, -6)
 
 
 def test_a_client_may_lose_a_race_with_an_end_but_no_other():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_bench import Bench, needs_qemu_img, qemu_img
 
-from simulator.monitor.hmp.snapshots import date_text
+from simulator.monitor.hmp.dates import date_text
 from simulator.serve.host_files import DiskHost
 
 MIB = 1 << 20
@@ -32,7 +32,7 @@ def image(request, path):
 
 
 def snapshot(image, name, date_ns=0, clock_ns=0):
-    return image.bench.run(image.driver.create_snapshot(name, date_ns, clock_ns))
+    return image.bench.run(image.driver.create_snapshot(name, date_ns, clock_ns, 0))
 
 
 def delete(image, identifier):
