@@ -131,7 +131,7 @@ class GuestDevices:
         return device
 
     def check_blockers(self, device: GuestDevice) -> None:
-        """Raises QmpError, and the device is gone: it was made, and is refused its place (virtio_scsi_hotplug,
+        """Raises QmpError, and the device is gone, which was made already (virtio_scsi_hotplug,
         hw/scsi/virtio-scsi.c:948, 7.2)."""
         assert device.backend.node is not None
         try:
