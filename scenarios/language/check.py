@@ -273,6 +273,8 @@ class Checker:
         answers = {"returns": qmp.returns is not UNSET, "includes": bool(qmp.includes)}
         for name in (name for name, given in answers.items() if given and qmp.error is not None):
             self.problems.add(place, f"expected one of {name} and error, got both")
+        if qmp.within and not any(answers.values()):
+            self.problems.add((*place, "within"), "expected returns or includes, which it is asked again for")
 
     def _hmp(self, place: Place, hmp: steps.Hmp) -> None:
         if hmp.silent and hmp.prints is not None:

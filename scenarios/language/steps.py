@@ -227,12 +227,14 @@ class Qmp(Part, kw_only=True, frozen=True):
     """One QMP command. Without `error` it must succeed. `returns`: each member given must be equal (lists
     item by item, objects by the members given). `includes`: what returns is a list, and for each of these it
     has one that is equal in that sense, wherever it stands and whatever else there is; so with lists in it,
-    too. Strings may hold ${...} names."""
+    too. Strings may hold ${...} names. `within`: it is asked again for so long until it returns that, where
+    no event tells."""
 
     execute: str
     arguments: dict[str, Any] = {}
     returns: Any = msgspec.UNSET
     includes: list[Any] = []
+    within: int = 0
     error: ExpectedError | None = None
 
 

@@ -111,7 +111,25 @@ def _limits(node: Node) -> dict[str, Any]:
     }
     if discard_bytes:
         limits["discard-alignment"] = discard_bytes
+    transfer_bytes = max_transfer_bytes(node)
+    if transfer_bytes:
+        limits["max-transfer"] = transfer_bytes
     return limits | node.driver.limits()
+
+
+def max_transfer_bytes(node: Node) -> int:
+    """The most that a request may be long, the driver's own or the smallest of the children that hold data or
+    show through; 0: there is no limit."""
+    own = node.driver.limits().get("max-transfer", 0)
+    if own or _was_put_on_top(node):
+        return own
+    return min(filter(None, map(max_transfer_bytes, _limiting_children(node))), default=0)
+
+
+def _limiting_children(node: Node) -> list[Node]:
+    """Those whose limits are this node's, too (bdrv_refresh_limits)."""
+    looked_at = permissions.DATA | permissions.FILTERED | permissions.COW
+    return [_as_it_was(edge.node) for edge in node.children.values() if edge.role & looked_at]
 
 
 def _was_put_on_top(node: Node) -> bool:
@@ -138,11 +156,10 @@ def _discard_alignment(node: Node) -> int:
     """Likewise of a child that holds data, or shows through."""
     if node.driver.format_name == "qcow2":
         return node.driver.cluster_bytes or 0
-    if _was_put_on_top(node):
-        return 0
-    looked_at = permissions.DATA | permissions.FILTERED | permissions.COW
-    below = [_as_it_was(edge.node) for edge in node.children.values() if edge.role & looked_at]
-    return max(map(_discard_alignment, below), default=0)
+    own = node.driver.limits().get("discard-alignment", 0)
+    if own or _was_put_on_top(node):
+        return own
+    return max(map(_discard_alignment, _limiting_children(node)), default=0)
 
 
 def storage_child(node: Node) -> Edge | None:

@@ -37,6 +37,8 @@ class Driver:
     format_name = ""
     is_filter = False
     is_protocol = False  # reaches the host itself, has no `file` child
+    # A format's node is named by a child of such a driver (BlockDriver.protocol_name).
+    names_files = False
     supports_backing = False
     # Options that hold a child: (name, role, required), opened in this order before `open`.
     children: tuple[tuple[str, int, bool], ...] = (
@@ -48,7 +50,9 @@ class Driver:
     hands_flush_on = False
     # The option that lists any number of children, which the driver opens itself.
     children_option = ""
-    # Whether the node of a filter becomes as long as what it filters when that changes.
+    # Whether QEMU asks anew for the length each time (BlockDriver.has_variable_length), and whether a filter
+    # takes over its child's new length in versions that tell it.
+    length_is_variable = False
     follows_child_length = True
     # Requests are multiples of this (BlockLimits.request_alignment), in bytes.
     request_alignment: int = 1
@@ -76,7 +80,7 @@ class Driver:
     async def open(self, options: dict[str, Any]) -> None:
         """Set node.size_bytes. `options` are the driver's own, checked against the schema. Raises
         QmpError."""
-        self.node.size_bytes = self.file.node.size_bytes
+        self.measure()
 
     async def close(self) -> None:
         """Write back what is held in memory. Raises OSError; the node is gone afterwards all the same."""
@@ -117,6 +121,19 @@ class Driver:
         """Whether nobody sees that `wanted`, somewhere below, becomes a copy of this node."""
         below = self.node.filtered
         return below is not None and below.can_replace(wanted)
+
+    def child_resized(self, edge: Edge) -> None:
+        """Become as long as the child has become, where the version does so (BlockRules.lengths_follow)."""
+        rule = self.node.graph.rules.lengths_follow
+        follows = self.length_is_variable
+        if rule == "filters":
+            follows = follows or (self.is_filter and self.follows_child_length)
+        if follows and rule != "none" and edge is self.file:
+            self.measure()
+
+    def measure(self) -> None:
+        """Set the node's length by that of its child."""
+        self.node.size_bytes = self.file.node.size_bytes
 
     # -- permissions
     def role_of(self, name: str, role: int) -> int:
@@ -264,7 +281,7 @@ class Driver:
     def filename(self) -> str:
         """A file name that by itself leads to this node (bs->exact_filename), or ""; see filenames.py."""
         file = self.node.children.get("file")
-        if file is None or self.is_filter or not file.node.driver.is_protocol or needs_options(self.node):
+        if file is None or self.is_filter or not file.node.driver.names_files or needs_options(self.node):
             return ""
         return file.node.driver.filename
 

@@ -12,7 +12,7 @@ from simulator.block.drained import Drained
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.ids import well_formed_id
 from simulator.block.node import Edge, Node
-from simulator.block.opening import open_tree
+from simulator.block.opening import ABORTED, open_tree
 from simulator.block.rules import BlockRules
 from simulator.engine.task import Future, WaitQueue
 from simulator.qapi.glib_table import ChildTable
@@ -309,10 +309,14 @@ class Graph:
     async def insert_above(self, node: Node, options: dict[str, Any]) -> Node:
         """Open a filter by `options` (which name `node` as a child) and let it take over all users of `node`
         (bdrv_insert_node). Raises QmpError."""
+        thread = node.iothread
         try:
             new = await self.open(options, probes=False)
         except QmpError as error:
             raise error.prefixed("Could not create node: ") from None
+        if node.iothread is not thread and self.rules.inserted_in_main_loop:
+            words = "bdrv_insert_node: Assertion `bdrv_get_aio_context(bs) == ctx' failed."
+            await self.end_process(ABORTED, words)
         new.references += 1
         try:
             async with self.drained(node):

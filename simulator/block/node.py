@@ -328,10 +328,9 @@ class Node:
             self._leave()
 
     def child_resized(self, edge: Edge) -> None:
-        """A filter is as long as what it filters."""
-        follows = self.driver.is_filter and self.driver.follows_child_length
-        if follows and self.filtered is edge.node and self.size_bytes != edge.node.size_bytes:
-            self.size_bytes = edge.node.size_bytes
+        before = self.size_bytes
+        self.driver.child_resized(edge)
+        if self.size_bytes != before:
             for parent in list(self.parents):
                 parent.parent.child_resized(parent)
 

@@ -87,11 +87,19 @@ class BlockRules:
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
     `probing_drains`: how often the file of a new node is drained once it has been looked at.
     `tls_over_ip_only`: no TLS on unix sockets, for clients and servers.
+    `inserted_in_main_loop`: a filter that is put above a node in another thread takes it into the main loop,
+    and the process ends.
+    `lengths_follow`: which nodes become as long as their child when that changes by itself: those whose
+    drivers say so (variable), besides these all filters (filters), none.
     `lost_bitmap_ends_abort`: a transaction that found no bitmap to enable ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
+    `quorum_flushes_all`: a flush of a quorum is the vote of its children; otherwise each is flushed after
+    that vote, too, and must not fail.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
+    `snapshot_discards_whole`: what is discarded in a point in time is cut to whole clusters; otherwise the
+    process ends at a request for others.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     `stream_has_filter`: a stream copies by a filter above its disk, not by reads of its own.
     """
@@ -117,8 +125,10 @@ class BlockRules:
         "formats_left_out",
         "has_zstd",
         "hole_is_unallocated",
+        "inserted_in_main_loop",
         "jobs_have_backend",
         "json_pushed",
+        "lengths_follow",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
         "members",
@@ -129,10 +139,12 @@ class BlockRules:
         "new_children_are_asked_nothing",
         "permissions_at_once",
         "probing_drains",
+        "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
+        "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
         "tells_dirty_images",
@@ -145,6 +157,8 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
+        self.inserted_in_main_loop: bool = given.pop("inserted_in_main_loop", False)
+        self.lengths_follow: str = given.pop("lengths_follow", "variable")
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -155,6 +169,7 @@ class BlockRules:
         self.formats_left_out: tuple[str, ...] = given.pop("formats_left_out", ())
         self.too_long_is_empty: bool = given.pop("too_long_is_empty", False)
         self.jobs_have_backend: bool = given.pop("jobs_have_backend", False)
+        self.quorum_flushes_all: bool = given.pop("quorum_flushes_all", True)
         self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
         self.adapter_minds_blockers: bool = given.pop("adapter_minds_blockers", True)
@@ -179,6 +194,7 @@ class BlockRules:
             "replaced_is_missing", "Failed to find node with node-name='{name}'"
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
+        self.snapshot_discards_whole: bool = given.pop("snapshot_discards_whole", True)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
         self.stream_has_filter: bool = given.pop("stream_has_filter", True)
@@ -199,6 +215,8 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         empty_merge_crashes=block.empty_merge_crashes,
+        inserted_in_main_loop=block.inserted_in_main_loop,
+        lengths_follow=block.lengths_follow,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,
@@ -209,6 +227,7 @@ def rules_of(version: Version) -> BlockRules:
         formats_left_out=block.formats_left_out,
         too_long_is_empty=block.too_long_is_empty,
         jobs_have_backend=block.jobs_have_backend,
+        quorum_flushes_all=block.quorum_flushes_all,
         quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
@@ -216,6 +235,7 @@ def rules_of(version: Version) -> BlockRules:
         failed_preallocate_keeps_file=block.failed_preallocate_keeps_file,
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
+        snapshot_discards_whole=block.snapshot_discards_whole,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         stream_has_filter=block.stream_has_filter,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,

@@ -126,8 +126,9 @@ class BackupJob(BlockJob):
 
     async def _copy_by_clusters(self) -> None:
         """backup_loop, block/backup.c:183, 5.2: a turn of the main loop before each cluster. What is ignored,
-        or stopped for, is tried again."""
+        or stopped for, is tried again; of a job that is cancelled before that, it is the error."""
         copying, offset = self.copying, 0
+        failure: OSError | None = None
         unit, size = copying.cluster_bytes, copying.size_bytes
         if not size:
             await self.jobs.graph.abort("hbitmap_iter_init: Assertion `pos < hb->size' failed.")
@@ -140,9 +141,12 @@ class BackupJob(BlockJob):
                     break
                 call = BlockCopyCall(found, unit, True, 1, 0, None)
                 await copying.run(call)
-                if call.error is None:
+                failure = call.error
+                if failure is None:
                     break
-                await self._failed_call(call.error, call.error_is_read)
+                await self._failed_call(failure, call.error_is_read)
+            if failure is not None:
+                raise failure
             if self.force_cancelled:
                 return
             offset = found + unit

@@ -50,15 +50,18 @@ class Arrival:
             stream.close()
             return _ignore
         self._stream = stream
-        stream.send([wire.GREETING])
         self._go_to("active")
         return self._receive
 
     def _receive(self, payload: bytes) -> None:
         if self.status in ("completed", "failed"):
             return
+        was_greeted = self._reader.greeted
         try:
             self._messages += self._reader.receive(payload) if payload else [["gone"]]
+            if self._reader.greeted and not was_greeted:
+                # Who sends something else may be gone by now, and is to be read to the end.
+                self._answer(wire.GREETING)
         except wire.ForeignError as error:
             self._messages.append(["foreign", str(error)])
         if not self._is_working:
@@ -135,15 +138,17 @@ class Arrival:
             machine.run_state = "paused" if run_state == "running" else run_state
 
     def _finish(self) -> None:
-        assert self._stream is not None
-        self._stream.send([wire.encode("loaded")])
+        self._answer(wire.encode("loaded"))
         self._end("completed")
 
     def _fail(self, words: str) -> None:
-        assert self._stream is not None
         self._end("failed")
         self._machine.flush_events()
         self._machine.die(1, f"qemu-system-x86_64: {words}")
+
+    def _answer(self, payload: bytes) -> None:
+        assert self._stream is not None
+        self._stream.send([payload])
 
     def _end(self, status: str) -> None:
         assert self._stream is not None

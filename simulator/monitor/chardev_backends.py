@@ -124,7 +124,7 @@ def _mux(machine: Machine, settings: Settings) -> Chardev:
     if base is None:
         raise QmpError(f"mux: base chardev {label} not found")
     if base.in_use or base.is_base:
-        raise QmpError(f"chardev '{label}' is already in use")
+        raise QmpError(machine.version.command_line.chardev_taken.format(id=label))
     return Chardev("mux", held=(_Seat(base),))
 
 

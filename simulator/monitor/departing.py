@@ -146,7 +146,7 @@ class Departure:
                 self._send_bits(number, each.next_chunk()[1])
             self._say("complete", number)
         self._migration.tell_pass(2)
-        await activity.inactivate_all(self._machine.graph.nodes.values())
+        await self._inactivate()
         self._say("end", self._state_before)
         await self._be_done()
 
@@ -156,7 +156,7 @@ class Departure:
         await self._stop_guest()
         if self._facts.tells_device:
             self._migration.go_to("device")
-        await activity.inactivate_all(self._machine.graph.nodes.values())
+        await self._inactivate()
         if self._facts.tells_device:
             self._migration.go_to("postcopy-active")
         self._say("listen")
@@ -218,6 +218,14 @@ class Departure:
         async with machine.graph.drained_all():
             for node in list(machine.graph.nodes.values()):
                 await node.flush()
+
+    async def _inactivate(self) -> None:
+        """Raises QmpError. Who may be sent off again after a guest has gone does not survive it."""
+        graph = self._machine.graph
+        nodes = list(graph.nodes.values())
+        if not self._facts.refuses_again and any(node.inactive for node in nodes):
+            await graph.abort("")  # bdrv_inactivate_recurse, block.c, 5.2
+        await activity.inactivate_all(nodes)
 
     async def _fail(self, why: str) -> None:
         """The guest stays, and goes on if it ran (the end of migration_completion)."""

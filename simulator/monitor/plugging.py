@@ -281,6 +281,8 @@ class Slots:
                 pass
         self._unparented.append(device.path)
         self._forget_name(device)
+        if device.disk is not None:
+            self._leave_thread(device.disk)
         self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
 
     def _forget_name(self, device: Plugged) -> None:
@@ -374,7 +376,6 @@ class Slots:
         if machine.gone:
             return
         if device.disk is not None:
-            self._leave_thread(device.disk)
             await machine.devices.unplug(device.disk)
         self._threads.pop(f"{device.device_id}.0", None)
         self._others.pop(device.path, None)

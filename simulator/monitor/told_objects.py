@@ -60,7 +60,8 @@ class Told:
             return plugged.is_hot
         if name == "iothread":
             given = plugged.settings.get("iothread")
-            return f"/objects/{given}" if given else ""
+            # One that was deleted has no path any more.
+            return f"/objects/{given}" if given in self._machine.objects else ""
         if name in ("addr", "legacy-addr") and not self._is_below:
             return _address(slots.slot_of(plugged.path), name)
         if name in ("scsi-id", "lun"):

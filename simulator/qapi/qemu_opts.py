@@ -20,7 +20,7 @@ SIZE_HINT = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
     "and exabytes, respectively.\n"
 )
-_TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
+TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 
 
 class OptionError(ArgumentError):
@@ -173,9 +173,9 @@ def check(name: str, value: str, kinds: Mapping[str, str]) -> None:
 
 
 def _to_bool(name: str, text: str) -> bool:
-    if text not in _TRUE and text not in _FALSE:
+    if text not in TRUE and text not in _FALSE:
         raise OptionError(f"Parameter '{name}' expects 'on' or 'off'")
-    return text in _TRUE
+    return text in TRUE
 
 
 def _to_number(name: str, text: str) -> int:

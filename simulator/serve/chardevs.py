@@ -56,7 +56,7 @@ class Chardev:
         self.read_fd: int | None = None
         self.write_fd: int | None = None
         self.terminal = False
-        self.in_use = False
+        self.in_use = self.is_base = False
 
     @property
     def filename(self) -> str:

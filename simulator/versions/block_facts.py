@@ -38,13 +38,15 @@ class Block(Group):
     new_children_are_asked_nothing, stream_has_filter: as in simulator/block/rules.py.
     max_length_bytes: no disk is longer. too_long_is_empty: one that would be is shown as empty, and not
     refused.
+    quorum_flushes_all: as in simulator/block/rules.py.
     quorum_tells_zeroes: a node of driver quorum knows of zeroes; otherwise all is data.
     mirror_passes_needs_on: a mirror's filter needs of the source what its users need, not just to write.
     replaced_is_missing: how a mirror is refused that is to replace node {name}, which there is not.
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    empty_merge_crashes, refused_stream_keeps_backend, lost_bitmap_ends_abort: as in simulator/block/rules.py.
+    empty_merge_crashes, inserted_in_main_loop, lengths_follow, refused_stream_keeps_backend,
+    lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -73,7 +75,9 @@ class Block(Group):
         "forgets_bounded_copies",
         "formats_left_out",
         "has_zstd",
+        "inserted_in_main_loop",
         "jobs_have_backend",
+        "lengths_follow",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
         "mirror_passes_needs_on",
@@ -82,11 +86,13 @@ class Block(Group):
         "new_children_are_asked_nothing",
         "permissions_at_once",
         "probing_drains",
+        "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
+        "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
         "tells_dirty_images",
@@ -99,6 +105,7 @@ class Block(Group):
     transaction_commits_in_order: bool
     backup_filter: str
     backup_step_bytes: int
+    quorum_flushes_all: bool
     quorum_tells_zeroes: bool
     replaced_is_missing: str
     resize_names_blocker: bool
@@ -127,6 +134,7 @@ class Block(Group):
     ending_jobs_outlive_exports: bool
     ending_stops_first: bool
     changes_drain_all: bool
+    snapshot_discards_whole: bool
     stored_bitmaps_need_write: bool
     stream_has_filter: bool
     copy_bitmap_on_filter: bool
@@ -137,6 +145,8 @@ class Block(Group):
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
     empty_merge_crashes: bool
+    inserted_in_main_loop: bool
+    lengths_follow: str
     lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]
     used_threads_go: bool

@@ -92,6 +92,13 @@ FACTS = (
     ("block.transaction_commits_in_order", False, "util/transactions.c:57: the newest is the list's head"),
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
+    ("block.snapshot_discards_whole", True, "block/copy-before-write.c:331"),
+    ("block.inserted_in_main_loop", True, "block.c:5605: an assertion, observed"),
+    (
+        "block.lengths_follow",
+        "none",
+        "block/io.c:207, block/raw-format.c:404: a device's length alone varies",
+    ),
     ("block.changes_drain_all", True, "block.c: who calls bdrv_graph_wrlock, observed", "session drains/*"),
     ("block.ending_stops_first", True, "system/runstate.c, qemu_cleanup: vm_shutdown comes first; observed"),
     ("block.copy_bitmap_on_filter", True, "block/block-copy.c:433: copy_bitmap_bs, observed"),

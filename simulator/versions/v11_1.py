@@ -47,6 +47,7 @@ FACTS = (
     ("block.used_threads_go", True, "observed with object-del of a node's thread"),
     ("texts.hmp_cpus_with_model", True, "observed"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),
+    ("block.lengths_follow", "filters", "observed with block_resize below filters", "session lengths/*"),
     ("jobs.mirror_knows_zeroes", True, "block/mirror.c, mirror_dirty_init, 10.1; observed", "session jobs/*"),
     ("block.contexts_drain_all", True, "observed with a job on another node", "session drains/*"),
     ("block.changes_made_drained", True, "observed with a job on another node", "session drains/*"),

@@ -149,6 +149,7 @@ FACTS = (
     ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
+    ("block.quorum_flushes_all", False, "block/quorum.c:1201: bdrv_co_flush_to_disk"),
     (
         "block.empty_merge_crashes",
         False,

@@ -4,7 +4,7 @@ The format is the simulator's own: it has no memory and no devices whose state Q
 bitmaps. So each side greets the other first, and neither takes a stream of QEMU's or gives it one: that
 begins with QEMU_MAGIC (migration/savevm.h, 7.2), and QEMU in its turn ends what does not.
 
-    greeting    GREETING, from both sides
+    greeting    GREETING, from the machine that the guest leaves, and then from the other
     message     4 bytes of length, big-endian, and so much JSON: a list whose first item says what it is
 
 From the machine that the guest leaves:

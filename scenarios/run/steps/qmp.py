@@ -10,8 +10,22 @@ from scenarios.backends.interface import QmpRefused
 from scenarios.language.steps import ExpectedError, Qmp
 from scenarios.run.execution import Execution, NotAsExpectedError, Where, words_of
 
+_ASK_AGAIN_NS = 20_000_000
+
 
 async def run(x: Execution, qmp: Qmp, where: Where) -> None:
+    until_ns = x.session.now_ns() + qmp.within
+    while True:
+        try:
+            await _once(x, qmp, where)
+            return
+        except NotAsExpectedError:
+            if x.session.now_ns() >= until_ns:
+                raise
+        await x.session.sleep(_ASK_AGAIN_NS)
+
+
+async def _once(x: Execution, qmp: Qmp, where: Where) -> None:
     arguments = x.named(qmp.arguments)
     try:
         returned = await x.qmp(where, qmp.execute, arguments or None)

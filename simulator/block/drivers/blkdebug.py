@@ -24,19 +24,19 @@ _SECTOR_BYTES = 512
 # BlkdebugEvent: those that this block layer tells of. `none` is the opening of the node itself.
 EVENTS = (
     "none", "pwritev", "pwritev_zero", "pwritev_done", "read_aio", "write_aio", "read_backing_aio",
-    "l1_update", "l2_alloc_write", "flush_to_os", "flush_to_disk",
+    "l1_update", "l2_alloc_write", "flush_to_os", "flush_to_disk", "l2_load", "l2_update",
+    "l2_update_compressed", "l2_alloc_cow_read", "read_compressed", "write_compressed", "cow_read",
+    "refblock_load", "refblock_update_part", "cluster_alloc", "cluster_alloc_bytes", "cluster_alloc_space",
+    "cor_write",
 )  # fmt: skip
 # BlkdebugEvent: all the others.
 _OTHER_EVENTS = (
-    "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table", "l2_load",
-    "l2_update", "l2_update_compressed", "l2_alloc_cow_read", "read_compressed", "write_compressed",
-    "vmstate_load", "vmstate_save", "cow_read", "cow_write", "reftable_load", "reftable_grow",
-    "reftable_update", "refblock_load", "refblock_update", "refblock_update_part", "refblock_alloc",
+    "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table", "vmstate_load", "vmstate_save",
+    "cow_write", "reftable_load", "reftable_grow", "reftable_update", "refblock_update", "refblock_alloc",
     "refblock_alloc_hookup", "refblock_alloc_write", "refblock_alloc_write_blocks",
-    "refblock_alloc_write_table", "refblock_alloc_switch_table", "cluster_alloc", "cluster_alloc_bytes",
-    "cluster_free", "pwritev_rmw_head", "pwritev_rmw_after_head",
-    "pwritev_rmw_tail", "pwritev_rmw_after_tail", "empty_image_prepare", "l1_shrink_write_table",
-    "l1_shrink_free_l2_clusters", "cor_write", "cluster_alloc_space",
+    "refblock_alloc_write_table", "refblock_alloc_switch_table", "cluster_free", "pwritev_rmw_head",
+    "pwritev_rmw_after_head", "pwritev_rmw_tail", "pwritev_rmw_after_tail", "empty_image_prepare",
+    "l1_shrink_write_table", "l1_shrink_free_l2_clusters",
 )  # fmt: skip
 # BlkdebugIOType; a rule that names none is for all but the last.
 _IO_TYPES = ("read", "write", "write-zeroes", "discard", "flush", "block-status")
@@ -85,7 +85,7 @@ class Blkdebug(Driver):
 
     format_name = "blkdebug"
     is_filter = True
-    hears_events = True
+    hears_events = names_files = True
     children = (("image", permissions.FILTERED | permissions.PRIMARY, True),)
     strong_options = ("inject-error", "set-state", *blkdebug_limits.NAMES)
     size_options = blkdebug_limits.NAMES

@@ -24,7 +24,7 @@ class Blkverify(Driver):
     format_name = "blkverify"
     is_filter = True
     can_reopen = False
-    hands_flush_on = True
+    hands_flush_on = names_files = True
     follows_child_length = False
     children = (
         ("raw", permissions.FILTERED | permissions.PRIMARY, True),

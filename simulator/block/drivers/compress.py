@@ -16,7 +16,7 @@ class Compress(Driver):
     request_alignment). Zeroes are handed on as they are."""
 
     format_name = "compress"
-    is_filter = True
+    is_filter = length_is_variable = True
     can_reopen = False
 
     async def open(self, options: dict[str, Any]) -> None:

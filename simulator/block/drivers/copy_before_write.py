@@ -179,14 +179,18 @@ class CopyBeforeWrite(Driver):
         return count, flags & ~STATUS_RECURSE, None, offset
 
     async def snapshot_discard(self, offset: int, length: int) -> None:
-        """The range is not needed any more: it cannot be read, and is not copied. Whole clusters only."""
+        """The range is not needed any more: it cannot be read, and is not copied. Whole clusters only, to
+        which the last one belongs only where a request must consist of them."""
         unit = self.copy_state.cluster_bytes
         end = offset + length
-        if end < self.node.size_bytes:
+        if self.node.graph.rules.snapshot_discards_whole:
             end -= end % unit
-        offset += -offset % unit
-        if offset >= end:
-            return
+            offset += -offset % unit
+            if offset >= end:
+                return
+        elif offset % unit or (end % unit and end != self.node.size_bytes):
+            words = "hbitmap_reset: Assertion `QEMU_IS_ALIGNED(start, gran)' failed."
+            await self.node.graph.end_process(ABORTED, words)
         self.readable.reset(offset, end - offset)
         self.copy_state.reset(offset, end - offset)
         await self.target.discard(offset, end - offset)

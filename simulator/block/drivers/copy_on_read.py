@@ -24,7 +24,7 @@ class CopyOnRead(Driver):
 
     format_name = "copy-on-read"
     can_reopen = False
-    is_filter = True
+    is_filter = length_is_variable = True
     supports_compressed_writes = True  # of what is below, at most
 
     _bottom: Node | None = None

@@ -30,7 +30,7 @@ class File(Driver):
     opened for writing only while somebody needs to write."""
 
     format_name = "file"
-    is_protocol = True
+    is_protocol = names_files = True
     children = ()
     resettable_options = ("x-check-cache-dropped",)
     changeable_options = ("drop-cache", "x-check-cache-dropped")

@@ -42,7 +42,7 @@ class Nbd(Driver):
     metadata context told as block status), `reconnect-delay` and `open-timeout` (seconds)."""
 
     format_name = "nbd"
-    is_protocol = True
+    is_protocol = names_files = True
     children = ()
     strong_options = ("export", "tls-creds", "tls-hostname", "server")
 

@@ -22,7 +22,7 @@ class NullCo(Driver):
     does not promise them."""
 
     format_name = "null-co"
-    is_protocol = True
+    is_protocol = names_files = True
     strong_options = ("size", "read-zeroes")
     size_options = ("size",)
     trusts_options = True

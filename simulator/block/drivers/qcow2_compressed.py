@@ -42,6 +42,7 @@ async def read(driver: Qcow2, entry: int) -> bytes:
     if driver.header.compression_type:
         raise OSError(EIO, strerror(EIO))  # zstd
     try:
+        await driver.file.event("read_compressed")
         packed = await driver.file.read(host, length)
         cluster = zlib.decompressobj(_WINDOW_BITS).decompress(packed, size)
     except zlib.error:
@@ -79,7 +80,9 @@ async def _write_packed(driver: Qcow2, offset: int, packed: bytes) -> None:
     table = await tables.own(offset)
     if tables.at(table, offset)[0] & OFFSET_MASK:
         raise OSError(EIO, strerror(EIO))
+    await driver.file.event("cluster_alloc_bytes")
     host = driver.refcounts.allocate_bytes(len(packed))
+    await driver.file.event("l2_update_compressed")
     sectors = (host + len(packed) - 1) // _SECTOR_BYTES - host // _SECTOR_BYTES
     tables.set(offset, COMPRESSED | sectors << _size_shift(header) | host)
     await driver.file.event("write_compressed")

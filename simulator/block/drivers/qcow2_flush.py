@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from simulator.block.drivers.qcow2 import Qcow2
 
+# What blkdebug is told of before each (qcow2_cache_entry_flush).
+_REFCOUNTS, _TABLES = "refblock_update_part", "l2_update"
 # Of writes behind, before what is freed waits for a flush.
 _MOST_BEHIND = 256
 
@@ -31,8 +33,16 @@ async def flush(driver: Qcow2) -> None:
     async with refcounts.writing:
         # Taken at one moment: an entry made meanwhile may refer to a cluster whose refcount is not written.
         given_back = refcounts.take_given_back()
-        for offset, payload in _take_writes(driver):
-            await driver.file.write(offset, payload)
+        behind, refcount_writes, table_writes = (
+            driver.behind,
+            refcounts.take_writes(),
+            driver.tables.take_writes(),
+        )
+        driver.behind = []
+        for event, writes in ((_REFCOUNTS, [*behind, *refcount_writes]), (_TABLES, table_writes)):
+            for offset, payload in writes:
+                await driver.file.event(event)
+                await driver.file.write(offset, payload)
         if driver.requests or not given_back:
             # A request may still read a place that was given back: it must not get another owner yet.
             refcounts.keep_given_back(given_back)

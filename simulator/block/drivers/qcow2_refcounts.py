@@ -102,6 +102,7 @@ class Refcounts:
                     if offset % header.cluster_bytes:
                         raise OSError(EIO, strerror(EIO))
                     width = header.refcount_bits
+                    await self._file.event("refblock_load")
                     payload = _without_zeroes(await self._file.read(offset, header.cluster_bytes), width // 8)
                     self._blocks[number] = _Block(offset, _unpack(payload, width))
                     self.block_places.add(offset >> header.cluster_bits)

@@ -105,6 +105,7 @@ class Tables:
                     raise CorruptImage(
                         f"L2 table offset {c_hex(place)} unaligned (L1 index: {c_hex(number)})"
                     )
+                await self._file.event("l2_load")
                 self._tables[number] = await self.read_table(place)
         return self._tables[number]
 
@@ -182,13 +183,17 @@ class Tables:
         """A table is in the file at once, and only what changes in it later waits for a flush (l2_allocate,
         block/qcow2-cluster.c:266): its refcount first, the L1 entry last."""
         header, refcounts = self._header, self._refcounts
+        await self._file.event("cluster_alloc")
         place = refcounts.allocate(1) << header.cluster_bits
         old = self._tables.get(number)
         new = Table(place, old.entries, old.bitmaps) if old else self._empty(place)
         try:
             async with refcounts.writing:
                 for offset, payload in refcounts.take_writes():
+                    await self._file.event("refblock_update_part")
                     await self._file.write(offset, payload)
+                if old:
+                    await self._file.event("l2_alloc_cow_read")
                 await self._file.event("l2_alloc_write")
                 await self._file.write(place, new.encode(0, self.l2_entries))
                 await self._file.event("l1_update")

@@ -156,6 +156,8 @@ async def _write_new(driver: Qcow2, offset: int, payload: bytes, host: int | Non
     behind = offset + len(payload)
     new = host is None
     start, end = _touched(driver, await driver.tables.own(offset), offset, behind, new)
+    if new and not driver.header.has_data_file:
+        await driver.file.event("cluster_alloc")
     head = await _old_bytes(driver, start, offset - start)
     tail = await _old_bytes(driver, behind, end - behind)
     first = offset & -size
@@ -203,6 +205,7 @@ async def _link(
 
 async def _zeroed_fast(driver: Qcow2, place: int, length: int) -> bool:
     """False where that can only be done by writing (block/qcow2.c, handle_alloc_space)."""
+    await driver.file.event("cluster_alloc_space")
     try:
         await driver.data.write_zeroes(place, length, NO_FALLBACK)
     except OSError as error:
@@ -224,6 +227,7 @@ async def _old_bytes(driver: Qcow2, offset: int, length: int) -> bytes | None:
         below = kind in NOT_HERE and backing is not None and offset < backing.size_bytes
         if below or kind in (NORMAL, PACKED):
             known_zero = False
+            await driver.file.event("cow_read")
             pieces.append(await driver.read_run(kind, host, offset, run))
         else:
             pieces.append(bytes(run))

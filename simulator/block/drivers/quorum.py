@@ -33,7 +33,6 @@ class Quorum(Driver):
     children = ()
     children_option = "children"
     can_reopen = False
-    hands_flush_on = True
     strong_options = ("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern")
 
     _rewrites = _verifies = False
@@ -174,6 +173,13 @@ class Quorum(Driver):
 
     async def discard(self, offset: int, length: int) -> None:
         """QEMU's driver has no discard."""
+
+    @property
+    def hands_flush_on(self) -> bool:  # type: ignore[override]
+        return self.node.graph.rules.quorum_flushes_all
+
+    async def flush_to_disk(self) -> None:
+        await self.hand_flush_on()
 
     async def hand_flush_on(self) -> None:
         await self._from_all("flush", 0, 0, lambda edge: edge.flush())

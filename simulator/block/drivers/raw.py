@@ -26,13 +26,14 @@ class Raw(Driver):
     format_name = "raw"
     resettable_options = changeable_options = ("offset", "size")
     strong_options = size_options = ("offset", "size")
+    length_is_variable = True
 
     _offset = 0
     _size: int | None = None
 
     async def open(self, options: dict[str, Any]) -> None:
         self._offset, self._size = self._window(options)
-        self._measure()
+        self.measure()
 
     def role_of(self, name: str, role: int) -> int:
         """With a window this is no plain filter any more (raw_open)."""
@@ -64,9 +65,9 @@ class Raw(Driver):
         self.file.node.driver.cancel_in_flight()
 
     async def activate(self) -> None:
-        self._measure()
+        self.measure()
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
         left = max(0, self.file.node.size_bytes - self._offset)
         size = left if self._size is None else min(self._size, left)
         self.node.size_bytes = size + -size % _SECTOR_BYTES
@@ -76,7 +77,7 @@ class Raw(Driver):
 
     def reopen_commit(self) -> None:
         self._offset, self._size = self._reopened
-        self._measure()
+        self.measure()
 
     def _place(self, offset: int, length: int, number: int) -> int:
         """Where the range lies in the file. OSError `number` if it leaves the window."""
@@ -109,7 +110,7 @@ class Raw(Driver):
         if _LARGEST - size_bytes < self._offset:
             raise QmpError("Disk size too large for the chosen offset")
         await self.file.node.truncate(size_bytes + self._offset, exact, preallocation)
-        self._measure()
+        self.measure()
 
     @property
     def cluster_bytes(self) -> int | None:

@@ -11,10 +11,18 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 
+from simulator.block.describe import max_transfer_bytes
 from simulator.block.nbd import requests
 from simulator.block.nbd.tls import TlsError
 from simulator.engine.task import WaitQueue
-from simulator.wire.nbd.messages import ConnectionEnded, ExportOpened, Request, ServerPolicy, StartTls
+from simulator.wire.nbd.messages import (
+    MAX_BLOCK_BYTES,
+    ConnectionEnded,
+    ExportOpened,
+    Request,
+    ServerPolicy,
+    StartTls,
+)
 from simulator.wire.nbd.server import ServerConnection
 
 TYPE_CHECKING = False
@@ -87,6 +95,7 @@ class NbdServer:
         if export is None:
             return None
         export.info.min_block = export.node.driver.request_alignment
+        export.info.max_block = min(max_transfer_bytes(export.node) or MAX_BLOCK_BYTES, MAX_BLOCK_BYTES)
         return export.info
 
     def list_exports(self) -> Iterable[ExportInfo]:

@@ -28,6 +28,8 @@ async def migrate(machine: Machine, arguments: Arguments) -> Any:
     migration = machine.migration
     rules = machine.version.migration
     uri = _uri(arguments)
+    if len([each for each in arguments.get("channels", []) if each["channel-type"] == "main"]) > 1:
+        raise QmpError("Channel list has more than one main entry")
     if rules.checks_address_first:
         _check_address(uri)
     if arguments.get("resume"):
@@ -91,6 +93,8 @@ async def migrate_incoming(machine: Machine, arguments: Arguments) -> Any:
     if machine.run_state != "inmigrate":
         raise QmpError("'-incoming' was not specified on the command line")
     uri = _uri(arguments)
+    if len(arguments.get("channels", [])) > 1:
+        raise QmpError("Channel list must have only one entry, for type 'main'")
     if machine.migration.arrival is not None:
         raise QmpError("The incoming migration has already been started")
     wait_for_guest(machine, uri)
@@ -116,13 +120,26 @@ def wait_for_guest(machine: Machine, uri: str) -> None:
 
 
 def _uri(arguments: Arguments) -> str:
-    """Raises QmpError."""
-    if arguments.get("uri") is None and not arguments.get("channels"):
+    """Also of a channel, in the older spelling (migrate_uri_parse reversed). Raises QmpError."""
+    uri: str | None = arguments.get("uri")
+    channels = arguments.get("channels", [])
+    if (uri is None) == (not channels):
         raise QmpError("need either 'uri' or 'channels' argument")
-    if arguments.get("channels"):
-        raise QmpError("The simulator takes 'uri' only, not 'channels'")
-    uri: str = arguments["uri"]
-    return uri
+    return uri if uri is not None else _uri_of(channels[0]["addr"])
+
+
+def _uri_of(address: dict[str, Any]) -> str:
+    """Of a MigrationAddress. Raises QmpError."""
+    transport, kind = address["transport"], address.get("type")
+    if transport == "socket" and kind == "unix":
+        return f"unix:{address['path']}"
+    if transport == "socket" and kind == "inet":
+        return f"tcp:{address['host']}:{address['port']}"
+    if transport == "exec":
+        from shlex import join
+
+        return f"exec:{join(address['args'])}"
+    raise QmpError(_NO_WAY.format(uri=f"a channel of transport {transport}"))
 
 
 def _check_address(uri: str) -> None:

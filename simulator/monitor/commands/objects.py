@@ -13,6 +13,7 @@ from simulator.block.throttle_groups import ThrottleGroup
 from simulator.monitor import board, monitor_objects, object_values
 from simulator.monitor.board import MEMORY_BACKENDS
 from simulator.monitor.plain_object import PlainObject
+from simulator.qapi.errors import ArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 async def object_add(machine: Machine, arguments: Arguments) -> Any:
     is_checked = "object-add" not in machine.schema.unchecked
     if not is_checked:
-        arguments = object_values.read(machine, arguments, object_values.from_json)
+        try:
+            arguments = object_values.read(machine, arguments, object_values.from_json)
+        except ArgumentError as error:
+            raise QmpError(error.desc, error.error_class) from None
     properties = dict(arguments)
     type_name, identifier = properties.pop("qom-type"), properties.pop("id")
     if is_checked and not well_formed_id(identifier):

@@ -33,6 +33,7 @@ _ARGUMENTS = {
     "dump-guest-memory": (
         "paging:-p,detach:-d,windmp:-w,zlib:-z,lzo:-l,snappy:-s,filename:F,begin:l?,length:l?"
     ),
+    "delvm": "name:s",
     "dumpdtb": "filename:F",
     "exit_preconfig": "",
     "expire_password": "protocol:s,time:s,display:-ds",
@@ -43,6 +44,7 @@ _ARGUMENTS = {
     "hostfwd_add": "arg1:s,arg2:s?",
     "hostfwd_remove": "arg1:s,arg2:s?",
     "i": "fmt:/,addr:i,index:i.",
+    "loadvm": "name:s",
     "log": "items:s",
     "logfile": "filename:F",
     "mce": "broadcast:-b,cpu_index:i,bank:i,status:l,mcg_status:l,addr:l,misc:l",
@@ -62,6 +64,7 @@ _ARGUMENTS = {
     "replay_break": "icount:l",
     "replay_delete_break": "",
     "replay_seek": "icount:l",
+    "savevm": "name:s?",
     "screendump": "filename:F,format:-fs,device:s?,head:i?",
     "set_link": "name:s,up:b",
     "set_password": "protocol:s,password:s,display:-ds,connected:s?",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Payload = bytes | bytearray | memoryview
 
 MEBIBYTE = 1 << 20
+MAX_BLOCK_BYTES = 32 * MEBIBYTE  # NBD_MAX_BUFFER_SIZE
 
 
 class ServerPolicy:
@@ -138,7 +139,7 @@ class ExportInfo:
         description: str | None = None,
         min_block: int = 1,
         preferred_block: int = 4096,
-        max_block: int = 32 * MEBIBYTE,
+        max_block: int = MAX_BLOCK_BYTES,
         contexts: tuple[str, ...] = ("base:allocation",),
         export: Any = None,
     ) -> None:

@@ -98,6 +98,17 @@ def test_a_recording_is_kept_and_an_equal_one_of_a_newer_version_only_named(tmp_
     assert recording.load("theme/a name", "10.0", tmp_path) is None
 
 
+def test_one_that_is_only_named_still_tells_which_session_it_was_recorded_for(tmp_path: Path) -> None:
+    before = merge(source("stop"), "5.2.0", [[GREETING, [DONE]]])
+    recording.save(before, "5.2", None, tmp_path)
+    recording.save(before, "7.2", "5.2", tmp_path)
+    # The session has changed since, and only the older version was recorded anew.
+    recording.save(merge(source("cont"), "5.2.0", [[GREETING, [DONE]]]), "5.2", None, tmp_path)
+    newer = recording.load("theme/a name", "7.2", tmp_path)
+    assert newer is not None
+    assert newer.digest == source("stop").digest != source("cont").digest
+
+
 def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
     path = recording.path_of("theme/a name", "5.2", tmp_path)
     path.parent.mkdir(parents=True)

@@ -281,6 +281,10 @@ def test_sizes_in_what_a_server_tells_may_have_units() -> None:
         ),
         ("together: []", "step 1 (together): expected at least one lane"),
         (
+            "qmp: {execute: query-status, within: 1s}",
+            "step 1 (qmp): within: expected returns or includes, which it is asked again for",
+        ),
+        (
             "qmp: {execute: stop, returns: {}, error: {}}",
             "step 1 (qmp): expected one of returns and error, got both",
         ),

@@ -105,6 +105,7 @@ qmps = one_member(
         "error": built(steps.ExpectedError, class_=words, desc=optional_words, contains=optional_words),
     },
 )
+qmps |= built(steps.Qmp, execute=words, returns=json_values, within=st.integers(1, 10**12))
 fault_members = {
     "on": st.sampled_from(["read", "write", "write-zeroes"]),
     "error": st.sampled_from(["EIO", "ENOSPC"]),

@@ -297,7 +297,8 @@ class SmallSession(Session):
         return [{"node-name": node, "drv": "raw", "file": node} for node in sorted(self.nodes)]
 
     def _query_status(self):
-        return {"running": False}
+        looks = [command for command, _ in self.commands if command == "query-status"]
+        return {"running": self.fault == "runs at the third look" and len(looks) == 3}
 
     def _quit(self):
         self.status = 0

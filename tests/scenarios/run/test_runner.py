@@ -209,6 +209,17 @@ def test_what_is_included_may_stand_anywhere_and_lists_within_are_taken_alike():
     assert difference([{}], {}, "$", some=True) == ("$ to be [{}]", "{}")
 
 
+def test_what_no_event_tells_is_asked_again():
+    steps = [Step(qmp=Qmp(execute="query-status", returns={"running": True}, within=1_000_000_000))]
+    result = run(steps, fault="runs at the third look")
+    assert result.outcome == "holds"
+    asked = [each.returns for each in result.history.of(QmpExchange) if each.command == "query-status"]
+    assert asked == [{"running": False}, {"running": False}, {"running": True}]
+    result = run(steps)
+    [unexpected] = result.history.of(Unexpected)
+    assert (unexpected.wanted, unexpected.got) == ("$.running to be True", "False")
+
+
 def test_an_error_that_is_expected_and_does_not_come():
     [unexpected] = run([write(error="EIO")]).history.of(Unexpected)
     assert (unexpected.verb, unexpected.wanted, unexpected.got) == ("guest", "error EIO", "success")
