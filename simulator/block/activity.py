@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from simulator.block.parent import Parent
 
+_ABORTED = -6  # SIGABRT
 _WRITES = permissions.WRITE | permissions.WRITE_UNCHANGED
 
 
@@ -96,7 +97,7 @@ async def _inactivate(node: Node, is_top: bool = False) -> None:
     if node.inactive:
         if not is_top:
             # Such as one that is twice a child of the same node.
-            await node.graph.abort("bdrv_inactivate_recurse: Assertion `top_level' failed.")
+            await node.graph.end_process(_ABORTED, "bdrv_inactivate_recurse: Assertion `top_level' failed.")
         return
     await node.driver.inactivate()
     for edge in list(node.parents):

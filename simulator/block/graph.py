@@ -151,10 +151,6 @@ class Graph:
         self.on_process_end(status, words)
         await Future("nothing: the process has ended")
 
-    async def abort(self, words: str) -> Any:
-        """An assertion of QEMU's has failed: SIGABRT."""
-        await self.end_process(-6, words)
-
     # -- edges
     def attach(
         self,
