@@ -102,8 +102,12 @@ class _Player:
             result = {"failed": error.errno_name}
         except QmpRefused as error:
             result = {"failed": str(error)}
-        except (DeadlinePassed, MachineGone) as error:
-            result = {"failed": type(error).__name__}
+        except DeadlinePassed:
+            # What never ends may hold all else: some of a guest's requests are made by the monitor.
+            self.ended = True
+            return [{"result": {"failed": "DeadlinePassed"}}]
+        except MachineGone:
+            result = {"failed": "MachineGone"}
         return [{"result": self._normal.value(result)}, *await self._settled()]
 
     # -- the monitor

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from simulator.block.parent import Parent
 
+_ABORTED = -6  # SIGABRT
 _WRITES = permissions.WRITE | permissions.WRITE_UNCHANGED
 
 
@@ -69,7 +70,7 @@ async def inactivate(node: Node) -> None:
     if _has_parent_node(node, only_active=True):
         raise QmpError("Node has active parent node")
     try:
-        await _inactivate(node)
+        await _inactivate(node, is_top=True)
     except OSError as error:
         raise QmpError(f"Failed to inactivate node: {strerror(error.errno or 0)}") from None
 
@@ -79,7 +80,7 @@ async def inactivate_all(nodes: Iterable[Node]) -> None:
     try:
         for node in list(nodes):
             if not _has_parent_node(node, only_active=False):
-                await _inactivate(node)
+                await _inactivate(node, is_top=True)
     except OSError as error:
         raise QmpError(f"Failed to inactivate all nodes: {strerror(error.errno or 0)}") from None
 
@@ -89,9 +90,14 @@ def _has_parent_node(node: Node, only_active: bool) -> bool:
     return any(not (only_active and parent.inactive) for parent in parents)
 
 
-async def _inactivate(node: Node) -> None:
+async def _inactivate(node: Node, is_top: bool = False) -> None:
     """bdrv_inactivate_recurse. Raises OSError."""
-    if _has_parent_node(node, only_active=True) or node.inactive:
+    if _has_parent_node(node, only_active=True):
+        return
+    if node.inactive:
+        if not is_top:
+            # Such as one that is twice a child of the same node.
+            await node.graph.end_process(_ABORTED, "bdrv_inactivate_recurse: Assertion `top_level' failed.")
         return
     await node.driver.inactivate()
     for edge in list(node.parents):

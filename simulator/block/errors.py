@@ -6,10 +6,12 @@ from __future__ import annotations
 class QmpError(Exception):
     """An error that a QMP client sees. `desc` is QEMU's wording, `error_class` one of QapiErrorClass.
 
-    `hint`: lines that only a console shows, behind the message.
+    `hint`: lines that only a console shows, behind the message. `is_invalid`: what failed returned EINVAL,
+    which somebody goes by.
     """
 
     hint = ""
+    is_invalid = False
 
     def __init__(self, desc: str, error_class: str = "GenericError") -> None:
         super().__init__(desc)

@@ -62,6 +62,7 @@ class GuestDevices:
         self._graph = graph
         self._anonymous = 0
         self.backends_inserted = 0  # unnamed ones of devices, on nodes, so far
+        self.made = 0  # disks, so far
         self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
         self.by_path: dict[str, GuestDevice] = {}
         self.named = ChildTable()  # types of the machine's devices that have an id, by it
@@ -121,17 +122,33 @@ class GuestDevices:
             if is_virtio:
                 device_limits.check_block_sizes(values)
         except QmpError:
-            # A backend of ours alone goes with the device that could not be made; a drive stays.
-            backend.device_id = ""
-            if not backend.name and backend.root is not None:
-                edge, backend.root = backend.root, None
-                self._graph.unlink(edge)
-                granting.refresh([edge.node])
+            self._leave(backend)
             raise
+        self.made += 1
         self.by_path[path] = device
         if device_id:
             self.named[device_id] = type_name
         return device
+
+    def check_blockers(self, device: GuestDevice) -> None:
+        """Raises QmpError, and the device is gone, which was made already (virtio_scsi_hotplug,
+        hw/scsi/virtio-scsi.c:948, 7.2)."""
+        assert device.backend.node is not None
+        try:
+            self._graph.check_operation(device.backend.node, "dataplane")
+        except QmpError:
+            del self.by_path[device.path]
+            self.named.pop(device.device_id, None)
+            self._leave(device.backend)
+            raise
+
+    def _leave(self, backend: BlockBackend) -> None:
+        """A backend of ours alone goes with the device that could not be made; a drive stays."""
+        backend.device_id = ""
+        if not backend.name and backend.root is not None:
+            edge, backend.root = backend.root, None
+            self._graph.unlink(edge)
+            granting.refresh([edge.node])
 
     def path_of(self, device_id: str) -> str:
         """Where a new device stands in the QOM tree. Raises QmpError if its id is taken."""

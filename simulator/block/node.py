@@ -360,7 +360,8 @@ class Node:
 
     async def _before_write(self, request: Request, flags: int) -> None:
         if self.inactive and request.writes and not self.read_only:
-            await self.graph.abort("")  # bdrv_co_write_req_prepare, block/io.c:1990, 10.0.13
+            # SIGABRT: bdrv_co_write_req_prepare, block/io.c:1990, 10.0.13
+            await self.graph.end_process(-6, "")
         if flags & SERIALISING:
             self.serialising_in_flight += 1
             request.serialise(self.driver.cluster_bytes or 1)

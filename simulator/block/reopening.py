@@ -6,7 +6,7 @@ Source: bdrv_reopen_queue_child, bdrv_reopen_prepare, bdrv_reopen_parse_file_or_
 
 from __future__ import annotations
 
-from simulator.block import granting, permissions
+from simulator.block import activity, granting, permissions
 from simulator.block.chain import skip_implicit_filters
 from simulator.block.errors import QmpError
 from simulator.block.filenames import header_backing
@@ -39,6 +39,7 @@ class _Entry:
         stays = node.discard_unmap and options is explicit
         self.discard_unmap = options.get("discard", "unmap" if stays else "ignore") == "unmap"
         self.prepared = False
+        self.drained: list[Node] = []  # what comes to be below it, and is drained as all below it is
         self.before = _state_of(node)
 
 
@@ -72,7 +73,7 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
         tops.append(node)
     if not queue:
         await graph.end_process(ABORTED, "bdrv_reopen_multiple: Assertion `bs_queue != NULL' failed.")
-    async with graph.drained(*permissions.topological(tops)):
+    async with graph.drained(*_drained_for(graph, queue, tops)):
         await _reopen_queue(graph, queue)
 
 
@@ -84,8 +85,15 @@ async def set_read_only(graph: Graph, node: Node, read_only: bool) -> None:
     options = _without_children(node, node.options) | given
     explicit = _without_children(node, node.explicit_options) | given
     _enqueue(queue, node, options, explicit, keeps=True)
-    async with graph.drained(*permissions.topological([node])):
+    async with graph.drained(*_drained_for(graph, queue, [node])):
         await _reopen_queue(graph, queue)
+
+
+def _drained_for(graph: Graph, queue: list[_Entry], tops: list[Node]) -> list[Node]:
+    """All below, or, where every change drains all, only what is in the queue (bdrv_reopen_queue_child)."""
+    if graph.rules.changes_drain_all and not graph.rules.changes_made_drained:
+        return [entry.node for entry in queue]
+    return permissions.topological(tops)
 
 
 def _without_children(node: Node, options: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +153,14 @@ def _cache(options: dict[str, Any]) -> dict[str, bool]:
 
 
 async def _reopen_queue(graph: Graph, queue: list[_Entry]) -> None:
+    try:
+        await _reopen_all(graph, queue)
+    finally:
+        for node in (node for entry in queue for node in entry.drained):
+            node.drained_end()
+
+
+async def _reopen_all(graph: Graph, queue: list[_Entry]) -> None:
     undo: list[Callable[[], None]] = []
     let_go: list[Node] = []
     for entry in queue:
@@ -204,7 +220,7 @@ async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], 
     if driver.supports_backing and entry.backing_missing and has_backing:
         raise QmpError(f"backing is missing for '{node.node_name}'")
     for name in ("backing", "file"):
-        _replace_child(graph, entry, name, undo, let_go)
+        await _replace_child(graph, entry, name, undo, let_go)
     _check_unchanged(node, options)
 
 
@@ -266,7 +282,7 @@ def _flat(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _replace_child(
+async def _replace_child(
     graph: Graph, entry: _Entry, name: str, undo: list[Callable[[], None]], let_go: list[Node]
 ) -> None:
     """The option `file` or `backing` may name another node, `backing` also none."""
@@ -287,17 +303,29 @@ def _replace_child(
         return
     if old is not None and old.implicit:
         raise QmpError(f"Cannot replace implicit {name} child of {node.node_name}")
+    if not graph.rules.changes_made_drained:
+        async with graph.drained(*([old] if old is not None else [])):
+            await graph.changing()
     if node.driver.is_filter and old is None:
         raise QmpError(
             f"'{node.node_name}' is a {node.driver.format_name} filter node that does not support a {name} "
             "child"
         )
     _check_link(node, edge, name, given)
+    if new is not None and new.inactive:
+        activity.check_user(node, name, new, 0)
     if old is not None:
         # It stays until all is done, so that the way back is open.
         old.references += 1
         let_go.append(old)
         undo.append(lambda: _take_back(let_go, old))
+    if new is not None and not graph.rules.changes_drain_all:
+        # bdrv_apply_subtree_drain, block/io.c:474, 7.2; where all is drained for a change, that is all.
+        below = permissions.topological([new])
+        entry.drained += below
+        for each in below:
+            each.drained_begin()
+        await graph.wait_drained(below)
     _link(graph, node, edge, name, new, undo)
 
 

@@ -49,6 +49,7 @@ class Members:
 class BlockRules:
     """The defaults are what QEMU means to do.
 
+    `adapter_minds_blockers`: a virtio-scsi adapter takes no disk whose node must not be used in a thread.
     `backup_filter`: the driver of the filter that a backup job puts above its source.
     `cbw_timeout_bits`: how many bits of nanoseconds hold the option cbw-timeout.
     `changes_drain_all`: every edge that comes or goes drains all nodes.
@@ -104,6 +105,7 @@ class BlockRules:
     """
 
     __slots__ = (
+        "adapter_minds_blockers",
         "backup_filter",
         "cbw_timeout_bits",
         "changes_drain_all",
@@ -170,6 +172,7 @@ class BlockRules:
         self.quorum_flushes_all: bool = given.pop("quorum_flushes_all", True)
         self.quorum_tells_zeroes: bool = given.pop("quorum_tells_zeroes", True)
         self.changes_drain_all: bool = given.pop("changes_drain_all", False)
+        self.adapter_minds_blockers: bool = given.pop("adapter_minds_blockers", True)
         self.failed_preallocate_keeps_file: bool = given.pop("failed_preallocate_keeps_file", False)
         self.contexts_drain_all: bool = given.pop("contexts_drain_all", False)
         self.changes_made_drained: bool = given.pop("changes_made_drained", False)
@@ -228,6 +231,7 @@ def rules_of(version: Version) -> BlockRules:
         quorum_tells_zeroes=block.quorum_tells_zeroes,
         changes_drain_all=block.changes_drain_all,
         contexts_drain_all=block.contexts_drain_all,
+        adapter_minds_blockers=block.adapter_minds_blockers,
         failed_preallocate_keeps_file=block.failed_preallocate_keeps_file,
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _MAX_NAME_BYTES = 1023
 
 
-async def set_backing(graph: Graph, overlay: Node, backing: Node | None) -> None:
-    """Let `overlay` fall back to `backing`, or to nothing (bdrv_set_backing_hd). Raises QmpError."""
+async def set_backing(graph: Graph, overlay: Node, backing: Node | None, refresh: bool = True) -> None:
+    """Let `overlay` fall back to `backing`, or to nothing (bdrv_set_backing_hd); permissions are the caller's
+    business without `refresh`. Raises QmpError."""
     edge = overlay.children.get("backing")
     if edge is not None and edge.frozen:
         raise QmpError(
@@ -43,7 +44,7 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None) -> None
             _forget_parent(overlay, edge.node)
             graph.unlink(edge)
         if backing is not None:
-            graph.attach(overlay, "backing", permissions.COW, backing, 0, permissions.ALL)
+            graph.attach(overlay, "backing", permissions.COW, backing, 0, permissions.ALL, refresh)
             block_as_backing(overlay)
             if inherits:
                 backing.inherits_from = overlay
@@ -84,15 +85,26 @@ async def change_backing_file(node: Node, filename: str | None, image_format: st
 async def append(graph: Graph, overlay: Node, below: Node) -> None:
     """Put `overlay` above `below` and give it all users of that (bdrv_append). Raises QmpError and undoes
     all."""
-    if overlay is below and not graph.rules.permissions_at_once:
-        # Nobody looks for a cycle before its edges are made (block.c, 5.2; observed).
-        await graph.end_process(ABORTED, f"node '{overlay.node_name}' above itself")
-    await set_backing(graph, overlay, below)
-    try:
-        await graph.replace(below, overlay)
-    except QmpError:
-        await set_backing(graph, overlay, None)
-        raise
+    if not graph.rules.permissions_at_once:
+        if overlay is below:
+            # Nobody looks for a cycle before its edges are made (block.c, 5.2; observed).
+            await graph.end_process(ABORTED, f"node '{overlay.node_name}' above itself")
+        await set_backing(graph, overlay, below)
+        try:
+            await graph.replace(below, overlay)
+        except QmpError:
+            await set_backing(graph, overlay, None)
+            raise
+        return
+    async with graph.drained(below, overlay):
+        await set_backing(graph, overlay, below, refresh=False)
+        try:
+            await graph.replace(below, overlay)
+        except QmpError:
+            # All of it was one change, which is undone with it.
+            graph.unlink(overlay.children["backing"])
+            granting.refresh([overlay, below])
+            raise
 
 
 async def take_off(graph: Graph, overlay: Node, below: Node) -> None:

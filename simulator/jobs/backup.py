@@ -16,6 +16,7 @@ from simulator.block.copy_call import BlockCopyCall
 from simulator.block.drivers import driver_class
 from simulator.block.drivers.backup_top import BackupTop
 from simulator.block.errors import QmpError
+from simulator.block.opening import ABORTED
 from simulator.engine.task import Future
 from simulator.jobs import backup_filter
 from simulator.jobs.block_job import BlockJob, create
@@ -130,6 +131,10 @@ class BackupJob(BlockJob):
         copying, offset = self.copying, 0
         failure: OSError | None = None
         unit, size = copying.cluster_bytes, copying.size_bytes
+        if not size:
+            await self.jobs.graph.end_process(
+                ABORTED, "hbitmap_iter_init: Assertion `pos < hb->size' failed."
+            )
         counted = self.progress.current
         while (found := copying.copy_bitmap.next_dirty(offset, size)) is not None:
             while not self.force_cancelled:

@@ -224,7 +224,7 @@ class Departure:
         graph = self._machine.graph
         nodes = list(graph.nodes.values())
         if not self._facts.refuses_again and any(node.inactive for node in nodes):
-            await graph.abort("")  # bdrv_inactivate_recurse, block.c, 5.2
+            await graph.end_process(-6, "")  # bdrv_inactivate_recurse, block.c, 5.2
         await activity.inactivate_all(nodes)
 
     async def _fail(self, why: str) -> None:

@@ -116,6 +116,8 @@ class Slots:
             disk = machine.devices.add(driver, device_id, drive, values)
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
+                if is_hot and machine.graph.rules.adapter_minds_blockers:
+                    machine.devices.check_blockers(disk)
                 # To the adapter's (virtio_scsi_hotplug, hw/scsi/virtio-scsi.c:947, 7.2), or the main loop.
                 iothreads.move(disk.backend.node, self._threads.get(bus), disk.backend)
             set_on_backend(disk, values)
@@ -169,8 +171,11 @@ class Slots:
     def _check_iothread(self, given: Mapping[str, Any]) -> None:
         """A device that may have one was not refused by its name. The node goes there when the guest's driver
         starts the device, which none does here."""
-        if "iothread" in given and given["iothread"] not in self._machine.iothreads:
-            raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
+        if "iothread" not in given or given["iothread"] in self._machine.iothreads:
+            return
+        if any(name == given["iothread"] for name, _ in self._machine.objects.in_qom_order()):
+            raise QmpError("Invalid parameter type for 'iothread', expected: iothread")
+        raise QmpError(f"Device '{given['iothread']}' not found", "DeviceNotFound")
 
     def _values(self, driver: str, given: Mapping[str, Any], is_typed: bool) -> dict[str, Any]:
         """Of its properties. Raises QmpError."""

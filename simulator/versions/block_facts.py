@@ -28,6 +28,7 @@ class Block(Group):
     changes_drain_all: every edge of the graph that comes or goes drains all nodes, as jobs on any node see.
     contexts_drain_all, changes_made_drained, jobs_have_backend: as in simulator/block/rules.py.
     permissions_at_once, failed_preallocate_keeps_file: as in simulator/block/rules.py.
+    adapter_minds_blockers: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
     closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
@@ -51,6 +52,7 @@ class Block(Group):
     """
 
     __slots__ = (
+        "adapter_minds_blockers",
         "backup_filter",
         "backup_step_bytes",
         "cbw_timeout_bits",
@@ -118,6 +120,7 @@ class Block(Group):
     permissions_at_once: bool
     contexts_drain_all: bool
     failed_preallocate_keeps_file: bool
+    adapter_minds_blockers: bool
     changes_made_drained: bool
     jobs_have_backend: bool
     closing_marks_clean: bool

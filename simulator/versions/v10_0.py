@@ -108,6 +108,7 @@ FACTS = (
         True,
         "block/preallocate.c, preallocate_child_perm: data_end",
     ),
+    ("block.adapter_minds_blockers", False, "hw/scsi/virtio-scsi.c, virtio_scsi_hotplug; observed"),
     ("block.creating_yields", True, "block/qcow2.c, qcow2_co_create: a co_wrapper, observed"),
     ("block.filter_always_reads", True, "block/copy-before-write.c, cbw_child_perm, observed"),
     ("block.transaction_checks_groups_first", True, "blockdev.c:2185"),

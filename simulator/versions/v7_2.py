@@ -155,6 +155,7 @@ FACTS = (
         False,
         "block/preallocate.c, preallocate_child_perm",
     ),
+    ("block.adapter_minds_blockers", True, "hw/scsi/virtio-scsi.c:948, virtio_scsi_hotplug"),
     ("block.contexts_drain_all", False, "block.c:7346: nothing where it is the same"),
     ("block.changes_made_drained", False, "blockjob.c:468"),
     ("block.stream_has_filter", True, "block/stream.c:300"),

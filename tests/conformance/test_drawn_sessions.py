@@ -3,8 +3,9 @@
 import pytest
 
 from scenarios.backends.interface import SetupError
-from scenarios.conformance.diff_sessions import DIED, EQUAL, KNOWN, UNEQUAL, compare, main
+from scenarios.conformance.diff_sessions import DIED, EQUAL, KNOWN, UNEQUAL, compare, first_that_counts, main
 from scenarios.conformance.drawn import MOVES, draw
+from scenarios.conformance.recording import Expected, Recording
 from scenarios.conformance.replay import opened
 from scenarios.conformance.session import load_file, written
 from scenarios.gate.known import entry_for_kind, kinds
@@ -81,6 +82,25 @@ def test_the_simulator_answers_as_qemu_does():
 def test_what_cannot_be_compared_is_refused(words, said):
     with pytest.raises(SetupError, match=said):
         main(words)
+
+
+CREATED, READY, REPLY = {"event": "CREATED"}, {"event": "READY"}, {"return": {}}
+
+
+@pytest.mark.parametrize(
+    ("command", "ours", "counts"),
+    [
+        ("drive-mirror", [CREATED, REPLY, READY], False),
+        ("drive-mirror", [REPLY, CREATED, READY], False),
+        ("drive-mirror", [READY, CREATED, REPLY], True),
+        ("drive-mirror", [CREATED, REPLY], True),
+        ("job-complete", [CREATED, REPLY, READY], True),
+    ],
+)
+def test_only_the_place_of_a_reply_to_what_starts_jobs_does_not_count(command, ours, counts):
+    steps = [Expected("greeting", []), Expected(f'{{"execute": "{command}"}}', [CREATED, READY, REPLY])]
+    found = first_that_counts(Recording("it", "10.0.13", 1, "", steps), [[], ours])
+    assert (found is not None) is counts
 
 
 READ = "unequal: nbd: {*: {*: [[*, *, *]]}}"

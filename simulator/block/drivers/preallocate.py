@@ -123,6 +123,7 @@ class Preallocate(Driver):
         self._data_end = None
         try:
             await super().truncate(size_bytes, exact, preallocation)
-        except QmpError:
-            self._failed = self.node.graph.rules.failed_preallocate_keeps_file
+        except QmpError as error:
+            # EINVAL is how it knows that there is nothing to keep.
+            self._failed = self.node.graph.rules.failed_preallocate_keeps_file and not error.is_invalid
             raise

@@ -23,7 +23,9 @@ async def resize(driver: Qcow2, size_bytes: int, exact: bool, preallocation: str
     if preallocation not in ("off", "metadata", "falloc", "full"):
         raise QmpError(f"Unsupported preallocation mode '{preallocation}'")
     if size_bytes % _SECTOR_BYTES:
-        raise QmpError(f"The new size must be a multiple of {_SECTOR_BYTES}")
+        refusal = QmpError(f"The new size must be a multiple of {_SECTOR_BYTES}")
+        refusal.is_invalid = True
+        raise refusal
     if header.snapshot_count and header.version < 3:
         raise QmpError("Can't resize a v2 image which has snapshots")
     qcow2_bitmaps.check_resize(driver)

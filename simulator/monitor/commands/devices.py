@@ -19,23 +19,34 @@ async def device_add(machine: Machine, arguments: Arguments) -> Any:
 
 async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
     """`is_typed`: values are not option text. Raises QmpError."""
-    graph = machine.graph
-    inserted = machine.devices.backends_inserted
+    graph, devices = machine.graph, machine.devices
+    inserted, made = devices.backends_inserted, devices.made
     try:
         machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
     except QmpError:
-        if machine.devices.backends_inserted > inserted:
+        if devices.backends_inserted > inserted:
             await graph.changing()
-            # As in BlockBackend.remove.
-            for _ in range(2):
-                async with graph.drained(graph.nodes[arguments["drive"]]):
-                    pass
+            # As in BlockBackend.remove, and where it had been made it was reset, and is again when it goes.
+            await _drain(machine, arguments["drive"], 4 if devices.made > made else 2)
             await graph.changing()
         raise
-    if machine.devices.backends_inserted > inserted:
+    if devices.backends_inserted > inserted:
         # A backend of the device's own is put on the node; a drive is there already.
         await graph.changing()
+    if devices.made > made and arguments.get("drive"):
+        # It is reset, for which its backend is drained (virtio_blk_reset, scsi_device_purge_requests).
+        await _drain(machine, arguments["drive"], 1)
     return {}
+
+
+async def _drain(machine: Machine, drive: str, times: int) -> None:
+    backend = machine.graph.backends.get(drive)
+    node = backend.node if backend is not None else machine.graph.nodes[drive]
+    if node is None:
+        return
+    for _ in range(times):
+        async with machine.graph.drained(node):
+            pass
 
 
 async def device_del(machine: Machine, arguments: Arguments) -> Any:

@@ -20,6 +20,14 @@ async def query_iothreads(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def set_iothread(machine: Machine, arguments: Arguments) -> Any:
+    if machine.graph.rules.changes_made_drained:
+        # There all is drained from the beginning (observed on 11.1.3).
+        async with machine.graph.drained_all():
+            return await _set_iothread(machine, arguments)
+    return await _set_iothread(machine, arguments)
+
+
+async def _set_iothread(machine: Machine, arguments: Arguments) -> Any:
     name = arguments["node-name"]
     node = machine.graph.nodes.get(name)
     if node is None:

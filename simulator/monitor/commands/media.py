@@ -116,6 +116,7 @@ async def insert_medium(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("Tray of the device is not open")
     if bay.backend.node is not None:
         raise QmpError("There already is a medium in the device")
+    await machine.graph.changing()
     bay.backend.insert(node)
     return {}
 
@@ -139,6 +140,7 @@ async def change_medium(machine: Machine, arguments: Arguments) -> Any:
         bay.need_removable()
         bay.move_tray(True)
         await bay.remove_medium()
+        await machine.graph.changing()
         bay.backend.insert(medium)
     except QmpError:
         await machine.graph.release(medium)

@@ -30,6 +30,14 @@ async def blockdev_add(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def blockdev_set_active(machine: Machine, arguments: Arguments) -> Any:
+    if machine.graph.rules.changes_made_drained:
+        # There all is drained from the beginning (observed on 11.1.3).
+        async with machine.graph.drained_all():
+            return await _set_active(machine, arguments)
+    return await _set_active(machine, arguments)
+
+
+async def _set_active(machine: Machine, arguments: Arguments) -> Any:
     """One node, or without a name all."""
     nodes, name, active = machine.graph.nodes, arguments.get("node-name"), arguments["active"]
     if name is None:

@@ -135,6 +135,7 @@ async def run_qemu_io(machine: Machine, arguments: Arguments) -> str:
     local = BlockBackend(machine.graph, "", 0, permissions.ALL)
     node = machine.graph.lookup("", device)
     local.iothread = node.iothread
+    await machine.graph.changing()
     local.insert(node)
     try:
         return await _on_backend(machine, local, command)
