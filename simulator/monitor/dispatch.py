@@ -60,9 +60,22 @@ def handler_of(name: str) -> Handler | None:
     for family in _FAMILIES[len(_imported) :]:
         if name in _handlers:
             break
-        _imported.append(family)
-        _handlers.update(import_module(f"simulator.monitor.commands.{family}").COMMANDS)
+        _import(family)
     return _handlers.get(name)
+
+
+def import_another() -> bool:
+    """Import a family that no command has asked for; whether there was one. Who has nothing else to do does
+    this: later there may be no descriptor left to read it by."""
+    if len(_imported) == len(_FAMILIES):
+        return False
+    _import(_FAMILIES[len(_imported)])
+    return True
+
+
+def _import(family: str) -> None:
+    _handlers.update(import_module(f"simulator.monitor.commands.{family}").COMMANDS)
+    _imported.append(family)
 
 
 def handlers() -> dict[str, Handler]:

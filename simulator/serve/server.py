@@ -8,6 +8,7 @@ import socket
 import time
 from functools import partial
 
+from simulator.monitor import dispatch
 from simulator.monitor.human_session import HumanSession
 from simulator.monitor.session import Session
 from simulator.serve.network import Listener
@@ -316,6 +317,10 @@ class Server:
 
     def serve(self) -> None:
         """Until the machine is gone and what it said last has been sent."""
+        while not self.machine.gone and dispatch.import_another():
+            # While nobody wants anything, a family of commands at a time.
+            while not self.machine.gone and (self.selector.select(0.0) or self._patience_s(None) == 0.0):
+                self.step(None)
         while not self.machine.gone:
             self.step(None)
         self._say_last_words()
