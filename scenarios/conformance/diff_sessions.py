@@ -54,7 +54,8 @@ EQUAL, UNEQUAL, DIED, UNSURE, KNOWN = "equal", "unequal", "died", "unsure", "kno
 class Compared(NamedTuple):
     """`outcome`: EQUAL; UNEQUAL: `difference` is the first, `session` the fewest steps that show one there;
     DIED: the same where QEMU answers equally until it ends by a signal; UNSURE: QEMU itself ends now here,
-    now there; KNOWN: unequal or dead by a defect of QEMU that is `known` in ci/known_differences.toml."""
+    now there, or all that differs is a reply's place among the events of the jobs it starts; KNOWN: unequal or
+    dead by a defect of QEMU that is `known` in ci/known_differences.toml."""
 
     seed: int
     outcome: str
@@ -150,7 +151,7 @@ def compare(source: SessionSource, seed: int, simulator: Backend, real: Backend)
     ours = _play(source, simulator, QUIET_NS)
     theirs = _play(source, real, _FIRST_QUIET_NS)
     steps = len(source.steps)
-    if first_that_counts(merge(source, "", [theirs]), ours) is None:
+    if not differences(merge(source, "", [theirs]), ours):
         return Compared(seed, EQUAL, steps)
     difference = _asked_again(source, ours, real, _TAKES)
     if isinstance(difference, str):
@@ -188,10 +189,11 @@ def _is_of_order(found: Difference | str) -> bool:
 
 
 def _unlike(source: SessionSource, ours: Take, theirs: Sequence[Take]) -> Difference | str:
-    """What differs from all that QEMU says; EQUAL or UNSURE."""
+    """What differs from all that QEMU says; EQUAL, or UNSURE where nobody can tell."""
     if len({len(take) for take in theirs}) != 1:
         return UNSURE
-    return first_that_counts(merge(source, "", theirs), ours) or EQUAL
+    recording = merge(source, "", theirs)
+    return first_that_counts(recording, ours) or (UNSURE if differences(recording, ours) else EQUAL)
 
 
 def first_that_counts(recording: Recording, ours: Take) -> Difference | None:

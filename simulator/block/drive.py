@@ -12,6 +12,7 @@ from simulator.block.option_texts import PROTOCOLS, converted, flat
 from simulator.block.protocol_names import protocol_options
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.qapi import qemu_opts
+from simulator.qapi.truth import TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ _CACHE_MODES = {
     "directsync": ("on", "off", "off"),
 }
 _ON_ERROR = ("ignore", "enospc", "stop", "report")
-_TRUE = ("on", "yes", "true", "y")
 _PROBED_RAW = (
     "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
     "         Automatically detecting the format is dangerous for raw images, "
@@ -131,7 +131,7 @@ class Drives:
             except QmpError:
                 await backend.remove()
                 raise
-            backend.write_cache = given.get("cache.writeback", "on") in _TRUE
+            backend.write_cache = given.get("cache.writeback", "on") in TRUE
             assert backend.node is not None
             # Nobody looks whether it may be "unmap" (blockdev_init).
             backend.node.detect_zeroes = given.get("detect-zeroes", "off")
@@ -231,7 +231,7 @@ def _check_values(given: dict[str, str]) -> None:
         if value not in allowed or (name == "rerror" and value == "enospc"):
             raise QmpError(f"'{value}' invalid {what} error action")
     for name in given:
-        if name in ("snapshot", "copy-on-read") and given[name] in _TRUE:
+        if name in ("snapshot", "copy-on-read") and given[name] in TRUE:
             raise QmpError(f"'{name}' of a drive is not simulated")
 
 
@@ -253,7 +253,7 @@ def _made_up_id(interface: str, bus: int, unit: int, is_cd: bool) -> str:
 
 
 def _is_read_only(given: dict[str, str]) -> bool:
-    return given.get("media") == "cdrom" or given.get("read-only", "off") in _TRUE
+    return given.get("media") == "cdrom" or given.get("read-only", "off") in TRUE
 
 
 def node_options(graph: Graph, schema: Schema, given: dict[str, str]) -> dict[str, Any] | None:

@@ -4,13 +4,13 @@ blockdev.c, 7.2)."""
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.qapi.truth import TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from simulator.block.accounting import Accounting
 
 _PREFIX = "stats-intervals."
-_TRUE = ("on", "yes", "true", "y")
 _MOST_SECONDS = (1 << 32) - 1
 
 
@@ -28,7 +28,7 @@ def take_intervals(given: dict[str, str]) -> list[str]:
 def set_up(accounting: Accounting, given: dict[str, str], intervals: list[str]) -> None:
     """Of a drive that has a medium: one without ignores them. Raises QmpError."""
     for name in ("invalid", "failed"):
-        setattr(accounting, f"account_{name}", given.get(f"stats-account-{name}", "on") in _TRUE)
+        setattr(accounting, f"account_{name}", given.get(f"stats-account-{name}", "on") in TRUE)
     for text in intervals:
         if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_SECONDS):
             raise QmpError(f"Invalid interval length: {text}")

@@ -16,13 +16,13 @@ from simulator.qapi.integers import (
     to_size,
     to_uint64,
 )
+from simulator.qapi.truth import FALSE, TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-TRUE, FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 _SECTOR_BYTES = 512
 _MAX_BLOCK_BYTES = 2 << 20
 _BLOCK_SIZES = ("logical_block_size", "physical_block_size")

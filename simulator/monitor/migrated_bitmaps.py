@@ -184,11 +184,7 @@ class Arrivals:
     def complete(self, number: int) -> None:
         arriving = self._all[number]
         if arriving is not None:
-            bitmap = arriving.bitmap
-            if bitmap.successor is not None:
-                bitmap.reclaim()
-            else:
-                bitmap.busy = False
+            _give_back(arriving.bitmap)
             arriving.complete = True
             if self._guest_runs:
                 self._all[number] = None
@@ -210,10 +206,14 @@ class Arrivals:
         self._lost = True
         for number, arriving in enumerate(self._all):
             if arriving is not None:
-                bitmap = arriving.bitmap
-                if bitmap.successor is not None:
-                    bitmap.reclaim()
-                else:
-                    bitmap.busy = False
-                bitmap.release()
+                _give_back(arriving.bitmap)
+                arriving.bitmap.release()
                 self._all[number] = None
+
+
+def _give_back(bitmap: DirtyBitmap) -> None:
+    """It is nobody's but the monitor's again, with what was written since the guest ran."""
+    if bitmap.successor is not None:
+        bitmap.reclaim()
+    else:
+        bitmap.busy = False

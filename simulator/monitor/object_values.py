@@ -7,6 +7,7 @@ from simulator.block.errors import QmpError
 from simulator.block.throttle_groups import LIMITS
 from simulator.qapi.errors import ArgumentError, Words
 from simulator.qapi.integers import SIGNED_BITS, UNSIGNED_BITS, NumberError, to_int64, to_size, to_uint64
+from simulator.qapi.truth import FALSE, TRUE
 from simulator.wire.qdict import in_order
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ _ENUMS = {
     "QAuthZListPolicy": ("deny", "allow"),
     "HostMemPolicy": ("default", "preferred", "bind", "interleave"),
 }
-_TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 _WORDS = Words()
 
 
@@ -54,8 +54,8 @@ def from_options(name: str, kind: str, given: Any) -> Any:
 
 def _read(name: str, kind: str, text: str, wanted: dict[str, str]) -> Any:
     if kind == "bool":
-        if text in _TRUE or text in _FALSE:
-            return text in _TRUE
+        if text in TRUE or text in FALSE:
+            return text in TRUE
         raise ArgumentError(_WORDS.expects.format(name=name, wanted="'on' or 'off'"))
     try:
         return {"int": to_int64, "uint": to_uint64, "size": to_size}[kind](text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from simulator.qapi.errors import ArgumentError
 from simulator.qapi.integers import NumberError, to_size, to_uint64
 from simulator.qapi.keyval import split_value
+from simulator.qapi.truth import FALSE, TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ SIZE_HINT = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
     "and exabytes, respectively.\n"
 )
-TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 
 
 class OptionError(ArgumentError):
@@ -173,7 +173,7 @@ def check(name: str, value: str, kinds: Mapping[str, str]) -> None:
 
 
 def _to_bool(name: str, text: str) -> bool:
-    if text not in TRUE and text not in _FALSE:
+    if text not in TRUE and text not in FALSE:
         raise OptionError(f"Parameter '{name}' expects 'on' or 'off'")
     return text in TRUE
 

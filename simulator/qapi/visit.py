@@ -20,6 +20,7 @@ from simulator.qapi.integers import (
     to_uint64,
 )
 from simulator.qapi.leftover import first_leftover
+from simulator.qapi.truth import FALSE, TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _KINDS = {
     type(None): "null",
 }
 _SCALAR_KINDS = {"int": "num", "number": "num"}
-_TRUE, _FALSE = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 
 
 class _Frame:
@@ -222,9 +222,9 @@ class KeyvalVisitor(InputVisitor):
 
     def _bool(self, name: str | None, value: Any, width: str = "") -> bool:
         text = self._text(name, value)
-        if text not in _TRUE and text not in _FALSE:
+        if text not in TRUE and text not in FALSE:
             self.refuse(self.words.expects, name=self.full_name(name), wanted="'on' or 'off'")
-        return text in _TRUE
+        return text in TRUE
 
     def _number(self, name: str | None, value: Any, width: str = "") -> float:
         text = self._text(name, value)

@@ -8,6 +8,7 @@ import socket
 from simulator.block.errors import QmpError
 from simulator.monitor.chardev_options import KINDS
 from simulator.qapi import qemu_opts
+from simulator.qapi.truth import TRUE
 from simulator.serve import network
 
 TYPE_CHECKING = False
@@ -33,7 +34,6 @@ _SILENT = (
     "spiceport",
 )
 _WAIT_IS_OLD = "'wait' option is deprecated with socket in client connect mode"
-_TRUE = ("on", "yes", "true", "y")
 
 
 class NotADriver(Exception):
@@ -130,7 +130,7 @@ class Chardevs:
         if "delay" in given and "nodelay" in given:
             raise QmpError("'delay' and 'nodelay' are mutually exclusive")
         address = _address(given)
-        server = given.get("server") in _TRUE
+        server = given.get("server") in TRUE
         chardev.place = network.description(address) if server else "unix:"
         if not server and "wait" in given and self._facts.misuse_warns:
             os.write(2, f"{speaker}warning: {_WAIT_IS_OLD}\n".encode())
@@ -138,7 +138,7 @@ class Chardevs:
         _check_socket(given, server)
         if server:
             chardev.listener = network.listen(address, backlog=1)
-            if given.get("wait", "on") in _TRUE:
+            if given.get("wait", "on") in TRUE:
                 chardev.connected = _first_client(chardev.listener, address, speaker)
                 chardev.has_client = True
         elif address["type"] == "fd":
@@ -215,7 +215,7 @@ def _open_file(chardev: Chardev, given: Settings) -> None:
     path = given.get("path")
     if path is None:
         raise QmpError("chardev: file: no filename given")
-    mode = os.O_APPEND if given.get("append") in _TRUE else os.O_TRUNC
+    mode = os.O_APPEND if given.get("append") in TRUE else os.O_TRUNC
     try:
         chardev.write_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode, 0o666)
     except OSError as error:
@@ -224,7 +224,7 @@ def _open_file(chardev: Chardev, given: Settings) -> None:
 
 def _address(given: Settings) -> Settings:
     if "path" in given:
-        abstract = given.get("abstract") in _TRUE
+        abstract = given.get("abstract") in TRUE
         return {"type": "unix", "path": ("\0" if abstract else "") + given["path"]}
     if "host" in given:
         more = {"to": given["to"]} if "to" in given else {}
@@ -236,7 +236,7 @@ def _check_socket(given: Settings, server: bool) -> None:
     if "tls-creds" in given:
         raise QmpError(f"No TLS credentials with id '{given['tls-creds']}'")
     for name in ("telnet", "tn3270", "websocket"):
-        if given.get(name) in _TRUE:
+        if given.get(name) in TRUE:
             raise QmpError(f"'{name}' is not simulated")
     if server and "reconnect" in given:
         raise QmpError("'reconnect' option is incompatible with socket in server listen mode")

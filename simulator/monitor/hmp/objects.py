@@ -10,6 +10,7 @@ from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.parser import HmpError
 from simulator.qapi import keyval, qemu_opts
 from simulator.qapi.errors import ArgumentError
+from simulator.qapi.truth import FALSE, TRUE
 from simulator.wire.json_stream import ParseError, encode_line, parse_text
 
 TYPE_CHECKING = False
@@ -89,8 +90,8 @@ async def qom_set(machine: Machine, arguments: Arguments) -> str:
 
 def from_text(text: str) -> Any:
     """What a string visitor would make of it, as far as a number or a truth value looks like one."""
-    if text in ("on", "yes", "true", "y", "off", "no", "false", "n"):
-        return text in ("on", "yes", "true", "y")
+    if text in TRUE or text in FALSE:
+        return text in TRUE
     try:
         return int(text, 0)
     except ValueError:
