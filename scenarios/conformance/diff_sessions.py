@@ -54,8 +54,8 @@ EQUAL, UNEQUAL, DIED, UNSURE, KNOWN = "equal", "unequal", "died", "unsure", "kno
 class Compared(NamedTuple):
     """`outcome`: EQUAL; UNEQUAL: `difference` is the first, `session` the fewest steps that show one there;
     DIED: the same where QEMU answers equally until it ends by a signal; UNSURE: QEMU itself ends now here,
-    now there, or all that differs is a reply's place among the events of the jobs it starts; KNOWN: unequal or
-    dead by a defect of QEMU that is `known` in ci/known_differences.toml."""
+    now there, or all that differs is a reply's place among the events of the jobs it starts; KNOWN: unequal
+    or dead by a defect of QEMU that is `known` in ci/known_differences.toml."""
 
     seed: int
     outcome: str
