@@ -66,7 +66,7 @@ def handler_of(name: str) -> Handler | None:
 
 def import_another() -> bool:
     """Import a family that no command has asked for; whether there was one. Who has nothing else to do does
-    this: later there may be no descriptor left to read it by."""
+    this, so that no command waits for it."""
     if len(_imported) == len(_FAMILIES):
         return False
     _import(_FAMILIES[len(_imported)])

@@ -7,6 +7,7 @@ import sys
 import time
 
 from simulator import versions
+from simulator.engine.own_files import keep_a_descriptor
 from simulator.machine import Machine
 from simulator.serve import network, process
 from simulator.serve.host_files import DiskHost
@@ -109,6 +110,7 @@ class _Run:
             for monitor in start.monitors:
                 server.add_monitor(monitor)
             background.ready()
+            keep_a_descriptor()  # not earlier: a command line may name descriptors that were handed down
             server.serve()
             if machine.exit_status:
                 return process.end(machine.exit_status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 
+from simulator.engine.own_files import OneMoreDescriptor
 from simulator.qapi.schema import Schema
 from simulator.versions.facts import GROUPS
 from simulator.versions.rewording import Rewording
@@ -124,7 +125,8 @@ class Version:
         """
         directory = os.path.join(self._recorded, binary)
         try:
-            with open(os.path.join(directory, what + ".json.gz"), "rb") as file:
+            path = os.path.join(directory, what + ".json.gz")
+            with OneMoreDescriptor(), open(path, "rb") as file:
                 packed = file.read()
         except FileNotFoundError:
             there = sorted(os.listdir(directory)) if os.path.isdir(directory) else ["nothing"]
