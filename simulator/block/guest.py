@@ -40,6 +40,7 @@ class GuestDevice:
         self.backend_path = f"{path}/{below}" if below else path
         self.backend = backend
         self.tray_open: bool | None = False if type_name in _WITH_TRAY else None  # None: it has no tray
+        self.leaves_backend = False  # it has made one for itself alone, which stays behind
         self.drive_id = backend.name  # of the drive that goes with it, "" for none
 
     def is_backend_path(self, path: str) -> bool:
@@ -119,6 +120,7 @@ class GuestDevices:
             device_limits.check_block_sizes(values)
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend)
+        device.leaves_backend = drive is None
         backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
         try:
             self._take_permissions(device, bool(values.get("share-rw")))
@@ -222,10 +224,14 @@ class GuestDevices:
             self.on_drive_gone(device.drive_id)
 
     async def remove(self, device: GuestDevice) -> None:
-        """The device lets go of its backend; an unnamed one goes with it."""
+        """The device lets go of its backend; an unnamed one goes with it, but for one that was made for an
+        empty drive: that has a reference more than anybody gives back (scsi_cd_realize,
+        hw/scsi/scsi-disk.c:2622, 7.2)."""
         del self.by_path[device.key]
         device.backend.device_id = ""
-        if device.backend.name:
+        if device.leaves_backend:
+            self._graph.orphans.append(device.backend)
+        if device.backend.name or device.leaves_backend:
             device.backend.set_permissions(0, permissions.ALL)
         else:
             await device.backend.remove()
