@@ -97,6 +97,7 @@ class BlockRules:
     that vote, too, and must not fail.
     `quorum_tells_zeroes`: a node of driver quorum knows of zeroes.
     `replaced_is_missing`: how a mirror is refused that is to replace node {name}, which there is not.
+    `direct_alignment_bytes`: what requests that go by the host's cache have to be multiples of.
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `snapshot_discards_whole`: what is discarded in a point in time is cut to whole clusters; otherwise the
     process ends at a request for others.
@@ -116,6 +117,7 @@ class BlockRules:
         "copy_bytes",
         "creating_yields",
         "devices_open_as_files",
+        "direct_alignment_bytes",
         "dropped_filter_lets_go",
         "empty_merge_crashes",
         "export_tells_refused_thread",
@@ -179,6 +181,7 @@ class BlockRules:
         self.permissions_at_once: bool = given.pop("permissions_at_once", True)
         self.copy_bitmap_on_filter: bool = given.pop("copy_bitmap_on_filter", False)
         self.creating_yields: bool = given.pop("creating_yields", False)
+        self.direct_alignment_bytes: int = given.pop("direct_alignment_bytes", 4096)
         self.devices_open_as_files: bool = given.pop("devices_open_as_files", False)
         self.dropped_filter_lets_go: bool = given.pop("dropped_filter_lets_go", True)
         self.filter_always_reads: bool = given.pop("filter_always_reads", False)
@@ -226,6 +229,7 @@ def rules_of(version: Version) -> BlockRules:
         new_children_are_asked_nothing=block.new_children_are_asked_nothing,
         formats_left_out=block.formats_left_out,
         too_long_is_empty=block.too_long_is_empty,
+        direct_alignment_bytes=block.direct_alignment_bytes,
         jobs_have_backend=block.jobs_have_backend,
         quorum_flushes_all=block.quorum_flushes_all,
         quorum_tells_zeroes=block.quorum_tells_zeroes,

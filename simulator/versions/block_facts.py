@@ -30,6 +30,7 @@ class Block(Group):
     permissions_at_once, failed_preallocate_keeps_file: as in simulator/block/rules.py.
     adapter_minds_blockers: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
+    direct_alignment_bytes: as in simulator/block/rules.py.
     devices_open_as_files: driver `file` takes devices of the host, too.
     closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
     deleting_asks_all_disks: HMP delvm deletes nothing unless all disks can hold snapshots.
@@ -65,6 +66,7 @@ class Block(Group):
         "daemon_closes_nodes",
         "deleting_asks_all_disks",
         "devices_open_as_files",
+        "direct_alignment_bytes",
         "drive_moves",
         "dropped_filter_lets_go",
         "empty_merge_crashes",
@@ -110,6 +112,7 @@ class Block(Group):
     replaced_is_missing: str
     resize_names_blocker: bool
     max_length_bytes: int
+    direct_alignment_bytes: int
     mirror_passes_needs_on: bool
     too_long_is_empty: bool
     moved_edge_is_newest: bool

@@ -241,6 +241,11 @@ FACTS = (
     ),
     ("block.formats_left_out", (), "observed"),
     ("qmp.doubles_have_six_places", False, "qobject/json-writer.c: %.17g"),
+    (
+        "block.direct_alignment_bytes",
+        4096,
+        "block/file-posix.c:320: raw_probe_alignment, any will do",
+    ),
     ("block.too_long_is_empty", False, "block.c: refresh_total_sectors"),
     ("texts.blockstats_in_columns", False, "block/monitor/block-hmp-cmds.c: hmp_info_blockstats"),
     ("block.jobs_have_backend", False, "blockjob.c: BlockJob has none"),

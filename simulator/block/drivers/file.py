@@ -40,13 +40,11 @@ class File(Driver):
     _next: HostFile | None = None
     _kind = "a regular file"
     _uses_lock = True
-    _direct_alignment = 512  # what a host's file system asks of requests that go by its cache
-
     _discards = _failed_discards = _discarded_bytes = 0
 
     @property
     def request_alignment(self) -> int:  # type: ignore[override]
-        return self._direct_alignment if self.node.cache["direct"] else 1
+        return self.node.graph.rules.direct_alignment_bytes if self.node.cache["direct"] else 1
 
     async def open(self, options: dict[str, Any]) -> None:
         path = self._path = str(options.get("filename", ""))
