@@ -82,6 +82,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
+    `host_tells_alignment`: the kernel is asked what direct requests must be multiples of.
     `nbd_extended_headers`: the driver asks NBD servers for them.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
@@ -125,6 +126,7 @@ class BlockRules:
         "formats_left_out",
         "has_zstd",
         "hole_is_unallocated",
+        "host_tells_alignment",
         "inserted_in_main_loop",
         "jobs_have_backend",
         "json_pushed",
@@ -157,6 +159,7 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
+        self.host_tells_alignment: bool = given.pop("host_tells_alignment", False)
         self.inserted_in_main_loop: bool = given.pop("inserted_in_main_loop", False)
         self.lengths_follow: str = given.pop("lengths_follow", "variable")
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
@@ -215,6 +218,7 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         empty_merge_crashes=block.empty_merge_crashes,
+        host_tells_alignment=block.host_tells_alignment,
         inserted_in_main_loop=block.inserted_in_main_loop,
         lengths_follow=block.lengths_follow,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,

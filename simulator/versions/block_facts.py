@@ -45,7 +45,8 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    empty_merge_crashes, inserted_in_main_loop, lengths_follow, refused_stream_keeps_backend,
+    empty_merge_crashes, host_tells_alignment, inserted_in_main_loop, lengths_follow,
+    refused_stream_keeps_backend,
     lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
@@ -75,6 +76,7 @@ class Block(Group):
         "forgets_bounded_copies",
         "formats_left_out",
         "has_zstd",
+        "host_tells_alignment",
         "inserted_in_main_loop",
         "jobs_have_backend",
         "lengths_follow",
@@ -145,6 +147,7 @@ class Block(Group):
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
     empty_merge_crashes: bool
+    host_tells_alignment: bool
     inserted_in_main_loop: bool
     lengths_follow: str
     lost_bitmap_ends_abort: bool

@@ -125,6 +125,7 @@ FACTS = (
     ("block.backup_filter", "copy-before-write", "block/copy-before-write.c:520: bdrv_cbw_append"),
     ("block.backup_step_bytes", 1 << 20, "block/block-copy.c:29"),
     ("block.cbw_timeout_bits", 32, "block/copy-before-write.c:44, observed: 5 s are 0.7 s"),
+    ("block.host_tells_alignment", False, "block/file-posix.c:345, raw_probe_alignment: by trying"),
     ("block.inserted_in_main_loop", False, "block.c:5171: bdrv_insert_node"),
     ("block.snapshot_discards_whole", False, "block/copy-before-write.c:305, util/hbitmap.c:560; observed"),
     ("block.lengths_follow", "variable", "block.c:5602: has_variable_length"),
