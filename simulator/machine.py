@@ -340,6 +340,11 @@ class Machine:
         """QEMU has come upon something that it does not survive."""
         self.warn(words)
         self.exit_status = status
+        self.flush_events()
+        for session in self.sessions:
+            # Nothing of what the command was about to say is heard any more.
+            session.receive_eof()
+        self.sessions.clear()
         self.kill()
         self.on_end()
 

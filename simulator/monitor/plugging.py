@@ -78,7 +78,6 @@ class Slots:
         self.memory_id = ""  # the object that is the board's memory
         self._others: dict[str, Plugged] = {}  # no disks
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
-        self._unparented: list[str] = []  # paths of devices that are on their way out
         self._bus: dict[str, str] = {}  # the name of each device's
         self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
         self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
@@ -279,23 +278,31 @@ class Slots:
         if device.disk is not None and device.disk.backend.node is not None:
             async with self._machine.graph.drained(device.disk.backend.node):
                 pass
-        self._unparented.append(device.path)
-        self._forget_name(device)
         if device.disk is not None:
             self._leave_thread(device.disk)
+            self._machine.devices.unparent(device.disk)
+        self._forget(device)
         self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
 
-    def _forget_name(self, device: Plugged) -> None:
+    def _forget(self, device: Plugged) -> None:
+        """All that its name and its place led to."""
         named = self._machine.devices.named
         if device.device_id in named:
             del named[device.device_id]
+        self._threads.pop(f"{device.device_id}.0", None)
+        self._others.pop(device.path, None)
+        self._in_slot.pop(device.path, None)
+        self._bus.pop(device.path, None)
+        self.settings.pop(device.path, None)
+        self.scsi.leave(device.path)
+        if device.path in self._hot:
+            self._hot.remove(device.path)
 
     async def _remove_later(self, device: Plugged) -> None:
         """Its place on the bus holds it until all readers of the bus are done (bus_free_bus_child): it cannot
         be named any more, and still stands on its drive."""
         await self._machine.scheduler.sleep(self._machine.version.qmp.unplugged_after_ns)
-        self._unparented.remove(device.path)
-        await self._remove(device)
+        await self._let_go(device)
 
     def _may_leave(self, device: Plugged) -> bool:
         return device.disk is None or self._machine.devices.bus_of(device.type_name) != "IDE"
@@ -321,8 +328,6 @@ class Slots:
 
     def _find(self, name: str) -> Plugged | None:
         path = name if name.startswith("/") else f"/machine/peripheral/{name}"
-        if path in self._unparented:
-            return None
         if path in self._others:
             return self._others[path]
         disk = self._machine.devices.by_path.get(path)
@@ -372,20 +377,16 @@ class Slots:
                 iothreads.move(node, None, disk.backend)
 
     async def _remove(self, device: Plugged) -> None:
+        await self._let_go(device)
+        self._forget(device)
+
+    async def _let_go(self, device: Plugged) -> None:
+        """Its drive; and all is told of its end."""
         machine = self._machine
         if machine.gone:
             return
         if device.disk is not None:
             await machine.devices.unplug(device.disk)
-        self._threads.pop(f"{device.device_id}.0", None)
-        self._others.pop(device.path, None)
-        self._forget_name(device)
-        self._in_slot.pop(device.path, None)
-        self._bus.pop(device.path, None)
-        self.settings.pop(device.path, None)
-        self.scsi.leave(device.path)
-        if device.path in self._hot:
-            self._hot.remove(device.path)
         if device.is_pci and device.type_name.startswith("virtio-"):
             machine.outbox.emit("DEVICE_DELETED", {"path": f"{device.path}/virtio-backend"})
         told = {"path": device.path}
