@@ -149,7 +149,7 @@ def _compare_all(backends: Sequence[str], seeds: range) -> list[Compared]:
 def compare(source: SessionSource, seed: int, simulator: Backend, real: Backend) -> Compared:
     """Raises SetupError."""
     ours = _play(source, simulator, QUIET_NS)
-    theirs = _play(source, real, _FIRST_QUIET_NS)
+    theirs = _play(source, real, _FIRST_QUIET_NS, ours)
     steps = len(source.steps)
     if not differences(merge(source, "", [theirs]), ours):
         return Compared(seed, EQUAL, steps)
@@ -163,17 +163,17 @@ def compare(source: SessionSource, seed: int, simulator: Backend, real: Backend)
     return found if entry is None else found._replace(outcome=KNOWN, known=entry.id)
 
 
-def _play(source: SessionSource, backend: Backend, quiet_ns: int) -> Take:
+def _play(source: SessionSource, backend: Backend, quiet_ns: int, foreseen: Take | None = None) -> Take:
     try:
-        return play(source, backend, quiet_ns)
+        return play(source, backend, quiet_ns, foreseen)
     except DeadlinePassed as error:
         return [[{"failed": str(error)}]]
 
 
 def _asked_again(source: SessionSource, ours: Take, real: Backend, takes: int) -> Difference | str:
-    theirs = [_play(source, real, QUIET_NS) for _ in range(takes)]
+    theirs = [_play(source, real, QUIET_NS, ours) for _ in range(takes)]
     while _varies(found := _unlike(source, ours, theirs)) and len(theirs) < _TAKES_OF_AN_ORDER:
-        theirs.append(_play(source, real, QUIET_NS))
+        theirs.append(_play(source, real, QUIET_NS, ours))
     return found
 
 
