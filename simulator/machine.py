@@ -86,6 +86,7 @@ class Machine:
         self.name = ""
         self.actions = {"reboot": "reset", "shutdown": "poweroff"}  # set-action
         self.ending = self.gone = False
+        self.died = False  # by itself: it does not answer any more
         self.on_end: Callable[[], None] = _nobody_waits  # told once it has ended in order
         self.printed: list[str] = self.graph.printed  # standard output
         self.warnings: list[str] = self.graph.warnings  # standard error
@@ -340,6 +341,7 @@ class Machine:
         """QEMU has come upon something that it does not survive."""
         self.warn(words)
         self.exit_status = status
+        self.died = True
         self.kill()
         self.on_end()
 
