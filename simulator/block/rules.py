@@ -100,6 +100,7 @@ class BlockRules:
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `snapshot_discards_whole`: what is discarded in a point in time is cut to whole clusters; otherwise the
     process ends at a request for others.
+    `set_backing_minds_driver`: a node whose driver has no backing files is given none by a job either.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     `stream_has_filter`: a stream copies by a filter above its disk, not by reads of its own.
     """
@@ -145,6 +146,7 @@ class BlockRules:
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "snapshot_discards_whole",
+        "set_backing_minds_driver",
         "stored_bitmaps_need_write",
         "stream_has_filter",
         "tells_dirty_images",
@@ -195,6 +197,7 @@ class BlockRules:
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.snapshot_discards_whole: bool = given.pop("snapshot_discards_whole", True)
+        self.set_backing_minds_driver: bool = given.pop("set_backing_minds_driver", True)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
         self.stream_has_filter: bool = given.pop("stream_has_filter", True)
@@ -236,6 +239,7 @@ def rules_of(version: Version) -> BlockRules:
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
         snapshot_discards_whole=block.snapshot_discards_whole,
+        set_backing_minds_driver=block.set_backing_minds_driver,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         stream_has_filter=block.stream_has_filter,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
