@@ -70,7 +70,8 @@ class Compared(NamedTuple):
     @property
     def kind(self) -> str:
         """Of what is unlike: the same for differences that are likely to have one cause."""
-        assert self.difference is not None
+        if self.difference is None or self.known:
+            return f"{self.outcome}: {self.known}".removesuffix(": ")
         command = _command(self.difference)
         return f"{self.outcome}: {command}: {_NAMES_IN_WORDS.sub('*', self.difference.where)}"
 
@@ -89,10 +90,11 @@ def main(argv: Sequence[str]) -> int:
     for compared in _all(options, range(first, last)):
         counts[compared.outcome] += 1
         steps += compared.steps
-        if compared.difference is not None and not compared.known:
-            if compared.kind not in found:
-                print(_told(compared), flush=True)
-            found[compared.kind].append(compared)
+        if compared.outcome == EQUAL:
+            continue
+        if compared.difference is not None and not compared.known and compared.kind not in found:
+            print(_told(compared), flush=True)
+        found[compared.kind].append(compared)
     for kind, alike in sorted(found.items(), key=lambda item: -len(item[1])):
         seeds = ", ".join(str(each.seed) for each in alike[:8])
         print(f"{len(alike):>5} x {kind}: {seeds}{', ...' if len(alike) > 8 else ''}")
