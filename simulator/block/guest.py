@@ -98,7 +98,7 @@ class GuestDevices:
         """The kind of bus that a disk device needs: PCI, SCSI or IDE."""
         return DEVICE_TYPES[type_name][2]
 
-    def add(
+    async def add(
         self, type_name: str, device_id: str, drive: str | None, values: Mapping[str, Any] | None = None
     ) -> GuestDevice:
         """-device TYPE,drive=...,id=... `values` of its other properties. Raises QmpError."""
@@ -117,12 +117,15 @@ class GuestDevices:
             device_limits.check_queues(values)
         else:
             device_limits.check_block_sizes(values)
+            if type_name not in _WITH_TRAY:
+                await device_limits.guess_geometry(backend, values)
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend)
         backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
         try:
             self._take_permissions(device, bool(values.get("share-rw")))
             if is_virtio:
+                await device_limits.guess_geometry(backend, values)
                 device_limits.check_block_sizes(values)
         except QmpError:
             self._leave(backend)

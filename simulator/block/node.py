@@ -12,7 +12,7 @@ from os import strerror
 from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
-from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
+from simulator.block.permissions import COW, FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
@@ -133,7 +133,7 @@ class Node:
     def backing(self) -> Node | None:
         """The node that copy-on-write falls back to (bdrv_cow_bs)."""
         edge = self.children.get("backing")
-        return edge.node if edge is not None and self.driver.supports_backing else None
+        return edge.node if edge is not None and edge.role & COW else None
 
     @property
     def filtered(self) -> Node | None:

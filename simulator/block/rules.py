@@ -101,6 +101,7 @@ class BlockRules:
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `snapshot_discards_whole`: what is discarded in a point in time is cut to whole clusters; otherwise the
     process ends at a request for others.
+    `set_backing_minds_driver`: a node whose driver has no backing files is given none by a job either.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     `stream_has_filter`: a stream copies by a filter above its disk, not by reads of its own.
     """
@@ -146,6 +147,7 @@ class BlockRules:
         "raw_outside_is_placed",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
+        "set_backing_minds_driver",
         "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
@@ -198,6 +200,7 @@ class BlockRules:
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.snapshot_discards_whole: bool = given.pop("snapshot_discards_whole", True)
+        self.set_backing_minds_driver: bool = given.pop("set_backing_minds_driver", True)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
         self.stream_has_filter: bool = given.pop("stream_has_filter", True)
@@ -240,6 +243,7 @@ def rules_of(version: Version) -> BlockRules:
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
         snapshot_discards_whole=block.snapshot_discards_whole,
+        set_backing_minds_driver=block.set_backing_minds_driver,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         stream_has_filter=block.stream_has_filter,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,

@@ -86,7 +86,7 @@ class Slots:
         self.scsi = ScsiAddresses()
 
     # -- coming
-    def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
+    async def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
         """`given`: options as -device or device_add has them, numbers and booleans perhaps not as text, which
         `is_typed` takes them for. Raises QmpError."""
         machine = self._machine
@@ -112,7 +112,7 @@ class Slots:
         device_id = identifier if isinstance(identifier, str) else ""
         if is_disk:
             drive = as_text(given["drive"]) if "drive" in given else None
-            disk = machine.devices.add(driver, device_id, drive, values)
+            disk = await machine.devices.add(driver, device_id, drive, values)
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
                 if is_hot and machine.graph.rules.adapter_minds_blockers:

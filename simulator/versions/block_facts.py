@@ -17,6 +17,7 @@ class Block(Group):
     backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
     daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
     copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
+    set_backing_minds_driver: nothing is put below a node as its backing file that can have none.
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
@@ -94,6 +95,7 @@ class Block(Group):
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
+        "set_backing_minds_driver",
         "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
@@ -137,6 +139,7 @@ class Block(Group):
     ending_stops_first: bool
     changes_drain_all: bool
     snapshot_discards_whole: bool
+    set_backing_minds_driver: bool
     stored_bitmaps_need_write: bool
     stream_has_filter: bool
     copy_bitmap_on_filter: bool

@@ -169,6 +169,7 @@ FACTS = (
     ("block.filter_always_reads", False, "block/copy-before-write.c:343"),
     ("block.replaced_is_missing", "Failed to find node with node-name='{name}'", "block.c:7580"),
     ("block.mirror_passes_needs_on", True, "block/mirror.c:1560"),
+    ("block.set_backing_minds_driver", True, "block.c:3348: bdrv_set_file_or_backing_noperm"),
     ("block.stored_bitmaps_need_write", False, "block/dirty-bitmap.c:514, observed"),
     ("block.transaction_checks_groups_first", False, "blockdev.c:1258"),
     ("block.daemon_closes_nodes", True, "storage-daemon/qemu-storage-daemon.c:411"),
