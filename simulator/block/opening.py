@@ -330,10 +330,13 @@ def path_of(filename: str) -> str:
 
 
 def probe(graph: Graph, filename: str) -> str:
-    """The format of an image of which none was given: by its magic, else raw. Raises QmpError if it cannot
-    be read."""
+    """The format of an image of which none was given: by its magic, else raw, as is one that cannot be
+    opened: to open it will tell. Raises QmpError if it cannot be read."""
     try:
         file = graph.host.open(filename, read_only=True)
+    except OSError:
+        return "raw"
+    try:
         head = file.read(0, 4)
         file.close()
     except OSError as error:
