@@ -366,6 +366,7 @@ def _job_rules(version: Version) -> JobRules:
         backup_chooses_late=version.jobs.backup_chooses_late,
         commit_newest_first=not version.block.transaction_commits_in_order,
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
+        complete_opens_backing=version.jobs.complete_opens_backing,
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,

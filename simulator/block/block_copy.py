@@ -100,13 +100,16 @@ class BlockCopyState:
         self._rate = RateLimit()
 
     def _merge(self, bitmap: DirtyBitmap) -> None:
-        if bitmap.size_bytes != self.size_bytes:
+        try:
+            bitmap.check(readonly=False)
+            if bitmap.size_bytes != self.size_bytes:
+                raise QmpError(
+                    f"Bitmaps are of different sizes (destination size is {self.size_bytes}, source size is "
+                    f"{bitmap.size_bytes}) and can't be merged"
+                )
+        except QmpError as error:
             self.free()
-            raise QmpError(
-                f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different "
-                f"sizes (destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and "
-                "can't be merged"
-            )
+            raise error.prefixed(f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: ") from None
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)
 

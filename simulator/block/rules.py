@@ -61,6 +61,8 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `closing_marks_clean`: even what is only read; then the process ends.
     `has_zstd`: qcow2 images that are compressed so can be opened.
+    `raw_takes_what_it_needs`: a raw node writes and resizes its file only if that is done to itself; otherwise
+    it takes what any format does.
     `raw_outside_is_placed`: every cluster of a qcow2 image with a raw data file gets its place at once.
     `tells_dirty_images`: queries say of a qcow2 image that it is dirty.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
@@ -145,6 +147,7 @@ class BlockRules:
         "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
+        "raw_takes_what_it_needs",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "set_backing_minds_driver",
@@ -192,6 +195,7 @@ class BlockRules:
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.closing_marks_clean: bool = given.pop("closing_marks_clean", False)
         self.tells_dirty_images: bool = given.pop("tells_dirty_images", True)
+        self.raw_takes_what_it_needs: bool = given.pop("raw_takes_what_it_needs", True)
         self.raw_outside_is_placed: bool = given.pop("raw_outside_is_placed", True)
         self.has_zstd: bool = given.pop("has_zstd", True)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
@@ -262,6 +266,7 @@ def rules_of(version: Version) -> BlockRules:
         closing_marks_clean=block.closing_marks_clean,
         tells_dirty_images=block.tells_dirty_images,
         raw_outside_is_placed=block.raw_outside_is_placed,
+        raw_takes_what_it_needs=block.raw_takes_what_it_needs,
         has_zstd=block.has_zstd,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

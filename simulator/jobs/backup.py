@@ -196,7 +196,7 @@ class BackupJob(BlockJob):
         if verb != "complete" or not takes_it:
             super().check_verb(verb)
 
-    def complete(self) -> None:
+    async def complete(self) -> None:
         self._ended = True
         self.enter()
 

@@ -32,7 +32,8 @@ class Block(Group):
     adapter_minds_blockers: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
-    closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
+    closing_marks_clean, has_zstd, raw_outside_is_placed, raw_takes_what_it_needs, tells_dirty_images: as in
+    simulator/block/rules.py.
     deleting_asks_all_disks: HMP delvm deletes nothing unless all disks can hold snapshots.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
@@ -92,6 +93,7 @@ class Block(Group):
         "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
+        "raw_takes_what_it_needs",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
@@ -131,6 +133,7 @@ class Block(Group):
     deleting_asks_all_disks: bool
     has_zstd: bool
     raw_outside_is_placed: bool
+    raw_takes_what_it_needs: bool
     tells_dirty_images: bool
     devices_open_as_files: bool
     dropped_filter_lets_go: bool

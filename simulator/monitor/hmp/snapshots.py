@@ -56,7 +56,7 @@ async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
     for name, infos in found:
         rest = [info for info in infos if info["name"] not in shown]
         if rest:
-            text += f"\nList of partial (non-loadable) snapshots on '{node.drive_name()}':\n"
+            text += f"\nList of partial (non-loadable) snapshots on '{name}':\n"
             text += columns.head() + "".join(columns.row(info, info["id"]) for info in rest)
     return text
 
