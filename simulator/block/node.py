@@ -389,8 +389,12 @@ class Node:
         """Also of one that failed: who knows what it has written (bdrv_co_write_req_finish)."""
         if not length:
             return
-        self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
-        self._mark_dirty(offset, length)
+        unit, end = self.driver.request_alignment, offset + length
+        if unit > 1:
+            # With what is around it (bdrv_pad_request).
+            offset, end = offset - offset % unit, end + -end % unit
+        self.wr_highest_offset = max(self.wr_highest_offset, end)
+        self._mark_dirty(offset, end - offset)
 
     def _mark_dirty(self, offset: int, length: int) -> None:
         for bitmap in self.bitmaps:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simulator.block.host import HostFile
 
 _SECTOR_BYTES = 512
+_DIRECT_BYTES = 512  # what the host's file systems want of requests around their cache (raw_probe_alignment)
 _WRITERS = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
 
 
@@ -65,6 +66,10 @@ class File(Driver):
 
     async def close(self) -> None:
         self._file.close()
+
+    @property
+    def request_alignment(self) -> int:  # type: ignore[override]
+        return _DIRECT_BYTES if self.node.cache.get("direct") else 1
 
     @property
     def unmaps_zeroes(self) -> bool:
