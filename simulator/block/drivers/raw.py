@@ -22,8 +22,8 @@ _LARGEST = (1 << 63) - 1
 
 
 class Raw(Driver):
-    """Options `offset` and `size` (bytes, `size` a multiple of 512) choose a window of the file. An image that
-    is raw because it looked like no other format must not come to look like one."""
+    """Options `offset` and `size` (bytes, `size` a multiple of 512) choose a window of the file. An image
+    that is raw because it looked like no other format must not come to look like one."""
 
     format_name = "raw"
     resettable_options = changeable_options = ("offset", "size")
@@ -41,7 +41,8 @@ class Raw(Driver):
 
     @property
     def request_alignment(self) -> int:  # type: ignore[override]
-        """Of an image that was probed so that nobody writes a part of what is looked at (raw_refresh_limits)."""
+        """Of an image that was probed so that nobody writes a part of what is looked at
+        (raw_refresh_limits)."""
         return HEAD_BYTES if self._was_probed else 1
 
     def role_of(self, name: str, role: int) -> int:

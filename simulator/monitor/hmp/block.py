@@ -199,7 +199,8 @@ async def drive_add(machine: Machine, arguments: Arguments) -> str:
         raise HmpError("".join(told) + machine.version.texts.hmp_drive_prefix + text) from None
     if interface != "none":
         await _drive_del(machine, identifier)
-        raise HmpError("".join(told) + f"Can't hot-add drive to type {INTERFACES.index(interface)}")
+        refusal = f"Can't hot-add drive to type {INTERFACES.index(interface)}"
+        raise HmpError("".join(told) + machine.version.texts.hmp_drive_prefix + refusal)
     return "".join(told) + "OK\n"
 
 
