@@ -271,6 +271,11 @@ class Slots:
         """Of a device on the board's own PCI bus."""
         return self._in_slot.get(path)
 
+    def pci_devices(self) -> list[Plugged]:
+        """That are plugged in, wherever on such buses."""
+        paths = [*self._others, *self._machine.devices.by_path]
+        return [each for each in map(self._find, paths) if each is not None and each.is_pci]
+
     def bus_of(self, path: str) -> str:
         return self._bus.get(path, "")
 
