@@ -342,8 +342,7 @@ class Machine:
         self.exit_status = status
         self.flush_events()
         for session in self.sessions:
-            # Nothing of what the command was about to say is heard any more.
-            session.receive_eof()
+            session.receive_eof()  # nothing of what the command was about to say is heard any more
         self.sessions.clear()
         self.kill()
         self.on_end()

@@ -251,6 +251,7 @@ FACTS = (
     ("texts.qemu_io_heads_info", False, "qemu-io-cmds.c: info_f prints it on standard output"),
     ("block.used_threads_go", False, "util/async.c: aio_ctx_finalize, observed"),
     ("texts.hmp_cpus_with_model", False, "monitor/hmp-cmds.c: hmp_info_cpus"),
+    ("texts.pci_regions_unmapped", False, "monitor/hmp-cmds.c: hmp_info_pci_device"),
     ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
     ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
 )

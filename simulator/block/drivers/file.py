@@ -59,17 +59,20 @@ class File(Driver):
             self._file.close()
             raise QmpError(f"'{self.format_name}' driver requires '{path}' to be {self._kind}")
         self._measure()
-        self._find_alignment()
+        self._find_alignment(tries=True)
 
     async def reopen_finished(self) -> None:
-        self._find_alignment()
+        # What is tried then is a descriptor that does not go past the cache yet, and takes any length.
+        self._find_alignment(tries=False)
 
-    def _find_alignment(self) -> None:
+    def _find_alignment(self, tries: bool) -> None:
         """raw_probe_alignment: where the front of the file takes any length, it has told nothing."""
-        anywhere, at_front = self._file.direct_alignment() if self.node.cache.get("direct") else (0, 0)
-        if at_front == 1:
-            at_front = SAFE_ALIGNMENT
-        self._direct_bytes = anywhere if self.node.graph.rules.host_tells_alignment else at_front
+        if not self.node.cache.get("direct"):
+            self._direct_bytes = 0
+            return
+        anywhere, at_front = self._file.direct_alignment()
+        told = at_front if tries and at_front > 1 else SAFE_ALIGNMENT
+        self._direct_bytes = anywhere if self.node.graph.rules.host_tells_alignment else told
 
     @property
     def request_alignment(self) -> int:  # type: ignore[override]
