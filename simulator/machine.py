@@ -342,8 +342,7 @@ class Machine:
         self.exit_status = status
         self.flush_events()
         for session in self.sessions:
-            # Nothing of what the command was about to say is heard any more.
-            session.receive_eof()
+            session.receive_eof()  # nothing of what the command was about to say is heard any more
         self.sessions.clear()
         self.kill()
         self.on_end()
@@ -366,6 +365,7 @@ def _job_rules(version: Version) -> JobRules:
         backup_chooses_late=version.jobs.backup_chooses_late,
         commit_newest_first=not version.block.transaction_commits_in_order,
         complete_ends_fleecing=version.dialect.block_job_complete_ends_fleece,
+        complete_opens_backing=version.jobs.complete_opens_backing,
         target_by_device=version.dialect.drive_backup_to_drive,
         reword=version.reword,
         checks_groups_first=version.block.transaction_checks_groups_first,

@@ -33,7 +33,7 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None, refresh
         raise QmpError(
             f"Cannot change frozen 'backing' link from '{overlay.node_name}' to '{edge.node.node_name}'"
         )
-    if not overlay.driver.supports_backing:
+    if graph.rules.set_backing_minds_driver and not overlay.driver.supports_backing:
         raise QmpError(
             f"Driver '{overlay.driver.format_name}' of node '{overlay.node_name}' does not support backing "
             "files"
