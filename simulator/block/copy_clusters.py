@@ -1,4 +1,4 @@
-"""How much at a time a copy before writes copies (block_copy_calculate_cluster_size, block/block-copy.c, 7.2)."""
+"""How much at a time is copied before writes (block_copy_calculate_cluster_size, block/block-copy.c, 7.2)."""
 
 from __future__ import annotations
 
