@@ -127,10 +127,14 @@ async def _refresh_limits(graph: Graph, node: Node) -> None:
 
 
 async def take_off(graph: Graph, overlay: Node, below: Node) -> None:
-    """Undo `append`. `overlay` may be gone afterwards, unless somebody holds it."""
+    """Undo `append` (external_snapshot_abort, blockdev.c:1536, 10.0.13). `overlay` may be gone afterwards,
+    unless somebody holds it."""
     below.references += 1
     await set_backing(graph, overlay, None)
-    await graph.replace(overlay, below)
+    async with graph.drained(overlay):
+        if not graph.rules.changes_made_drained:
+            await graph.changing()
+        await graph.replace(overlay, below)
     below.references -= 1
 
 
