@@ -93,6 +93,12 @@ FACTS = (
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
     ("block.snapshot_discards_whole", True, "block/copy-before-write.c:331"),
+    (
+        "block.list_goes_on_behind",
+        True,
+        "block/block-backend.c:596, bdrv_next: it->bs at the second phase",
+        "session vmstate/*",
+    ),
     ("block.inserted_in_main_loop", True, "block.c:5605: an assertion, observed"),
     (
         "block.lengths_follow",

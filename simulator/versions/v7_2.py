@@ -130,6 +130,7 @@ FACTS = (
     ("block.host_tells_alignment", False, "block/file-posix.c:345, raw_probe_alignment: by trying"),
     ("block.inserted_in_main_loop", False, "block.c:5171: bdrv_insert_node"),
     ("block.snapshot_discards_whole", False, "block/copy-before-write.c:305, util/hbitmap.c:560; observed"),
+    ("block.list_goes_on_behind", False, "block/block-backend.c:560, bdrv_next"),
     ("block.lengths_follow", "variable", "block.c:5602: has_variable_length"),
     ("block.quorum_flushes_all", True, "block/quorum.c:1284: bdrv_co_flush"),
     (
