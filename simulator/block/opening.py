@@ -12,6 +12,7 @@ from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import Node
 from simulator.block.protocol_names import protocol_options
+from simulator.engine.task import Future
 from simulator.wire.json_stream import ParseError, parse_text
 
 TYPE_CHECKING = False
@@ -79,8 +80,12 @@ async def open_tree(
                 await _attach(graph, node, "file", role, file)
             else:
                 await _open_child(graph, node, child_name, role, required)
-        await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
+        if not node.driver.stands_on_itself:
+            await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
         opened = True
+        if node.driver.stands_on_itself:
+            # Its limits are those of what is below (bdrv_refresh_limits, block/io.c:159, 5.2).
+            await graph.end_process(CRASHED, "Segmentation fault")
         await _stop_probing(graph, node, file if probes else None)
         if node.driver.supports_backing:
             await _open_backing(graph, node)
@@ -89,6 +94,8 @@ async def open_tree(
             # anew.
             granting.refresh([node])
     except (QmpError, OSError) as error:
+        if node.driver.stands_on_itself and not node.driver.outlives_refusal:
+            await graph.end_process(CRASHED, "Segmentation fault")
         if opened:
             await node.driver.close()
         else:
@@ -239,11 +246,22 @@ async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[s
 
 async def _attach(graph: Graph, node: Node, name: str, role: int, child: Node) -> None:
     await graph.changing()
+    if child is node and not graph.rules.permissions_at_once:
+        await _stand_on_itself(node)
+        return
     try:
         graph.attach(node, name, role, child, 0, permissions.ALL)
     except QmpError:
         await graph.release(child)
         raise
+
+
+async def _stand_on_itself(node: Node) -> None:
+    """Nobody looks for a cycle (bdrv_attach_child, block.c, 5.2). What the node needs of itself is looked for
+    at the second such edge, and that has no end."""
+    if node.driver.stands_on_itself:
+        await Future("nothing: a node needs something of itself")
+    node.driver.stands_on_itself = True
 
 
 def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
