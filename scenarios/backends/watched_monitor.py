@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CONNECTED_NS = 10_000_000_000
 _DUMPED_NS = 5_000_000_000
 _READ_BYTES = 1 << 18
+# A host's timers are late by about that: what falls due at the same time as who waits is done by then.
+_LATE_NS = 100_000
 
 
 class SocketMonitor:
@@ -138,7 +140,7 @@ class InProcessMonitor:
         return taken
 
     async def more(self, timeout_ns: int) -> bool:
-        until_ns = self._session.now_ns() + timeout_ns
+        until_ns = self._session.now_ns() + timeout_ns + _LATE_NS
         while True:
             # An event is handed over when somebody looks.
             self._session.machine.flush_events()

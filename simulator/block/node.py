@@ -169,7 +169,7 @@ class Node:
     def device_or_node_name(self) -> str:
         return self.drive_name() or self.node_name
 
-    # -- being a parent of other nodes (see parent.Parent)
+    # -- as a parent
     def user_description(self) -> str:
         return f"node '{self.node_name}'"
 
@@ -389,8 +389,10 @@ class Node:
         """Also of one that failed: who knows what it has written (bdrv_co_write_req_finish)."""
         if not length:
             return
-        self.wr_highest_offset = max(self.wr_highest_offset, offset + length)
-        self._mark_dirty(offset, length)
+        unit, end = self.driver.request_alignment, offset + length  # with what is around it
+        offset, end = offset - offset % unit, end + -end % unit
+        self.wr_highest_offset = max(self.wr_highest_offset, end)
+        self._mark_dirty(offset, end - offset)
 
     def _mark_dirty(self, offset: int, length: int) -> None:
         for bitmap in self.bitmaps:

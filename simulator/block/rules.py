@@ -61,6 +61,8 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `closing_marks_clean`: even what is only read; then the process ends.
     `has_zstd`: qcow2 images that are compressed so can be opened.
+    `raw_takes_what_it_needs`: a raw node writes and resizes its file only if that is done to itself;
+    otherwise it takes what any format does.
     `raw_outside_is_placed`: every cluster of a qcow2 image with a raw data file gets its place at once.
     `tells_dirty_images`: queries say of a qcow2 image that it is dirty.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
@@ -82,6 +84,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
+    `host_tells_alignment`: the kernel is asked what direct requests must be multiples of.
     `nbd_extended_headers`: the driver asks NBD servers for them.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
@@ -126,6 +129,7 @@ class BlockRules:
         "formats_left_out",
         "has_zstd",
         "hole_is_unallocated",
+        "host_tells_alignment",
         "inserted_in_main_loop",
         "jobs_have_backend",
         "json_pushed",
@@ -143,6 +147,7 @@ class BlockRules:
         "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
+        "raw_takes_what_it_needs",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "set_backing_minds_driver",
@@ -159,6 +164,7 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
+        self.host_tells_alignment: bool = given.pop("host_tells_alignment", False)
         self.inserted_in_main_loop: bool = given.pop("inserted_in_main_loop", False)
         self.lengths_follow: str = given.pop("lengths_follow", "variable")
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
@@ -189,6 +195,7 @@ class BlockRules:
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.closing_marks_clean: bool = given.pop("closing_marks_clean", False)
         self.tells_dirty_images: bool = given.pop("tells_dirty_images", True)
+        self.raw_takes_what_it_needs: bool = given.pop("raw_takes_what_it_needs", True)
         self.raw_outside_is_placed: bool = given.pop("raw_outside_is_placed", True)
         self.has_zstd: bool = given.pop("has_zstd", True)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
@@ -218,6 +225,7 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         empty_merge_crashes=block.empty_merge_crashes,
+        host_tells_alignment=block.host_tells_alignment,
         inserted_in_main_loop=block.inserted_in_main_loop,
         lengths_follow=block.lengths_follow,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
@@ -258,6 +266,7 @@ def rules_of(version: Version) -> BlockRules:
         closing_marks_clean=block.closing_marks_clean,
         tells_dirty_images=block.tells_dirty_images,
         raw_outside_is_placed=block.raw_outside_is_placed,
+        raw_takes_what_it_needs=block.raw_takes_what_it_needs,
         has_zstd=block.has_zstd,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

@@ -21,7 +21,7 @@ from simulator.jobs.backing import set_backing
 from simulator.jobs.block_job import RETRY_NS, BlockJob
 from simulator.jobs.mirror_copying import MAX_IN_FLIGHT, MirrorCopying
 from simulator.jobs.mirror_dirty import find_dirty
-from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions
+from simulator.jobs.mirror_options import LEAVE_BACKING, OPEN_BACKING, SOURCE_BACKING, MirrorOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,9 +218,12 @@ class MirrorJob(BlockJob):
     def can_complete(self) -> bool:
         return True
 
-    def complete(self) -> None:
+    async def complete(self) -> None:
         if not self.is_ready():
             raise QmpError(f"The active block job '{self.id}' cannot be completed")
+        if self.options.backing_mode == OPEN_BACKING and self.jobs.rules.complete_opens_backing:
+            assert self.target.node is not None
+            await open_backing_from_header(self.jobs.graph, chain.skip_filters(self.target.node))
         if self.options.replaces is not None:
             node = self.jobs.graph.nodes.get(self.options.replaces)
             if node is None:
@@ -302,7 +305,7 @@ class MirrorJob(BlockJob):
                 backing = source if self.options.is_none_mode else self.options.base
                 if top.backing is not backing:
                     await set_backing(graph, top, backing)
-            else:
+            elif not self.jobs.rules.complete_opens_backing:
                 await open_backing_from_header(graph, top)
         except QmpError as error:
             graph.report(error.console_text)

@@ -119,7 +119,7 @@ class Session:
         reply = await self._reply_to(value)
         await self._go_round(self._machine.turns_before_reply)
         self._machine.flush_events()
-        if not self.closed and not self._machine.died:
+        if not self.closed:
             self._send(reply)
 
     async def _go_round(self, turns: int) -> None:

@@ -32,7 +32,8 @@ class Block(Group):
     adapter_minds_blockers: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
-    closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
+    closing_marks_clean, has_zstd, raw_outside_is_placed, raw_takes_what_it_needs, tells_dirty_images: as in
+    simulator/block/rules.py.
     deleting_asks_all_disks: HMP delvm deletes nothing unless all disks can hold snapshots.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
@@ -46,7 +47,8 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    empty_merge_crashes, inserted_in_main_loop, lengths_follow, refused_stream_keeps_backend,
+    empty_merge_crashes, host_tells_alignment, inserted_in_main_loop, lengths_follow,
+    refused_stream_keeps_backend,
     lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
@@ -76,6 +78,7 @@ class Block(Group):
         "forgets_bounded_copies",
         "formats_left_out",
         "has_zstd",
+        "host_tells_alignment",
         "inserted_in_main_loop",
         "jobs_have_backend",
         "lengths_follow",
@@ -90,6 +93,7 @@ class Block(Group):
         "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
+        "raw_takes_what_it_needs",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
@@ -129,6 +133,7 @@ class Block(Group):
     deleting_asks_all_disks: bool
     has_zstd: bool
     raw_outside_is_placed: bool
+    raw_takes_what_it_needs: bool
     tells_dirty_images: bool
     devices_open_as_files: bool
     dropped_filter_lets_go: bool
@@ -148,6 +153,7 @@ class Block(Group):
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
     empty_merge_crashes: bool
+    host_tells_alignment: bool
     inserted_in_main_loop: bool
     lengths_follow: str
     lost_bitmap_ends_abort: bool

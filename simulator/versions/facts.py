@@ -73,6 +73,7 @@ class Texts(Group):
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     vm_snapshot_missing: how a snapshot {name} is refused that {device} does not have.
     vm_state_nowhere: "save" or "load" -> how that is refused where no disk can hold the machine's state.
+    pci_regions_unmapped: HMP info pci says so of a region without an address, and does not print one.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
@@ -88,6 +89,7 @@ class Texts(Group):
         "hmp_drive_prefix",
         "hmp_unknown_action",
         "large_sizes_name_id",
+        "pci_regions_unmapped",
         "qemu_io_heads_info",
         "reports_name_program",
         "snapshots_in_wide_columns",
@@ -103,6 +105,7 @@ class Texts(Group):
     hmp_unknown_action: str
     qemu_io_heads_info: bool
     reports_name_program: bool
+    pci_regions_unmapped: bool
     snapshots_in_wide_columns: bool
     vm_snapshot_missing: str
     vm_state_nowhere: dict[str, str]
@@ -114,7 +117,8 @@ class Jobs(Group):
     aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
     read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
-    commit_writes_zeroes, pause_wakes, waits_out_speed: as in simulator/jobs/rules.py.
+    commit_writes_zeroes, complete_opens_backing, pause_wakes, waits_out_speed: as in
+    simulator/jobs/rules.py.
     mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
     mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
@@ -132,6 +136,7 @@ class Jobs(Group):
         "backup_chooses_late",
         "cancel_ends_waits",
         "commit_writes_zeroes",
+        "complete_opens_backing",
         "mirror_bitmap_on_filter",
         "mirror_knows_zeroes",
         "mirror_tells_sizes",
@@ -147,6 +152,7 @@ class Jobs(Group):
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     backup_chooses_late: bool
+    complete_opens_backing: bool
     mirror_bitmap_on_filter: bool
     mirror_knows_zeroes: bool
     mirror_tells_sizes: bool

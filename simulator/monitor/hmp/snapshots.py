@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.block.internal_snapshots import holder, holder_to_write
+from simulator.block.internal_snapshots import holder_to_write, listed
 from simulator.monitor import vm_snapshots
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.dispatch import same_as
@@ -29,36 +29,43 @@ async def snapshot_blkdev(machine: Machine, arguments: Arguments) -> str:
 
 
 async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
-    tops = machine.graph.tops()
-    able = [node for node in tops if holder_to_write(node)]
-    first = next((node for node in able if vm_snapshots.is_included(node)), None)
-    if first is None:
+    """hmp_info_snapshots, block/monitor/block-hmp-cmds.c:899, 7.2: those of the disk that would have the
+    machine's state are on all disks, or are not."""
+    included = vm_snapshots.disks(machine, None)
+    state_node = next((node for node in included if holder_to_write(node)), None)
+    if state_node is None:
         version = machine.version
         text = version.reword("no block device can store vmstate for snapshot")
         return f"{version.texts.hmp_drive_prefix}{text}\n"
-    lists = [_infos(node) for node in able]
-    if not any(lists):
+    try:
+        candidates = listed(state_node)
+    except OSError as error:
+        return f"bdrv_snapshot_list: error {-(error.errno or 0)}\n"
+    found = [(node.drive_name(), _infos(node)) for node in machine.graph.tops() if holder_to_write(node)]
+    if not any(infos for _, infos in found):
         return "There is no snapshot available.\n"
     columns = columns_of(machine)
-    names = [{info["name"] for info in _infos(node)} for node in tops if vm_snapshots.is_included(node)]
-    everywhere = [info for info in _infos(first) if all(info["name"] in known for known in names)]
+    names = [{info["name"] for info in _infos(node)} for node in included]
+    everywhere = [info for info in candidates if all(info["name"] in known for known in names)]
     text = "List of snapshots present on all disks:\n"
     if everywhere:
         text += columns.head() + "".join(columns.row(info, "--") for info in everywhere)
     else:
         text += "None\n"
     shown = [info["name"] for info in everywhere]
-    for node, infos in zip(able, lists, strict=True):
+    for name, infos in found:
         rest = [info for info in infos if info["name"] not in shown]
         if rest:
-            text += f"\nList of partial (non-loadable) snapshots on '{node.drive_name()}':\n"
+            text += f"\nList of partial (non-loadable) snapshots on '{name}':\n"
             text += columns.head() + "".join(columns.row(info, info["id"]) for info in rest)
     return text
 
 
 def _infos(node: Node) -> list[dict[str, Any]]:
-    keeper = holder(node)
-    return keeper.driver.snapshot_infos() if keeper else []
+    try:
+        return listed(node)
+    except OSError:
+        return []
 
 
 async def savevm(machine: Machine, arguments: Arguments) -> str:
