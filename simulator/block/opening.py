@@ -82,18 +82,8 @@ async def open_tree(
     node.references += 1
     opened = False
     try:
-        for child_name, usual_role, required in node.driver.children:
-            role = node.driver.role_of(child_name, usual_role)
-            if child_name == "file" and file is not None:
-                await _attach(graph, node, "file", role, file)
-            else:
-                await _open_child(graph, node, child_name, role, required)
-        if not node.driver.stands_on_itself:
-            await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
+        await _open_with_children(graph, node, file, options)
         opened = True
-        if node.driver.stands_on_itself:
-            # Its limits are those of what is below (bdrv_refresh_limits, block/io.c:159, 5.2).
-            await graph.end_process(CRASHED, "Segmentation fault")
         await _stop_probing(graph, node, file if probes else None)
         if node.driver.supports_backing:
             await _open_backing(graph, node)
@@ -115,6 +105,21 @@ async def open_tree(
         raise
     node.references -= 1
     return node
+
+
+async def _open_with_children(graph: Graph, node: Node, file: Node | None, options: dict[str, Any]) -> None:
+    """The children that its options name, and then what the driver has to do. Raises QmpError, OSError."""
+    for child_name, usual_role, required in node.driver.children:
+        role = node.driver.role_of(child_name, usual_role)
+        if child_name == "file" and file is not None:
+            await _attach(graph, node, "file", role, file)
+        else:
+            await _open_child(graph, node, child_name, role, required)
+    if not node.driver.stands_on_itself:
+        await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
+    if node.driver.stands_on_itself:
+        # Its limits are those of what is below (bdrv_refresh_limits, block/io.c:159, 5.2).
+        await graph.end_process(CRASHED, "Segmentation fault")
 
 
 def no_size(graph: Graph, option: str, text: str) -> QmpError:
