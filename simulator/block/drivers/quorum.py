@@ -67,7 +67,10 @@ class Quorum(Driver):
             raise
         self._next_number = len(given)
         sizes = [edge.node.size_bytes for edge in self.listed_children()]
+        if self.stands_on_itself:
+            sizes.append(self.node.size_bytes)
         if min(sizes) != max(sizes):
+            self.outlives_refusal = True
             raise QmpError(f"Could not refresh total sector count: {strerror(EIO)}")
         self.node.size_bytes = sizes[0]
 
