@@ -101,15 +101,11 @@ class BlockCopyState:
 
     def _merge(self, bitmap: DirtyBitmap) -> None:
         try:
-            bitmap.check(readonly=False)
-            if bitmap.size_bytes != self.size_bytes:
-                raise QmpError(
-                    f"Bitmaps are of different sizes (destination size is {self.size_bytes}, source size is "
-                    f"{bitmap.size_bytes}) and can't be merged"
-                )
+            bitmap.check_mergeable(self.size_bytes)
         except QmpError as error:
             self.free()
-            raise error.prefixed(f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: ") from None
+            words = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
+            raise error.prefixed(words) from None
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)
 

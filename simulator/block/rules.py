@@ -61,8 +61,8 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `closing_marks_clean`: even what is only read; then the process ends.
     `has_zstd`: qcow2 images that are compressed so can be opened.
-    `raw_takes_what_it_needs`: a raw node writes and resizes its file only if that is done to itself; otherwise
-    it takes what any format does.
+    `raw_takes_what_it_needs`: a raw node writes and resizes its file only if that is done to itself, and
+    does not take what any format does.
     `raw_outside_is_placed`: every cluster of a qcow2 image with a raw data file gets its place at once.
     `tells_dirty_images`: queries say of a qcow2 image that it is dirty.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.engine.scheduler import Timer
-    from simulator.engine.task import Task
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn
 
