@@ -17,14 +17,21 @@ _EXPORT = ":exportname="
 
 def protocol_options(filename: str) -> dict[str, Any]:
     """The options of the protocol node that a name other than json: stands for. Raises QmpError."""
-    protocol, colon, path = filename.partition(":")
-    if not colon or "/" in protocol:
-        return {"driver": "file", "filename": filename}
-    if protocol == "file":
-        return {"driver": "file", "filename": path}
-    if protocol in ("nbd", "nbd+tcp", "nbd+unix"):
+    if protocol_driver(filename) == "nbd":
         parsed = _nbd_uri(filename) if "://" in filename else _nbd_name(filename)
         return {"driver": "nbd", **parsed}
+    protocol, colon, path = filename.partition(":")
+    is_plain = not colon or "/" in protocol
+    return {"driver": "file", "filename": filename if is_plain else path}
+
+
+def protocol_driver(filename: str) -> str:
+    """The driver of the protocol that a name begins with (bdrv_find_protocol). Raises QmpError."""
+    protocol, colon, _ = filename.partition(":")
+    if not colon or "/" in protocol or protocol == "file":
+        return "file"
+    if protocol in ("nbd", "nbd+tcp", "nbd+unix"):
+        return "nbd"
     raise QmpError(f"Unknown protocol '{protocol}'")
 
 

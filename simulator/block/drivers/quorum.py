@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from simulator.block.drained import Drained
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Edge, Node
 
@@ -89,7 +90,7 @@ class Quorum(Driver):
             raise QmpError(f"The node {child.node_name} already has a parent")
         if self._verifies:
             raise QmpError("Cannot add a child to a quorum in blkverify mode")
-        async with self.node.graph.drained(self.node):
+        async with self._drained():
             name = f"children.{self._next_number}"
             self.node.graph.attach(self.node, name, permissions.DATA, child, 0, permissions.ALL)
             self._next_number += 1
@@ -101,8 +102,13 @@ class Quorum(Driver):
             )
         if edge.name == f"children.{self._next_number - 1}":
             self._next_number -= 1
-        async with self.node.graph.drained(self.node):
+        async with self._drained():
             await self.node.graph.detach(edge)
+
+    def _drained(self) -> Drained:
+        """While a child comes or goes; unless all nodes were drained just before (bdrv_graph_wrlock)."""
+        graph = self.node.graph
+        return graph.drained() if graph.rules.changes_drain_all else graph.drained(self.node)
 
     # -- requests
     async def _from_all(
