@@ -340,6 +340,10 @@ class Machine:
         """QEMU has come upon something that it does not survive."""
         self.warn(words)
         self.exit_status = status
+        self.flush_events()
+        for session in self.sessions:
+            session.receive_eof()  # nothing of what the command was about to say is heard any more
+        self.sessions.clear()
         self.kill()
         self.on_end()
 

@@ -5,6 +5,8 @@
              "machine": PROPERTIES,             of /machine
              "devices": {TYPE: PROPERTIES}}}    one of each type, on an empty disk
 
+With a device's properties is what query-pci says of it ("pci"), if it stands on the board's own bus.
+
 PROPERTIES is {"list": [[NAME, TYPE], ...], "values": {NAME: VALUE}}, in the order of qom-list. A device that
 has its properties from a part below it has "virtio-backend" beside them, PROPERTIES as well.
 
@@ -31,9 +33,27 @@ _DEVICES: dict[str, tuple[str, ...]] = {
     "ide-cd": (),
     "ahci": (),
     "nvme": ("drive=disk", "serial=serial"),
+    "virtio-blk-pci-transitional": ("drive=disk",),
+    "virtio-blk-pci-non-transitional": ("drive=disk",),
+    "usb-storage": ("drive=disk",),
+    "qemu-xhci": (),
+    "usb-ehci": (),
+    "piix3-usb-uhci": (),
+    "virtio-net-pci": (),
+    "virtio-rng-pci": (),
+    "virtio-balloon-pci": (),
+    "virtio-serial-pci": (),
+    "e1000": (),
+    "lsi53c895a": (),
+    "megasas": (),
+    "sdhci-pci": (),
 }
 _DISK = ("-blockdev", "driver=null-co,node-name=disk,size=1048576,read-zeroes=on")
-_SCSI_ADAPTER = ("-device", "virtio-scsi-pci,id=adapter")
+# What a device needs whose type begins so.
+_NEEDS = {
+    "scsi-": ("-device", "virtio-scsi-pci,id=adapter"),
+    "usb-storage": ("-device", "qemu-xhci,id=adapter"),
+}
 # Texts of whole trees: too much for what anybody asks, and other ones as soon as a device comes.
 _LONGEST_TEXT = 1 << 14
 _BACKEND = "virtio-backend"
@@ -90,7 +110,7 @@ def _info(asked: Monitor, topic: str) -> str | None:
 
 def _device(path: Path, board: str, kind: str, timeout_s: float, prefix: Prefix) -> Answers | None:
     """None where the binary has no such device, or the board no place for it."""
-    needs = _SCSI_ADAPTER if kind.startswith("scsi-") else ()
+    needs: tuple[str, ...] = sum((_NEEDS[each] for each in _NEEDS if kind.startswith(each)), ())
     options = [*_machine(board), *_DISK, *needs, "-device", ",".join([kind, "id=device", *_DEVICES[kind]])]
     place = "/machine/peripheral/device"
     try:
@@ -98,6 +118,8 @@ def _device(path: Path, board: str, kind: str, timeout_s: float, prefix: Prefix)
             found = _properties(asked, place)
             if _BACKEND in dict(found["list"]):
                 found[_BACKEND] = _properties(asked, f"{place}/{_BACKEND}")
+            buses = asked.returns("query-pci")
+            found["pci"] = next((each for each in buses[0]["devices"] if each["qdev_id"] == "device"), None)
             return found
     except BinaryEnded:
         return None
@@ -120,5 +142,5 @@ def _alike(both: list[Any], is_whole: bool = False) -> Any:
         if is_whole:
             found[key] = one[key] if one[key] == other[key] else None
         else:
-            found[key] = _alike([one[key], other[key]], key in ("queries", "info", "values"))
+            found[key] = _alike([one[key], other[key]], key in ("queries", "info", "values", "pci"))
     return {key: value for key, value in found.items() if value is not None}

@@ -9,13 +9,14 @@ from simulator.block import backend_limits, drive_statistics, opening, permissio
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import ProcessEnd, QmpError
 from simulator.block.option_texts import PROTOCOLS, converted, flat
-from simulator.block.protocol_names import protocol_options
+from simulator.block.protocol_names import parsed, protocol_options
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.qapi import qemu_opts
 from simulator.qapi.truth import TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from simulator.block.graph import Graph
@@ -64,12 +65,6 @@ _CACHE_MODES = {
     "directsync": ("on", "off", "off"),
 }
 _ON_ERROR = ("ignore", "enospc", "stop", "report")
-_PROBED_RAW = (
-    "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
-    "         Automatically detecting the format is dangerous for raw images, "
-    "write operations on block 0 will be restricted.\n"
-    "         Specify the 'raw' format explicitly to remove the restrictions."
-)
 
 
 class Drives:
@@ -94,13 +89,24 @@ class Drives:
         """The drive has gone, or was never made."""
         if identifier in self._given_ids:
             self._given_ids.remove(identifier)
+        self.free_place(identifier)
+
+    def free_place(self, identifier: str | None) -> None:
+        """Of a drive that is not listed any more (drive_get sees named backends only)."""
         if identifier is not None:
             self.places.pop(identifier, None)
 
-    async def add(self, schema: Schema, opts: QemuOpts, default_interface: str = "ide") -> tuple[str, str]:
-        """Make the drive: (interface, its id). Raises QmpError; the id is free again then."""
+    async def add(
+        self,
+        schema: Schema,
+        opts: QemuOpts,
+        default_interface: str = "ide",
+        report: Callable[[str], None] | None = None,
+    ) -> tuple[str, str]:
+        """Make the drive: (interface, its id). `report`: whom to tell of what is only odd, if not standard
+        error. Raises QmpError; the id is free again then."""
         try:
-            return await self._add(schema, opts, default_interface)
+            return await self._add(schema, opts, default_interface, report or self._graph.report)
         except QmpError:
             self.forget(opts.id)
             raise
@@ -108,7 +114,9 @@ class Drives:
             await self._graph.end_process(end.status, end.words)
             raise
 
-    async def _add(self, schema: Schema, opts: QemuOpts, default_interface: str) -> tuple[str, str]:
+    async def _add(
+        self, schema: Schema, opts: QemuOpts, default_interface: str, report: Callable[[str], None]
+    ) -> tuple[str, str]:
         graph = self._graph
         given = _renamed(opts)
         _check(given, _LEGACY)
@@ -123,6 +131,10 @@ class Drives:
         intervals = drive_statistics.take_intervals(given)
         limits, group = _take_limits(graph, given)
         _check_values(given)
+        copies = given.get("copy-on-read", "off") in TRUE
+        if copies and _is_read_only(given):
+            report("warning: disabling copy-on-read on read-only drive")
+            copies = False
         options = node_options(graph, schema, given)
         backend = await self._backend(identifier, options, _is_read_only(given))
         if options is not None:
@@ -135,6 +147,8 @@ class Drives:
             assert backend.node is not None
             # Nobody looks whether it may be "unmap" (blockdev_init).
             backend.node.detect_zeroes = given.get("detect-zeroes", "off")
+            # For as long as there is the node (bdrv_enable_copy_on_read).
+            backend.node.reads_copy += copies
         if problem := self._name_conflict(identifier):
             await backend.remove()
             raise QmpError(problem)
@@ -230,9 +244,8 @@ def _check_values(given: dict[str, str]) -> None:
         value = given.get(name, "report")
         if value not in allowed or (name == "rerror" and value == "enospc"):
             raise QmpError(f"'{value}' invalid {what} error action")
-    for name in given:
-        if name in ("snapshot", "copy-on-read") and given[name] in TRUE:
-            raise QmpError(f"'{name}' of a drive is not simulated")
+    if given.get("snapshot", "off") in TRUE:
+        raise QmpError("'snapshot' of a drive is not simulated")
 
 
 def _take_limits(graph: Graph, given: dict[str, str]) -> tuple[ThrottleGroup | None, str]:
@@ -284,15 +297,25 @@ def tree_options(
         if key not in own:
             _store(tree, key, value)
     if not own:
-        return converted(graph, schema, tree)
+        return _probed_if_unsaid(graph, schema, tree)
     if "format" in given:
         tree["driver"] = given["format"]
-    _add_file(graph, tree, given)
-    if "driver" not in tree:
-        raise QmpError("Must specify either driver or file")
+    _add_file(tree, given)
     if tree.get("discard") in ("on", "off"):
         tree["discard"] = "unmap" if tree["discard"] == "on" else "ignore"
-    return converted(graph, schema, tree)
+    return _probed_if_unsaid(graph, schema, tree)
+
+
+def _probed_if_unsaid(graph: Graph, schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
+    """Without a driver the image is looked at when its file is open (find_image_format, block.c)."""
+    is_probed = "driver" not in tree
+    if is_probed and "file" not in tree:
+        raise QmpError("Must specify either driver or file")
+    written = converted(graph, schema, {"driver": "raw", **tree} if is_probed else tree)
+    written.is_probed = is_probed
+    if is_probed:
+        del written.texts["driver"]
+    return written
 
 
 def _json_options(filename: str, pushes: bool) -> dict[str, str]:
@@ -309,29 +332,26 @@ def _store(tree: dict[str, Any], key: str, value: str) -> None:
     tree[last] = value
 
 
-def _add_file(graph: Graph, tree: dict[str, Any], given: dict[str, str]) -> None:
+def _add_file(tree: dict[str, Any], given: dict[str, str]) -> None:
     filename = given.get("file", "")
     if tree.get("driver") in PROTOCOLS:
-        if filename:
-            tree.setdefault("filename", filename)
+        for name, value in parsed(tree["driver"], filename).items() if filename else ():
+            tree.setdefault(name, value)
         return
     protocol = tree.get("file")
     if filename:
         protocol = tree.setdefault("file", {})
-        if filename.startswith("nbd") and "driver" in tree and "driver" not in protocol:
-            # Of which no format was given is not looked at: only files are probed here.
-            protocol.update({**protocol_options(filename), **protocol})
+        own_driver = protocol.get("driver") if isinstance(protocol, dict) else None
+        named = parsed(own_driver, filename) if own_driver else protocol_options(filename)
+        if named.get("driver", own_driver) != "file":
+            protocol.update({**named, **protocol})
             return
-        protocol.setdefault("filename", filename)
+        protocol.setdefault("filename", named["filename"])
     if not isinstance(protocol, dict):
         return
     path = protocol.get("filename")
     if path is not None:
         path = protocol["filename"] = opening.path_of(path)
         protocol.setdefault("driver", "file")
-        if "driver" not in tree and protocol["driver"] == "file":
-            tree["driver"] = opening.probe(graph, path)
-            if tree["driver"] == "raw":
-                graph.warnings.append(_PROBED_RAW.format(path))
     if "aio" in given:
         protocol.setdefault("aio", given["aio"])

@@ -59,6 +59,7 @@ class Driver:
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     holds_snapshots = False
+    limits_ask_child = False  # when they are refreshed, by a request (bdrv_get_info)
     supports_compressed_writes = False
     # blockdev-reopen: whether the driver can; which of its options may be left out then, and which may have
     # new values.

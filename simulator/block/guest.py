@@ -15,16 +15,24 @@ if TYPE_CHECKING:
 
     from simulator.block.graph import Graph
 
-# Device type -> (part below the device that the backend hangs on, that part's type, the bus it needs)
+_VIRTIO_BLK = ("virtio-backend", "virtio-blk-device", "PCI")
+# Device type -> (part below the device that the backend hangs on, the type that owns the property `drive`,
+# the bus it needs); {} is the name of the bus that the device itself has.
 DEVICE_TYPES = {
-    "virtio-blk-pci": ("virtio-backend", "virtio-blk-device", "PCI"),
-    "virtio-blk": ("virtio-backend", "virtio-blk-device", "PCI"),
+    "virtio-blk-pci": _VIRTIO_BLK,
+    "virtio-blk": _VIRTIO_BLK,
+    "virtio-blk-pci-transitional": _VIRTIO_BLK,
+    "virtio-blk-pci-non-transitional": _VIRTIO_BLK,
+    "nvme": ("", "nvme", "PCI"),
+    "usb-storage": ("{}.0/legacy[0]", "usb-storage", "usb-bus"),
     "scsi-hd": ("", "scsi-hd", "SCSI"),
     "ide-hd": ("", "ide-hd", "IDE"),
     "scsi-cd": ("", "scsi-cd", "SCSI"),
     "ide-cd": ("", "ide-cd", "IDE"),
 }
 _WITH_TRAY = ("scsi-cd", "ide-cd")
+# Types that have one, too, if they are told that they are removable.
+_PERHAPS_REMOVABLE = ("scsi-hd", "usb-storage")
 _ALIASES = {"virtio-blk": "virtio-blk-pci"}
 
 
@@ -32,14 +40,17 @@ class GuestDevice:
     """A disk device. `path` is its place in the QOM tree; `backend_path` that of the part which holds the
     backend."""
 
-    def __init__(self, type_name: str, device_id: str, path: str, backend: BlockBackend) -> None:
+    def __init__(
+        self, type_name: str, device_id: str, path: str, backend: BlockBackend, is_removable: bool = False
+    ) -> None:
         self.type_name = type_name
         self.device_id = device_id
-        self.path = path
-        below = DEVICE_TYPES[type_name][0]
+        self.path = self.key = path
+        below = DEVICE_TYPES[type_name][0].format(device_id or "scsi")
         self.backend_path = f"{path}/{below}" if below else path
         self.backend = backend
-        self.tray_open: bool | None = False if type_name in _WITH_TRAY else None  # None: it has no tray
+        has_tray = type_name in _WITH_TRAY or is_removable
+        self.tray_open: bool | None = False if has_tray else None  # None: it has no tray
         self.drive_id = backend.name  # of the drive that goes with it, "" for none
 
     def is_backend_path(self, path: str) -> bool:
@@ -64,13 +75,16 @@ class GuestDevices:
         self.backends_inserted = 0  # unnamed ones of devices, on nodes, so far
         self.made = 0  # disks, so far
         self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
-        self.by_path: dict[str, GuestDevice] = {}
+        self.by_path: dict[str, GuestDevice] = {}  # one that has left the tree: by what is no path
+        self._unparented = 0
         self.named = ChildTable()  # types of the machine's devices that have an id, by it
 
     def find(self, id_or_path: str) -> GuestDevice | None:
         """By qdev id, by path, or by the path of the part below that holds the backend; the end of a path
         will do."""
         for device in self.by_path.values():
+            if device.key != device.path:
+                continue
             if id_or_path in (device.device_id or None, device.path) or device.is_backend_path(id_or_path):
                 return device
         return None
@@ -95,7 +109,7 @@ class GuestDevices:
         """The kind of bus that a disk device needs: PCI, SCSI or IDE."""
         return DEVICE_TYPES[type_name][2]
 
-    def add(
+    async def add(
         self, type_name: str, device_id: str, drive: str | None, values: Mapping[str, Any] | None = None
     ) -> GuestDevice:
         """-device TYPE,drive=...,id=... `values` of its other properties. Raises QmpError."""
@@ -107,19 +121,25 @@ class GuestDevices:
         if drive is None and type_name not in _WITH_TRAY:
             raise QmpError("No drive specified" if type_name == "ide-hd" else "drive property not set")
         backend = self._backend_for(type_name, drive)
-        if backend.node is None and type_name not in _WITH_TRAY:
+        is_removable = type_name in _PERHAPS_REMOVABLE and bool(values.get("removable"))
+        if backend.node is None and type_name not in _WITH_TRAY and not is_removable:
             raise QmpError("Device needs media, but drive is empty")
-        is_virtio = DEVICE_TYPES[type_name][2] == "PCI"
+        is_virtio = type_name.startswith("virtio-")
         if is_virtio:
             device_limits.check_queues(values)
         else:
             device_limits.check_block_sizes(values)
+            if type_name not in _WITH_TRAY:
+                await device_limits.guess_geometry(backend, values)
         path = self.path_of(device_id)
-        device = GuestDevice(type_name, device_id, path, backend)
-        backend.device_id = device_id if not DEVICE_TYPES[type_name][0] else device.backend_path
+        device = GuestDevice(type_name, device_id, path, backend, is_removable)
+        backend.device_id = device_id if device_id and device.backend_path == path else device.backend_path
+        # Nobody looks after its errors (blk_iostatus_enable).
+        backend.keeps_io_status &= type_name != "nvme"
         try:
             self._take_permissions(device, bool(values.get("share-rw")))
             if is_virtio:
+                await device_limits.guess_geometry(backend, values)
                 device_limits.check_block_sizes(values)
         except QmpError:
             self._leave(backend)
@@ -137,7 +157,7 @@ class GuestDevices:
         try:
             self._graph.check_operation(device.backend.node, "dataplane")
         except QmpError:
-            del self.by_path[device.path]
+            del self.by_path[device.key]
             self.named.pop(device.device_id, None)
             self._leave(device.backend)
             raise
@@ -182,7 +202,7 @@ class GuestDevices:
         perm = permissions.CONSISTENT_READ
         shared = permissions.ALL & ~permissions.WRITE
         node = device.backend.node
-        if device.tray_open is not None:
+        if device.type_name in _WITH_TRAY:
             # All others can tell their guest of a new size.
             shared &= ~permissions.RESIZE
         elif node is not None and not node.read_only:
@@ -202,6 +222,12 @@ class GuestDevices:
         else:
             await self._graph.replace_child(root, node)
 
+    def unparent(self, device: GuestDevice) -> None:
+        """It can be named no more, and another may have its name. It still stands on its drive."""
+        self._unparented += 1
+        device.key = f"({self._unparented}) {device.path}"
+        self.by_path = {each.key: each for each in self.by_path.values()}
+
     async def unplug(self, device: GuestDevice) -> None:
         """The device goes; a drive goes with it (blockdev_auto_del, blockdev.c, 7.2)."""
         await self.remove(device)
@@ -214,7 +240,7 @@ class GuestDevices:
 
     async def remove(self, device: GuestDevice) -> None:
         """The device lets go of its backend; an unnamed one goes with it."""
-        del self.by_path[device.path]
+        del self.by_path[device.key]
         device.backend.device_id = ""
         if device.backend.name:
             device.backend.set_permissions(0, permissions.ALL)

@@ -11,6 +11,7 @@ from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import Node
+from simulator.block.probing import HEAD_BYTES, format_of
 from simulator.block.protocol_names import protocol_options
 from simulator.wire.json_stream import ParseError, parse_text
 
@@ -39,7 +40,12 @@ _SUFFIXES = (
 )
 ABORTED = -6  # SIGABRT
 CRASHED = -11  # SIGSEGV
-_QCOW2_MAGIC = b"QFI\xfb"
+PROBED_RAW = (
+    "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
+    "         Automatically detecting the format is dangerous for raw images, "
+    "write operations on block 0 will be restricted.\n"
+    "         Specify the 'raw' format explicitly to remove the restrictions."
+)
 
 
 async def open_tree(
@@ -59,6 +65,8 @@ async def open_tree(
         # The node that came to nothing is closed, as any is.
         await graph.changing()
         raise
+    if getattr(options, "is_probed", False) and file is not None:
+        await _probe_file(node, file)
     try:
         _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
@@ -93,9 +101,8 @@ async def open_tree(
             await node.driver.close()
         else:
             await graph.changing()
-        await _undo(graph, node)
-        if not opened:
             await _stop_probing(graph, node, file if probes else None)
+        await _undo(graph, node)
         if isinstance(error, OSError):
             raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
         raise
@@ -112,19 +119,29 @@ def no_size(graph: Graph, option: str, text: str) -> QmpError:
     return refusal
 
 
+async def _probe_file(node: Node, file: Node) -> None:
+    """Nothing was said of the format of what is in a file, which is open now."""
+    found = format_of(await file.read(0, min(HEAD_BYTES, file.size_bytes)))
+    if found != "raw":
+        node.options["driver"] = found
+        node.driver = driver_class(found)(node)
+    elif not node.read_only:
+        node.graph.warnings.append(PROBED_RAW.format(file.filename))
+
+
 async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
     """QEMU looks at the file of a new node through a user of its own, and drains it twice as that goes
     (blk_unref and blk_remove_bs): jobs on a file that is in use already are seen to pause."""
     if file is None:
         return
     await graph.changing()
-    async with await graph.while_changing():
-        # With its last user a file goes, which of a node that came to nothing is this one.
-        await graph.release(file)
     if any(edge.parent is not node for edge in file.parents):
         for _ in range(graph.rules.probing_drains):
             async with graph.drained(file):
                 pass
+    async with await graph.while_changing():
+        # With its last user a file goes, which of a node that came to nothing is this one.
+        await graph.release(file)
 
 
 async def _open_driver(node: Node, options: dict[str, Any]) -> None:
@@ -238,12 +255,12 @@ async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[s
 
 
 async def _attach(graph: Graph, node: Node, name: str, role: int, child: Node) -> None:
-    await graph.changing()
-    try:
-        graph.attach(node, name, role, child, 0, permissions.ALL)
-    except QmpError:
-        await graph.release(child)
-        raise
+    async with await graph.while_changing():
+        try:
+            graph.attach(node, name, role, child, 0, permissions.ALL)
+        except QmpError:
+            await graph.release(child)
+            raise
 
 
 def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -337,11 +354,11 @@ def probe(graph: Graph, filename: str) -> str:
     except OSError:
         return "raw"
     try:
-        head = file.read(0, 4)
+        head = file.read(0, HEAD_BYTES)
         file.close()
     except OSError as error:
         raise QmpError(f"Could not open '{filename}': {error.strerror}") from None
-    return "qcow2" if head == _QCOW2_MAGIC else "raw"
+    return format_of(head)
 
 
 def block_as_backing(node: Node) -> None:

@@ -30,12 +30,14 @@ class Written(dict[str, "Any"]):
     def __init__(self, options: dict[str, Any], texts: dict[str, str]) -> None:
         super().__init__(options)
         self.texts = texts
+        self.is_probed = False  # nothing was said of the driver, which is "raw" if nothing else is found
 
 
-def converted(graph: Graph, schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
+def converted(graph: Graph, schema: Schema, tree: dict[str, Any]) -> Written:
     """The strings of `tree` as what they mean. What is wrong is told in the block layer's words."""
     command = schema.command("blockdev-add")
     assert command is not None, "introspection without blockdev-add"
+    tree = {name: _with_lists(member) for name, member in tree.items()}
     try:
         options: dict[str, Any] = schema.convert_keyval(command["arg-type"], _with_sizes(graph, tree))
     except ArgumentError as error:
@@ -66,6 +68,15 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else encode(value)
 
 
+def _with_lists(value: Any) -> Any:
+    """What has the members 0, 1, ... is a list (qdict_array_split)."""
+    if not isinstance(value, dict):
+        return value
+    members = {name: _with_lists(member) for name, member in value.items()}
+    numbers = [str(number) for number in range(len(members))]
+    return [members[number] for number in numbers] if members and members.keys() == set(numbers) else members
+
+
 def _with_sizes(graph: Graph, tree: dict[str, Any]) -> dict[str, Any]:
     """Sizes with suffixes become numbers, in this node's options and those of nodes within them."""
     driver = tree.get("driver")
@@ -74,6 +85,8 @@ def _with_sizes(graph: Graph, tree: dict[str, Any]) -> dict[str, Any]:
     for name, value in tree.items():
         if isinstance(value, dict):
             options[name] = _with_sizes(graph, value)
+        elif isinstance(value, list):
+            options[name] = [_with_sizes(graph, each) if isinstance(each, dict) else each for each in value]
         else:
             options[name] = str(_size(graph, str(driver), name, value)) if name in sized else value
     return options
@@ -95,17 +108,26 @@ def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:
     parts = problem.split("'")
     if len(parts) < 3:
         return problem
-    *path, name = parts[1].split(".")
-    owner = tree
+    *path, name = parts[1].replace("[", ".").replace("]", "").split(".")
+    owner: Any = tree
+    driver = tree.get("driver", "")
     for step in path:
-        owner = owner.get(step, {})
-    driver = owner.get("driver", "")
+        owner = owner[int(step)] if isinstance(owner, list) else owner.get(step, {})
+        driver = owner.get("driver", driver) if isinstance(owner, dict) else driver
+    if driver == "blkdebug" and name == "event":
+        # add_rule, block/blkdebug.c
+        missing = problem.endswith("is missing")
+        return "Missing event name for rule" if missing else f"invalid parameter value: {parts[3]}"
     if problem.endswith("is unexpected") and driver in PROTOCOLS:
         return f"Block protocol '{driver}' doesn't support the option '{name}'"
     if problem.endswith("is unexpected"):
         return f"Block format '{driver}' does not support the option '{name}'"
     if name == "driver" and "does not accept value" in problem:
         return f"Unknown driver '{parts[3]}'"
-    if name == "file" and problem.endswith("is missing"):
+    if problem.endswith("is missing") and name in _children_of(driver):
         return f'A block device must be specified for "{name}"'
     return problem
+
+
+def _children_of(driver: str) -> list[str]:
+    return [child for child, _, _ in driver_class(driver).children] if is_known(driver) else ["file"]

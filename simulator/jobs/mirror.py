@@ -15,7 +15,7 @@ from simulator.block import chain, granting, permissions
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
-from simulator.block.opening import open_backing_from_header
+from simulator.block.opening import ABORTED, open_backing_from_header
 from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import set_backing
 from simulator.jobs.block_job import RETRY_NS, BlockJob
@@ -273,7 +273,11 @@ class MirrorJob(BlockJob):
         await self.remove_all_nodes()
         await graph.changing()
         # What is below it by now may be the target.
-        await graph.replace(filter_node, self.source_edge.node)
+        try:
+            await graph.replace(filter_node, self.source_edge.node)
+        except QmpError as refusal:
+            # QEMU takes it that nobody can be in the way (&error_abort).
+            await graph.end_process(ABORTED, refusal.console_text)
         if self.own_backend is not None:
             # It went with the filter's users; as long as the job is there, it keeps the filter.
             await self.own_backend.remove()

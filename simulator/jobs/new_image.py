@@ -22,6 +22,9 @@ _SECTOR_BYTES = 512
 # Formats that an image can be made in by name, and whether its header can name a backing file.
 _FORMATS = {"raw": False, "file": False, "qcow2": True}
 
+# Protocols that can make images, though only the first makes any that are not there.
+_MAKING = ("file", "host_device", "nbd")
+
 
 async def create_image(
     graph: Graph, filename: str, image_format: str, size_bytes: int, backing: Node | None
@@ -32,6 +35,9 @@ async def create_image(
     if image_format not in _FORMATS:
         # As a QEMU says that was built without the format.
         raise QmpError(f"Unknown file format '{image_format}'")
+    protocol = protocol_driver(filename)
+    if protocol not in _MAKING:
+        raise QmpError(f"Protocol driver '{protocol}' does not support image creation")
     described: dict[str, Any] = {}
     if backing is not None:
         backing = skip_implicit_filters(backing)
@@ -44,7 +50,7 @@ async def create_image(
     if backing is not None:
         options |= {"backing_file": backing.filename, "backing_fmt": backing.driver.format_name}
     graph.printed.append(formatting(filename, image_format, options) + "\n")
-    if protocol_driver(filename) == "file":
+    if protocol == "file":
         whole_size = 0 if image_format == "qcow2" else size_bytes
         path = protocol_options(filename)["filename"]
         await create(graph, "file", {"filename": path, "size": whole_size})

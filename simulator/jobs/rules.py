@@ -33,10 +33,11 @@ class JobRules:
     `mirror_tells_sizes`: a mirror to a target of another size says what is wrong with it.
     `paused_completes`: a job may be told to complete while it is paused.
     `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
-    drained. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both
-    sides. `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not
-    wait for a server that is lost. `complete_opens_backing`: a mirror to an image that was there opens its
-    backing file as it is told to complete, which fails if that does, and not as it ends.
+    drained. `complete_opens_backing`: a mirror to an image that exists opens its backing file as it is told
+    to complete, which is refused if that fails, and not as it ends. `shows_actively_synced`:
+    query-block-jobs tells of a mirror whether the guest's writes reach both sides. `cancel_ends_waits`:
+    what a backup or mirror that is cancelled has under way at its target does not wait for a server that is
+    lost.
     """
 
     __slots__ = (

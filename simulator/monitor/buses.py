@@ -27,4 +27,25 @@ BUS_OF_KIND = {
     "usb-device": "usb-bus",
     "isa-device": "ISA",
     "floppy": "floppy-bus",
+    "ide-device": "IDE",
+    "sd-card": "sd-bus",
+    "nvme-ns": "nvme-bus",
 }
+# Device types that are SCSI adapters, by how they begin.
+SCSI_ADAPTERS = (
+    "virtio-scsi",
+    "lsi53c",
+    "lsi",
+    "megasas",
+    "mptsas",
+    "pvscsi",
+    "am53c974",
+    "dc390",
+    "usb-bot",
+    "usb-uas",
+    "esp",
+)
+# Other names of device types (qdev_alias_table).
+ALIASES = {"ahci": "ich9-ahci", "lsi": "lsi53c895a", "virtio-scsi": "virtio-scsi-pci"}
+# Parts of boards that do not come to a machine that runs (DeviceClass.hotpluggable).
+FIXED = ("piix3-ide", "piix4-ide", "piix3-ide-xen")

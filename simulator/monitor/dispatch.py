@@ -44,6 +44,7 @@ _FAMILIES = (
     "internal_snapshots",
     "legacy",
     "limits",
+    "pci",
     "media",
     "migration",
     "mirror",

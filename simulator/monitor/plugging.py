@@ -11,7 +11,8 @@ from contextlib import suppress
 from simulator.block import iothreads
 from simulator.block.errors import QmpError
 from simulator.block.ids import well_formed_id
-from simulator.monitor.buses import BUS_OF_KIND, BUSES, DEFAULT_BUS
+from simulator.monitor import bus_search
+from simulator.monitor.buses import ALIASES, BUS_OF_KIND, DEFAULT_BUS, FIXED, SCSI_ADAPTERS
 from simulator.monitor.device_settings import COUNTED, LAST_SLOT, asked_slot, check_names, set_on_backend
 from simulator.monitor.device_values import Values, as_text
 from simulator.monitor.scsi_addresses import ScsiAddresses
@@ -39,18 +40,7 @@ _USUAL_TYPES = {
     **dict.fromkeys(COUNTED, "OnOffAuto"),
 }
 _DISK_SETTINGS = _OTHER_SETTINGS | frozenset(("unit", *_USUAL_TYPES))
-_SCSI_ADAPTERS = (
-    "virtio-scsi",
-    "lsi53c",
-    "lsi",
-    "megasas",
-    "mptsas",
-    "pvscsi",
-    "am53c974",
-    "dc390",
-    "usb-uas",
-    "esp",
-)  # What the board itself has in the first slots of its bus.
+# What the board itself has in the first slots of its bus.
 _FIRST_FREE_SLOT = {"pc": 2, "q35": 1}
 _IN_FIRST_SLOTS = {"pc": ("i440FX", "PIIX3")}
 
@@ -78,7 +68,6 @@ class Slots:
         self.memory_id = ""  # the object that is the board's memory
         self._others: dict[str, Plugged] = {}  # no disks
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
-        self._unparented: list[str] = []  # paths of devices that are on their way out
         self._bus: dict[str, str] = {}  # the name of each device's
         self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
         self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
@@ -87,7 +76,7 @@ class Slots:
         self.scsi = ScsiAddresses()
 
     # -- coming
-    def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
+    async def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
         """`given`: options as -device or device_add has them, numbers and booleans perhaps not as text, which
         `is_typed` takes them for. Raises QmpError."""
         machine = self._machine
@@ -97,23 +86,30 @@ class Slots:
             self.check_id_as_option(identifier)
         if "driver" not in given:
             raise QmpError("Parameter 'driver' is missing")
-        driver = str(given["driver"])
-        is_disk = machine.devices.is_disk(driver)
+        if not is_typed:
+            # Option text has none of the others (qemu_opts_from_qdict_entry).
+            given = {name: value for name, value in given.items() if isinstance(value, str | int | float)}
+        driver = ALIASES.get(str(given["driver"]), str(given["driver"]))
+        is_disk = machine.devices.is_disk(driver) and not (driver == "nvme" and "drive" not in given)
         kind = machine.devices.bus_of(driver) if is_disk else self._kind_of(driver)
-        bus = self._find_bus(driver, kind, given.get("bus"), is_hot)
+        if is_hot and driver in FIXED:
+            raise QmpError("Parameter 'driver' expects a pluggable device type")
+        bus = bus_search.find(self.board, self.buses(), driver, kind, given.get("bus"), is_hot)
         if ids == "checked" and isinstance(identifier, str) and not well_formed_id(identifier):
             raise QmpError(f"Invalid qdev ID '{identifier}'")
         self._check_id(identifier)
         check_names(machine, driver, given, _DISK_SETTINGS if is_disk else _OTHER_SETTINGS)
         values = self._values(driver, given, is_typed)
         self._check_iothread(given)
+        if driver == "nvme" and "serial" not in given:
+            raise QmpError("serial property not set")
         asked = asked_slot(driver, given)
         slot = self._slot(driver, asked) if kind == "PCI" and self._is_own(given.get("bus")) else None
         place = self.scsi.find(self._adapter_of(bus), bus, values) if kind == "SCSI" else None
         device_id = identifier if isinstance(identifier, str) else ""
         if is_disk:
             drive = as_text(given["drive"]) if "drive" in given else None
-            disk = machine.devices.add(driver, device_id, drive, values)
+            disk = await machine.devices.add(driver, device_id, drive, values)
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
                 if is_hot and machine.graph.rules.adapter_minds_blockers:
@@ -126,7 +122,7 @@ class Slots:
             if device_id:
                 machine.devices.named[device_id] = driver
             self._others[path] = Plugged(driver, device_id, path, kind == "PCI", None)
-            if "iothread" in given and device_id and driver.startswith(_SCSI_ADAPTERS):
+            if "iothread" in given and device_id and driver.startswith(SCSI_ADAPTERS):
                 self._threads[f"{device_id}.0"] = self._machine.iothreads[given["iothread"]]
         self._bus[path] = bus
         self.settings[path] = {**given, **values}
@@ -213,50 +209,13 @@ class Slots:
             raise QmpError(f"Duplicate device ID '{identifier}'")
 
     def buses(self) -> dict[str, tuple[str, bool]]:
-        """Of the board, of SCSI adapters ("ID.0"), and of other devices, whose kind ("") is not known."""
-        found: dict[str, tuple[str, bool]] = dict(BUSES.get(self.board, {}))
-        adapters = 0
-        for other in self._others.values():
-            if other.type_name.startswith(_SCSI_ADAPTERS):
-                name = f"{other.device_id}.0" if other.device_id else f"scsi.{adapters}"
-                adapters += not other.device_id
-                found[name] = "SCSI", True
-            elif other.device_id:
-                found[other.device_id] = found[f"{other.device_id}.0"] = "", True
-        return found
+        """Of the board and of devices: name -> (kind, whether devices can come while the machine runs)."""
+        disks = self._machine.devices.by_path.values()
+        return bus_search.found_buses(self.board, [*self._others.values(), *disks])
 
-    def _find_bus(self, driver: str, kind: str, asked: Any, is_hot: bool) -> str:
-        """Its name, "" where it is not looked at. Raises QmpError."""
-        buses = self.buses()
-        if asked is not None:
-            if asked not in buses and self.board in BUSES:
-                raise QmpError(f"Bus '{asked}' not found")
-            found, takes_hot = buses.get(str(asked), ("", True))
-            if found and kind and not found.startswith(kind):
-                raise QmpError(f"Device '{driver}' can't go on {found} bus")
-            name = str(asked)
-        elif kind:
-            name, takes_hot = self._default_bus(driver, kind, buses)
-        else:
-            return ""
-        if is_hot and not takes_hot:
-            raise QmpError(f"Bus '{name}' does not support hotplugging")
-        return name
-
-    def _default_bus(self, driver: str, kind: str, buses: dict[str, tuple[str, bool]]) -> tuple[str, bool]:
-        if kind == "SCSI":
-            name = next((each for each, (found, _) in buses.items() if found == "SCSI"), None)
-        elif kind in ("virtio-bus", "usb-bus") and any(found == "" for found, _ in buses.values()):
-            # It may be one of those.
-            return "", True
-        elif self.board in BUSES:
-            name = DEFAULT_BUS.get(self.board, {}).get(kind)
-        else:
-            # A board that is not known in so much detail has these.
-            return "", True
-        if name is None:
-            raise QmpError(f"No '{kind}' bus found for device '{driver}'")
-        return name, buses[name][1]
+    def has_thread(self, thread: IoThread) -> bool:
+        """Whether a SCSI adapter lets its disks work there."""
+        return thread in self._threads.values()
 
     # -- going
     async def unplug(self, name: str) -> None:
@@ -279,23 +238,31 @@ class Slots:
         if device.disk is not None and device.disk.backend.node is not None:
             async with self._machine.graph.drained(device.disk.backend.node):
                 pass
-        self._unparented.append(device.path)
-        self._forget_name(device)
         if device.disk is not None:
             self._leave_thread(device.disk)
+            self._machine.devices.unparent(device.disk)
+        self._forget(device)
         self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
 
-    def _forget_name(self, device: Plugged) -> None:
+    def _forget(self, device: Plugged) -> None:
+        """All that its name and its place led to."""
         named = self._machine.devices.named
         if device.device_id in named:
             del named[device.device_id]
+        self._threads.pop(f"{device.device_id}.0", None)
+        self._others.pop(device.path, None)
+        self._in_slot.pop(device.path, None)
+        self._bus.pop(device.path, None)
+        self.settings.pop(device.path, None)
+        self.scsi.leave(device.path)
+        if device.path in self._hot:
+            self._hot.remove(device.path)
 
     async def _remove_later(self, device: Plugged) -> None:
         """Its place on the bus holds it until all readers of the bus are done (bus_free_bus_child): it cannot
         be named any more, and still stands on its drive."""
         await self._machine.scheduler.sleep(self._machine.version.qmp.unplugged_after_ns)
-        self._unparented.remove(device.path)
-        await self._remove(device)
+        await self._let_go(device)
 
     def _may_leave(self, device: Plugged) -> bool:
         return device.disk is None or self._machine.devices.bus_of(device.type_name) != "IDE"
@@ -311,6 +278,11 @@ class Slots:
         """Of a device on the board's own PCI bus."""
         return self._in_slot.get(path)
 
+    def pci_devices(self) -> list[Plugged]:
+        """That are plugged in, wherever on such buses."""
+        paths = [*self._others, *self._machine.devices.by_path]
+        return [each for each in map(self._find, paths) if each is not None and each.is_pci]
+
     def bus_of(self, path: str) -> str:
         return self._bus.get(path, "")
 
@@ -321,8 +293,6 @@ class Slots:
 
     def _find(self, name: str) -> Plugged | None:
         path = name if name.startswith("/") else f"/machine/peripheral/{name}"
-        if path in self._unparented:
-            return None
         if path in self._others:
             return self._others[path]
         disk = self._machine.devices.by_path.get(path)
@@ -357,7 +327,7 @@ class Slots:
 
     def _on_adapter(self, device: Plugged) -> list[Plugged]:
         """The disks that go with a SCSI adapter; all there are, as a disk's adapter is not kept."""
-        if not device.type_name.startswith(_SCSI_ADAPTERS):
+        if not device.type_name.startswith(SCSI_ADAPTERS):
             return []
         paths = [path for path, disk in self._machine.devices.by_path.items() if disk.type_name == "scsi-hd"]
         found = [self._find(path) for path in paths]
@@ -372,21 +342,19 @@ class Slots:
                 iothreads.move(node, None, disk.backend)
 
     async def _remove(self, device: Plugged) -> None:
+        await self._let_go(device)
+        self._forget(device)
+
+    async def _let_go(self, device: Plugged) -> None:
+        """Its drive; and all is told of its end."""
         machine = self._machine
         if machine.gone:
             return
         if device.disk is not None:
             await machine.devices.unplug(device.disk)
-        self._threads.pop(f"{device.device_id}.0", None)
-        self._others.pop(device.path, None)
-        self._forget_name(device)
-        self._in_slot.pop(device.path, None)
-        self._bus.pop(device.path, None)
-        self.settings.pop(device.path, None)
-        self.scsi.leave(device.path)
-        if device.path in self._hot:
-            self._hot.remove(device.path)
-        if device.is_pci and device.type_name.startswith("virtio-"):
+        if device.disk is not None and device.disk.backend_path != device.path:
+            machine.outbox.emit("DEVICE_DELETED", {"path": device.disk.backend_path})
+        elif device.is_pci and device.type_name.startswith("virtio-"):
             machine.outbox.emit("DEVICE_DELETED", {"path": f"{device.path}/virtio-backend"})
         told = {"path": device.path}
         machine.outbox.emit(

@@ -17,6 +17,7 @@ MACHINE = "/machine"
 _BELOW = "virtio-backend"
 # Where the devices stood that were asked.
 _RECORDED_PATH = "/machine/peripheral/device"
+_RECORDED_BUS = "device.0"  # that of a device which has one below it
 # Found from the disk, which was another one.
 _BY_DISK = ("cyls", "heads", "secs")
 
@@ -39,7 +40,10 @@ class Told:
         return str(self._values.get("type", self.plugged.type_name))
 
     def listed(self) -> list[dict[str, str]]:
-        return [{"name": name, "type": kind} for name, kind in self._list]
+        own_bus = f"{self.plugged.device_id}.0"
+        return [
+            {"name": own_bus if name == _RECORDED_BUS else name, "type": kind} for name, kind in self._list
+        ]
 
     def has(self, name: str) -> bool:
         return any(name == each for each, _ in self._list)
@@ -56,6 +60,9 @@ class Told:
 
     def _known(self, name: str) -> Any:
         plugged, slots = self.plugged, self._machine.slots
+        if name == "drive" and plugged.type_name == "usb-storage":
+            # The disk below it has that.
+            return ""
         if name == "hotplugged":
             return plugged.is_hot
         if name == "iothread":

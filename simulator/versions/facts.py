@@ -73,6 +73,7 @@ class Texts(Group):
     large_sizes_name_id: a size that does not fit is refused with the device's id, not with its type.
     vm_snapshot_missing: how a snapshot {name} is refused that {device} does not have.
     vm_state_nowhere: "save" or "load" -> how that is refused where no disk can hold the machine's state.
+    pci_regions_unmapped: HMP info pci says so of a region without an address, and does not print one.
     snapshots_in_wide_columns: HMP info snapshots has them apart by more than blanks of their values.
     hmp_cpus_with_model: HMP info cpus tells what kind each is.
     hmp_drive_prefix: what stands before a refusal of HMP drive_add and drive_del.
@@ -88,6 +89,7 @@ class Texts(Group):
         "hmp_drive_prefix",
         "hmp_unknown_action",
         "large_sizes_name_id",
+        "pci_regions_unmapped",
         "qemu_io_heads_info",
         "reports_name_program",
         "snapshots_in_wide_columns",
@@ -103,6 +105,7 @@ class Texts(Group):
     hmp_unknown_action: str
     qemu_io_heads_info: bool
     reports_name_program: bool
+    pci_regions_unmapped: bool
     snapshots_in_wide_columns: bool
     vm_snapshot_missing: str
     vm_state_nowhere: dict[str, str]

@@ -147,5 +147,6 @@ FACTS = (
     ),
     ("texts.qemu_io_heads_info", True, "qemu-io-cmds.c: info_f, observed"),
     ("block.closing_marks_clean", False, "block/qcow2.c: qcow2_inactivate; observed"),
+    ("texts.pci_regions_unmapped", True, "hw/pci/pci-hmp-cmds.c: hmp_info_pci_device"),
     ("texts.snapshots_in_wide_columns", True, "block/qapi.c:741: bdrv_snapshot_dump"),
 )

@@ -153,6 +153,7 @@ FACTS = (
     ("block.daemon_closes_nodes", False, "storage-daemon/qemu-storage-daemon.c:343: it ends as it is"),
     ("block.max_length_bytes", (1 << 63) - 1, "block.c:942: refresh_total_sectors checks nothing"),
     ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),
+    ("block.set_backing_minds_driver", False, "block.c:2895: bdrv_set_backing_hd attaches it; observed"),
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
     ("block.quorum_flushes_all", False, "block/quorum.c:1201: bdrv_co_flush_to_disk"),

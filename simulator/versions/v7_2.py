@@ -127,6 +127,7 @@ FACTS = (
     ("block.backup_filter", "copy-before-write", "block/copy-before-write.c:520: bdrv_cbw_append"),
     ("block.backup_step_bytes", 1 << 20, "block/block-copy.c:29"),
     ("block.cbw_timeout_bits", 32, "block/copy-before-write.c:44, observed: 5 s are 0.7 s"),
+    ("block.host_tells_alignment", False, "block/file-posix.c:345, raw_probe_alignment: by trying"),
     ("block.inserted_in_main_loop", False, "block.c:5171: bdrv_insert_node"),
     ("block.snapshot_discards_whole", False, "block/copy-before-write.c:305, util/hbitmap.c:560; observed"),
     ("block.lengths_follow", "variable", "block.c:5602: has_variable_length"),
@@ -170,6 +171,7 @@ FACTS = (
     ("block.filter_always_reads", False, "block/copy-before-write.c:343"),
     ("block.replaced_is_missing", "Failed to find node with node-name='{name}'", "block.c:7580"),
     ("block.mirror_passes_needs_on", True, "block/mirror.c:1560"),
+    ("block.set_backing_minds_driver", True, "block.c:3348: bdrv_set_file_or_backing_noperm"),
     ("block.stored_bitmaps_need_write", False, "block/dirty-bitmap.c:514, observed"),
     ("block.transaction_checks_groups_first", False, "blockdev.c:1258"),
     ("block.daemon_closes_nodes", True, "storage-daemon/qemu-storage-daemon.c:411"),
@@ -233,7 +235,7 @@ FACTS = (
     ("qmp.device_ids", "well-formed", "softmmu/qdev-monitor.c: qmp_device_add, qemu_opts_from_qdict"),
     ("block.dropped_filter_lets_go", True, "block.c, bdrv_drop_filter: detach_subchain, observed"),
     ("block.devices_open_as_files", False, "block/file-posix.c: raw_open_common, observed"),
-    ("qmp.unplugged_after_ns", 50_000_000, "util/rcu.c:252: call_rcu_thread waits 5 times 10 ms for more"),
+    ("qmp.unplugged_after_ns", 50_600_000, "util/rcu.c:252: call_rcu_thread waits 5 times 10 ms; observed"),
     ("qmp.tells_of_second_unplug", True, "softmmu/qdev-monitor.c: qmp_device_del"),
     ("qmp.monitors_are_objects", False, "monitor/monitor.c: monitor_init makes none"),
     (
@@ -249,6 +251,7 @@ FACTS = (
     ("texts.qemu_io_heads_info", False, "qemu-io-cmds.c: info_f prints it on standard output"),
     ("block.used_threads_go", False, "util/async.c: aio_ctx_finalize, observed"),
     ("texts.hmp_cpus_with_model", False, "monitor/hmp-cmds.c: hmp_info_cpus"),
+    ("texts.pci_regions_unmapped", False, "monitor/hmp-cmds.c: hmp_info_pci_device"),
     ("texts.snapshots_in_wide_columns", False, "block/qapi.c: bdrv_snapshot_dump"),
     ("block.quorum_tells_zeroes", True, "block/quorum.c: quorum_co_block_status"),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, ENOSPC
+from errno import EINVAL, ENOSPC, EPERM
 from os import strerror
 
 from simulator.block import permissions
 from simulator.block.chain import cluster_bytes
 from simulator.block.driver import STATUS_OFFSET_VALID, STATUS_RAW, Driver
 from simulator.block.errors import QmpError
+from simulator.block.probing import HEAD_BYTES, format_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _LARGEST = (1 << 63) - 1
 
 
 class Raw(Driver):
-    """Options `offset` and `size` (bytes, `size` a multiple of 512) choose a window of the file."""
+    """Options `offset` and `size` (bytes, `size` a multiple of 512) choose a window of the file. An image
+    that is raw because it looked like no other format must not come to look like one."""
 
     format_name = "raw"
     resettable_options = changeable_options = ("offset", "size")
@@ -30,10 +32,18 @@ class Raw(Driver):
 
     _offset = 0
     _size: int | None = None
+    _was_probed = False
 
     async def open(self, options: dict[str, Any]) -> None:
+        self._was_probed = bool(getattr(self.node.options, "is_probed", False))
         self._offset, self._size = self._window(options)
         self.measure()
+
+    @property
+    def request_alignment(self) -> int:  # type: ignore[override]
+        """Of an image that was probed so that nobody writes a part of what is looked at
+        (raw_refresh_limits)."""
+        return HEAD_BYTES if self._was_probed else 1
 
     def role_of(self, name: str, role: int) -> int:
         """With a window this is no plain filter any more (raw_open)."""
@@ -44,7 +54,7 @@ class Raw(Driver):
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         """As of any format, but the file is written and resized only if this node is (raw_child_perm)."""
         needed, shared = super().child_permissions(name, role, perm, shared)
-        if not self.node.graph.rules.raw_takes_what_it_needs:
+        if role & permissions.COW or not self.node.graph.rules.raw_takes_what_it_needs:
             return needed, shared
         changes = permissions.WRITE | permissions.RESIZE
         return needed & ~changes | perm & changes, shared
@@ -94,6 +104,10 @@ class Raw(Driver):
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:
         place = self._place(offset, len(payload), ENOSPC)
+        if self._was_probed and offset < HEAD_BYTES:
+            head = payload if len(payload) >= HEAD_BYTES else await self.read(0, HEAD_BYTES)
+            if format_of(head[:offset] + payload) != self.format_name:
+                raise OSError(EPERM, strerror(EPERM))
         await self.file.event("write_aio")
         await self.file.write(place, payload, flags)
 

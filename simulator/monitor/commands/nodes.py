@@ -30,8 +30,8 @@ async def blockdev_add(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def blockdev_set_active(machine: Machine, arguments: Arguments) -> Any:
-    if machine.graph.rules.changes_made_drained:
-        # There all is drained from the beginning (observed on 11.1.3).
+    if machine.graph.rules.changes_made_drained and not arguments["active"]:
+        # There all is drained before anything is looked at (observed on 11.1.3).
         async with machine.graph.drained_all():
             return await _set_active(machine, arguments)
     return await _set_active(machine, arguments)
@@ -123,10 +123,12 @@ async def query_named_block_nodes(machine: Machine, arguments: Arguments) -> Any
 
 
 def drives_of(machine: Machine) -> list[tuple[BlockBackend, GuestDevice | None]]:
-    """Named drives and the nameless ones of devices, with the device that stands on each."""
+    """Named drives and the nameless ones of devices, with the device that stands on each, as they were made
+    (blk_all_next)."""
     attached = {device.backend: device for device in machine.devices.by_path.values()}
-    drives = [(backend, attached.get(backend)) for backend in machine.graph.backends.values()]
-    return drives + [(backend, device) for backend, device in attached.items() if not backend.name]
+    named = [backend for backend in machine.graph.backends.values() if backend not in attached]
+    made = sorted([*named, *attached], key=lambda backend: backend.number)
+    return [(backend, attached.get(backend)) for backend in made]
 
 
 async def query_block(machine: Machine, arguments: Arguments) -> Any:

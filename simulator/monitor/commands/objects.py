@@ -118,6 +118,9 @@ async def object_del(machine: Machine, arguments: Arguments) -> Any:
 
 async def _end_thread(machine: Machine, thread: IoThread) -> None:
     """A node that is in it has handlers there, which its context must not have as it goes."""
+    if machine.slots.has_thread(thread):
+        # A device holds it, whose property it is.
+        return
     is_used = any(node.iothread is thread for node in machine.graph.nodes.values())
     if is_used and not machine.version.block.used_threads_go:
         await machine.graph.end_process(ABORTED, "Assertion failed in aio_ctx_finalize")

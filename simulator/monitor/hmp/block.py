@@ -10,7 +10,7 @@ from simulator.monitor import qemu_io
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp import image_info
 from simulator.monitor.hmp.dispatch import same_as
-from simulator.monitor.hmp.parser import HmpError
+from simulator.monitor.hmp.parser import HmpError, told_of_flags
 from simulator.qapi import qemu_opts
 
 TYPE_CHECKING = False
@@ -187,18 +187,22 @@ async def drive_add(machine: Machine, arguments: Arguments) -> str:
         opts = qemu_opts.parse(text) if "node" in arguments else machine.drives.parse(text)
     except qemu_opts.OptionError as error:
         raise HmpError(f"{error.desc}\n{error.hint}".rstrip("\n")) from None
+    told = told_of_flags(machine, opts)
     try:
         if "node" in arguments:
             await _add_node(machine, opts)
-            return ""
-        interface, identifier = await machine.drives.add(machine.schema, opts)
+            return "".join(told)
+        interface, identifier = await machine.drives.add(
+            machine.schema, opts, report=lambda text: told.append(f"{text}\n")
+        )
     except QmpError as error:
         text = machine.version.reword(error.console_text)
-        raise HmpError(machine.version.texts.hmp_drive_prefix + text) from None
+        raise HmpError("".join(told) + machine.version.texts.hmp_drive_prefix + text) from None
     if interface != "none":
         await _drive_del(machine, identifier)
-        raise HmpError(f"Can't hot-add drive to type {INTERFACES.index(interface)}")
-    return "OK\n"
+        refusal = f"Can't hot-add drive to type {INTERFACES.index(interface)}"
+        raise HmpError("".join(told) + machine.version.texts.hmp_drive_prefix + refusal)
+    return "".join(told) + "OK\n"
 
 
 async def _add_node(machine: Machine, opts: qemu_opts.QemuOpts) -> None:
@@ -232,6 +236,7 @@ async def _drive_del(machine: Machine, identifier: str) -> None:
     backend.name = ""
     # Nobody could handle its errors any more (blk_set_on_error, hmp_drive_del).
     backend.keeps_io_status = False
+    machine.drives.free_place(identifier)
     if not backend.device_id:
         backend_limits.leave(backend)
         machine.drives.forget(identifier)

@@ -7,7 +7,7 @@ from simulator.monitor.chardev_backends import make
 from simulator.monitor.chardev_options import KINDS, backend_of, kind_of
 from simulator.monitor.commands import chardevs as commands
 from simulator.monitor.hmp.dispatch import same_as
-from simulator.monitor.hmp.parser import HmpError
+from simulator.monitor.hmp.parser import HmpError, told_of_flags
 from simulator.qapi import qemu_opts
 
 TYPE_CHECKING = False
@@ -38,6 +38,7 @@ def _options(machine: Machine, text: str) -> qemu_opts.QemuOpts:
 async def chardev_add(machine: Machine, arguments: Arguments) -> str:
     """Other than in QMP, the device is made before its name is looked at."""
     opts = _options(machine, arguments["args"])
+    told = "".join(told_of_flags(machine, opts))
     if opts.id is None:
         raise QmpError("chardev: no id specified")
     backend = backend_of(opts)
@@ -46,7 +47,7 @@ async def chardev_add(machine: Machine, arguments: Arguments) -> str:
         made.close()
         raise QmpError(f"attempt to add duplicate property '{opts.id}' to object (type 'container')")
     machine.chardevs[opts.id] = made
-    return _told(made.filename, opts.id)
+    return told + _told(made.filename, opts.id)
 
 
 async def chardev_change(machine: Machine, arguments: Arguments) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MODULES = (
     *("block", "chardevs", "devices", "help", "jobs", "machine", "media", "migration", "nbd", "objects"),
-    "snapshots",
+    *("pci", "snapshots"),
 )
 _commands: dict[str, tuple[str, HmpCommand]] = {}
 

@@ -97,7 +97,7 @@ _ARGUMENTS = {
     "info virtio-vhost-queue-status": "path:s,queue:i",
 }  # fmt: skip
 # Tell of devices and of memory, of which a machine has more than its board as soon as any is added.
-_OF_DEVICES = ("mtree", "pci", "qom-tree", "qtree", "ramblock")
+_OF_DEVICES = ("mtree", "qom-tree", "qtree", "ramblock")
 _UNAVAILABLE = " is not available."
 
 

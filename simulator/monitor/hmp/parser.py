@@ -9,6 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from simulator.machine import Machine
+    from simulator.qapi.qemu_opts import QemuOpts
+
 _ESCAPES = {"n": "\n", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
 _EXPECTED = {"s": "string", "S": "string", "O": "string", "F": "filename", "B": "block device name"}
 _SIZE_UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
@@ -170,3 +173,11 @@ def _size(text: str) -> tuple[int, str]:
         raise HmpError("invalid size")
     part = int(fraction or "0") * (1 << shift) // 10 ** len(fraction)
     return (int(whole) << shift) + part, text[len(word) :]
+
+
+def told_of_flags(machine: Machine, opts: QemuOpts) -> list[str]:
+    """What a command's option text is warned of (opts_do_parse warns whoever is at the monitor)."""
+    if not machine.version.command_line.flags_warn:
+        return []
+    lines = iter(opts.warnings)
+    return [f"warning: {text}\n{advice}\n" for text, advice in zip(lines, lines, strict=True)]
