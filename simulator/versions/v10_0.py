@@ -31,6 +31,12 @@ CAPABILITY_RULES = (
 
 REWORDED = (
     (
+        "Protocol driver '{driver}' does not support image creation, and opening the image failed: {reason}",
+        "Protocol driver '{driver}' does not support creating new images, so an existing image must be "
+        "selected as the target; however, opening the given target as an existing image failed: {reason}",
+        "block.c: bdrv_co_create_opts_simple",
+    ),
+    (
         "Property {owner}.{name} doesn't take value {value} (minimum: {least}, maximum: {most})",
         "parameter {name} must be a power of 2 between {least} and {most}",
         "util/block-helpers.c: check_block_size",
