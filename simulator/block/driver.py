@@ -153,6 +153,11 @@ class Driver:
     def abort_permissions(self) -> None: ...
 
     # -- requests
+    def padded(self, start: int, end: int) -> tuple[int, int]:
+        """A range with what a request for it has around it (bdrv_pad_request)."""
+        unit = self.request_alignment
+        return (start, end) if unit == 1 else (start - start % unit, end + -end % unit)
+
     async def read(self, offset: int, length: int) -> bytes:
         return await self.file.read(offset, length)
 

@@ -389,10 +389,7 @@ class Node:
         """Also of one that failed: who knows what it has written (bdrv_co_write_req_finish)."""
         if not length:
             return
-        unit, end = self.driver.request_alignment, offset + length
-        if unit > 1:
-            # With what is around it (bdrv_pad_request).
-            offset, end = offset - offset % unit, end + -end % unit
+        offset, end = self.driver.padded(offset, offset + length)
         self.wr_highest_offset = max(self.wr_highest_offset, end)
         self._mark_dirty(offset, end - offset)
 

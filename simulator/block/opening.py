@@ -65,8 +65,7 @@ async def open_tree(
         # The node that came to nothing is closed, as any is.
         await graph.changing()
         raise
-    if getattr(options, "is_probed", False) and file is not None:
-        await _probe_file(node, file)
+    await _probe_file(node, file)
     try:
         _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
@@ -120,8 +119,10 @@ def no_size(graph: Graph, option: str, text: str) -> QmpError:
     return refusal
 
 
-async def _probe_file(node: Node, file: Node) -> None:
-    """Nothing was said of the format of what is in a file, which is open now."""
+async def _probe_file(node: Node, file: Node | None) -> None:
+    """Where nothing was said of the format of what is in a file, which is open now."""
+    if file is None or not getattr(node.options, "is_probed", False):
+        return
     found = format_of(await file.read(0, min(HEAD_BYTES, file.size_bytes)))
     if found != "raw":
         node.options["driver"] = found
@@ -348,10 +349,13 @@ def path_of(filename: str) -> str:
 
 
 def probe(graph: Graph, filename: str) -> str:
-    """The format of an image of which none was given: by its magic, else raw. Raises QmpError if it cannot
-    be read."""
+    """The format of an image of which none was given: by its magic, else raw, as is one that cannot be
+    opened: to open it will tell. Raises QmpError if it cannot be read."""
     try:
         file = graph.host.open(filename, read_only=True)
+    except OSError:
+        return "raw"
+    try:
         head = file.read(0, HEAD_BYTES)
         file.close()
     except OSError as error:

@@ -21,13 +21,15 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from simulator.serve.emulator import write_emulator
-from tests.bench import peers, qemu_test
+from tests.bench import nbd_copies, peers, qemu_test
 
 # What every run is held to on a machine that does nothing else; see the goals for what is aimed at.
 OVERLAY_FLOOR = 10.0
 FILTER_FLOOR = 10.0
 COLD_FLOOR = 6.0
 ROUND_TRIP_FLOOR = 2.0
+START_FLOOR = 0.5
+NBDCOPY_FLOOR = 0.3
 WHOLE_TEST_FLOOR = 1.5
 INSIDE_TEST_FLOOR = 3.0
 
@@ -134,10 +136,14 @@ def measure(directory: Path, pairs: int, qemu_source: Path | None) -> list[Row]:
         compare(
             "executable, start to greeting",
             "qemu-system -M none",
-            0.25,
+            START_FLOOR,
             _started([str(emulator / "qemu-system-x86_64"), *_NO_MACHINE], directory),
             _started([system, *_NO_MACHINE], directory),
             few,
+        ),
+        *(
+            _nbdcopy(str(emulator / "qemu-storage-daemon"), layout, directory, few)
+            for layout in ("raw", "qcow2")
         ),
         *_image_fleecing(system, directory, qemu_source, few),
     ]
@@ -246,6 +252,23 @@ def _round_trips(ours: str, theirs: str, directory: Path, pairs: int) -> Row:
 
 
 _ROUND_TRIPS = 20
+
+
+def _nbdcopy(daemon: str, layout: str, directory: Path, pairs: int) -> Row:
+    """A whole image read by a real client, from the executable and from qemu-nbd."""
+    copies = nbd_copies.Copies(directory / f"copies-{layout}", layout, daemon)
+    try:
+        return compare(
+            f"nbdcopy of {nbd_copies.IMAGE_BYTES >> 20} MiB of {layout}",
+            "qemu-nbd",
+            NBDCOPY_FLOOR,
+            copies.from_ours,
+            copies.from_qemu_nbd,
+            pairs,
+            goal=0.5,
+        )
+    finally:
+        copies.close()
 
 
 def _verdict(row: Row) -> str:

@@ -85,6 +85,7 @@ def _block_info(
         text = f"{head}: [not inserted]\n"
     else:
         marks = ", read-only" if inserted["ro"] else ""
+        marks += "" if inserted.get("active", True) else ", inactive"
         text = f"{head}: {inserted['file']} ({inserted['drv']}{marks})\n"
     if info is not None:
         if "qdev" in info:
