@@ -15,7 +15,7 @@ async def add(machine: Machine, name: str, disk: Disk, attach: str, suffix: str 
             f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
             f"file.driver=file,file.filename={image},file.node-name={name}-file"
         )
-        machine.devices.add("virtio-blk-pci", f"{name}-device", name)
+        machine.slots.plug({"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}, is_hot=False)
         return
     file = {"driver": "file", "filename": image, "node-name": f"{name}-file"}
     await machine.add_node({**file, "discard": "unmap"})
@@ -23,4 +23,4 @@ async def add(machine: Machine, name: str, disk: Disk, attach: str, suffix: str 
         {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}
     )
     if attach == "device":
-        machine.devices.add("virtio-blk-pci", f"{name}-device", name)
+        machine.slots.plug({"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}, is_hot=False)
