@@ -216,12 +216,15 @@ class AsyncioSession(DiskSession):
 
     async def unless_gone(self, future: asyncio.Future[Result], waited_for: str, timeout_ns: int) -> Result:
         """Wait for `future`. Raises MachineGone if the machine ends first, DeadlinePassed."""
-        async with deadline(waited_for, timeout_ns):
+        async with deadline(waited_for, self._at_most(timeout_ns)):
             either: list[asyncio.Future[Any]] = [future, self._child.ended]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
         raise MachineGone(f"waited for {waited_for}: {self._child.describe()}")
+
+    def _at_most(self, timeout_ns: int) -> int:
+        return timeout_ns if self.longest_wait_ns is None else min(timeout_ns, self.longest_wait_ns)
 
     # -- commands
 
@@ -230,7 +233,7 @@ class AsyncioSession(DiskSession):
         self._in_flight += 1
         self._idle.clear()
         try:
-            async with deadline(f"reply to {command}", EXCHANGE_NS):
+            async with deadline(f"reply to {command}", self._at_most(EXCHANGE_NS)):
                 returned = await self._link.execute(command, arguments)
         except LinkLost as error:
             raise await self._gone(str(error)) from error
@@ -285,24 +288,27 @@ class AsyncioSession(DiskSession):
     # -- data
 
     async def nbd(self, export: str, contexts: Sequence[str] = (), hesitate_ns: int = 0) -> NbdClient:
-        async with deadline(f"NBD negotiation of export {export!r}", EXCHANGE_NS + hesitate_ns):
+        exchange_ns = self._at_most(EXCHANGE_NS)
+        async with deadline(f"NBD negotiation of export {export!r}", exchange_ns + hesitate_ns):
             transport = await connect_unix(self.nbd_path)
             await hesitate(transport, self.sleep, hesitate_ns)
             client = await connect(transport, export, contexts)
-        return TimedNbdClient(client, export, EXCHANGE_NS)
+        return TimedNbdClient(client, export, exchange_ns)
 
     async def nbd_transport(self) -> Transport:
         async with deadline("a connection to the NBD server", EXCHANGE_NS):
             return await connect_unix(self.nbd_path)
 
     async def nbd_exports(self) -> list[str]:
-        async with deadline("NBD list of exports", EXCHANGE_NS):
+        async with deadline("NBD list of exports", self._at_most(EXCHANGE_NS)):
             return await list_exports(await connect_unix(self.nbd_path))
 
     async def nbd_raw(self, payload: bytes) -> bytes:
         """All that the server sent, its greeting of 18 bytes included."""
         transport = await connect_unix(self.nbd_path)
-        async with deadline("the NBD server to close the connection after garbage", _RAW_REPLY_NS):
+        async with deadline(
+            "the NBD server to close the connection after garbage", self._at_most(_RAW_REPLY_NS)
+        ):
             return await raw(transport, payload)
 
     def guest(self, disk: str) -> Guest:

@@ -155,6 +155,9 @@ class Session(ABC):
     introspection: list[Any]  # reply to query-qmp-schema
     events: list[dict[str, Any]]  # every event so far, oldest first
 
+    longest_wait_ns: int | None = None
+    """Deadline of each command and request, where it is to be shorter than the session's own."""
+
     second: Session | None = None
     """The machine that the guest may go to, where the scenario has a `destination`."""
 

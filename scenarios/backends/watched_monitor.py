@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
+from struct import unpack
 from typing import TYPE_CHECKING
 
 from scenarios.backends.interface import MonitorWire, Session
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from simulator.monitor.session import Session as QmpSession
 
 _CONNECTED_NS = 10_000_000_000
+_DUMPED_NS = 5_000_000_000
 _READ_BYTES = 1 << 18
+# A host's timers are late by about that: what falls due at the same time as who waits is done by then.
+_LATE_NS = 100_000
 
 
 class SocketMonitor:
@@ -62,7 +66,19 @@ class SocketMonitor:
         if not self.closed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), timeout_ns / 1e9)
+        if not self._arrived.is_set() and self._is_dying():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), _DUMPED_NS / 1e9)
         return bool(self._received) or self.closed
+
+    def _is_dying(self) -> bool:
+        """A process that has aborted keeps its sockets until its core is written."""
+        assert self._socket is not None
+        pid, _, _ = unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        try:
+            return "CoreDumping:\t1" in Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
 
     def _read(self) -> None:
         assert self._socket is not None
@@ -124,7 +140,7 @@ class InProcessMonitor:
         return taken
 
     async def more(self, timeout_ns: int) -> bool:
-        until_ns = self._session.now_ns() + timeout_ns
+        until_ns = self._session.now_ns() + timeout_ns + _LATE_NS
         while True:
             # An event is handed over when somebody looks.
             self._session.machine.flush_events()

@@ -29,22 +29,33 @@ QUIET_WITH_JOB_NS = 250_000_000
 # Statuses in which a job can stay for ever.
 _AT_REST = frozenset(("paused", "ready", "standby", "pending", "concluded", "null"))
 _END_NS = 5_000_000_000
+# The same as REPLY_NS of a machine that is not expected to answer.
+_HOPELESS_NS = 1_500_000_000
 _MOST_MESSAGES = 5000
 _INFO_FLAGS = ("read_only", "flush", "fua", "rotational", "trim", "write_zeroes", "df", "multi_conn")
 
 
-def play(source: SessionSource, backend: Backend, quiet_ns: int = QUIET_NS) -> list[list[Message]]:
+def play(
+    source: SessionSource,
+    backend: Backend,
+    quiet_ns: int = QUIET_NS,
+    foreseen: Sequence[Sequence[Message]] | None = None,
+) -> list[list[Message]]:
     """What came of each step, the greeting first, normalised. Shorter than the session where the machine
-    ended before. `quiet_ns`: how long it must be silent to be taken to have nothing more to say. Raises
-    SetupError."""
+    ended before. `quiet_ns`: how long it must be silent to be taken to have nothing more to say. `foreseen`:
+    what another machine has made of the session; where that one never answered, and once this one has not,
+    an answer is not waited for as long. Raises SetupError."""
     observed: list[list[Message]] = []
 
     async def body(session: Session) -> None:
         player = _Player(session, quiet_ns)
+        hopeless = None if foreseen is None else {n for n, came in enumerate(foreseen) if _is_hung(came)}
         observed.append(await player.greet(source.negotiate))
         for step in source.steps:
             if player.ended:
                 return
+            if hopeless is not None and (len(observed) in hopeless or _is_hung(observed[-1])):
+                player.expect_nothing()
             if step.verb in PART_OF_THE_STEP_BEFORE:
                 observed[-1] += await player.wait(step, observed[-1])
             else:
@@ -58,6 +69,7 @@ def play(source: SessionSource, backend: Backend, quiet_ns: int = QUIET_NS) -> l
 class _Player:
     def __init__(self, session: Session, quiet_ns: int) -> None:
         self.ended = False
+        self._reply_ns = REPLY_NS
         self._quiet_ns = quiet_ns
         self._session = session
         self._wire: MonitorWire
@@ -70,6 +82,10 @@ class _Player:
         if negotiate:
             messages += await self._send(b'{"execute": "qmp_capabilities"}\r\n')
         return messages
+
+    def expect_nothing(self) -> None:
+        """From now on: a machine that hangs goes on hanging."""
+        self._reply_ns = self._session.longest_wait_ns = _HOPELESS_NS
 
     async def step(self, step: Step) -> list[Message]:
         """All that the monitor said because of a step, and the step's own result, if it has one."""
@@ -119,7 +135,7 @@ class _Player:
         """Messages until the one that is waited for has come and nothing follows."""
         messages: list[Message] = []
         found = False
-        until_ns = self._session.now_ns() + REPLY_NS
+        until_ns = self._session.now_ns() + self._reply_ns
         while not found and not self.ended:
             remaining_ns = until_ns - self._session.now_ns()
             if remaining_ns <= 0 or not await self._wire.more(remaining_ns):
@@ -166,6 +182,10 @@ class _Player:
         except DeadlinePassed:
             return "the monitor was closed, and the machine runs on"
         return status
+
+
+def _is_hung(came: Sequence[Message]) -> bool:
+    return {"silence": True} in came or {"result": {"failed": "DeadlinePassed"}} in came
 
 
 def _job_is_on_its_way(messages: Sequence[Message]) -> bool:

@@ -11,8 +11,9 @@ from errno import ECANCELED, ETIMEDOUT
 from os import strerror
 
 from simulator.block.bitmap import DirtyBitmap
-from simulator.block.chain import chain_contains, cluster_bytes, next_in_chain
+from simulator.block.chain import chain_contains, next_in_chain
 from simulator.block.copy_call import MAX_WORKERS, BlockCopyCall, CopyPool
+from simulator.block.copy_clusters import copy_cluster_bytes
 from simulator.block.driver import SERIALISING, STATUS_ALLOCATED, STATUS_ZERO, WRITE_COMPRESSED
 from simulator.block.errors import QmpError
 from simulator.block.ranges_in_flight import Range, RangesInFlight
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         def set_remaining(self, length: int) -> None: ...
 
 
-DEFAULT_CLUSTER_BYTES = 1 << 16
 MAX_MEMORY_BYTES = 128 << 20
 _MAX_TRANSFER_BYTES = (1 << 31) - 1
 
@@ -49,9 +49,6 @@ class _Chunk:
         self.call = call
         self.range = item
         self.method_is_zero = False
-
-
-MAX_MIN_CLUSTER_BYTES = (1 << 63) - 1
 
 
 class BlockCopyState:
@@ -75,7 +72,7 @@ class BlockCopyState:
         self.source, self.target = source, target
         graph = source.node.graph
         self._scheduler = graph.scheduler
-        self.cluster_bytes = _cluster_bytes(target.node, min_cluster_bytes)
+        self.cluster_bytes = copy_cluster_bytes(target.node, min_cluster_bytes)
         self.size_bytes = source.node.size_bytes
         self.copy_bitmap = DirtyBitmap(owner or source.node, None, self.cluster_bytes)
         self.copy_bitmap.enabled = False
@@ -100,13 +97,16 @@ class BlockCopyState:
         self._rate = RateLimit()
 
     def _merge(self, bitmap: DirtyBitmap) -> None:
-        if bitmap.size_bytes != self.size_bytes:
+        own, given = self.size_bytes, bitmap.size_bytes
+        sizes = f"(destination size is {own}, source size is {given})"
+        try:
+            bitmap.check(readonly=False)
+            if given != own:
+                raise QmpError(f"Bitmaps are of different sizes {sizes} and can't be merged")
+        except QmpError as error:
             self.free()
-            raise QmpError(
-                f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: Bitmaps are of different "
-                f"sizes (destination size is {self.size_bytes}, source size is {bitmap.size_bytes}) and "
-                "can't be merged"
-            )
+            prefix = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
+            raise error.prefixed(prefix) from None
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)
 
@@ -374,27 +374,3 @@ class BlockCopyState:
                 return bool(flags & STATUS_ALLOCATED), total + -total % unit
             if total >= unit:
                 return False, total - total % unit
-
-
-def min_cluster_too_large(asked_bytes: int) -> QmpError:
-    return QmpError(f"min-cluster-size too large: {asked_bytes} > {MAX_MIN_CLUSTER_BYTES}")
-
-
-def _cluster_bytes(target: Node, least: int) -> int:
-    """Of the target, and at least 64 KiB and `least` (block_copy_calculate_cluster_size). Raises QmpError."""
-    if least > MAX_MIN_CLUSTER_BYTES:
-        raise min_cluster_too_large(least)
-    if least & (least - 1):
-        raise QmpError("min-cluster-size needs to be a power of 2")
-    least = max(DEFAULT_CLUSTER_BYTES, least)
-    cluster = cluster_bytes(target)
-    if cluster is not None:
-        return max(least, cluster)
-    if next_in_chain(target) is None:
-        target.graph.report(
-            "warning: The target block device doesn't provide information about the block size and it "
-            "doesn't have a backing file. The default block size of "
-            f"{least} bytes is used. If the actual block size of the target exceeds this "
-            "default, the backup may be unusable"
-        )
-    return least

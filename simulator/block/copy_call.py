@@ -63,7 +63,7 @@ class CopyPool:
         if error is not None and self.error is None:
             self.error = error
         if self._waiting:
-            self._waiting.popleft().set_result()
+            self._waiting.popleft().enter_waiters()
 
     async def wait_slot(self) -> None:
         while self.busy >= self.limit:

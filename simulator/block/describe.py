@@ -142,7 +142,7 @@ def _memory_alignment(node: Node) -> int:
     """In bytes, the largest of its children's (bdrv_merge_limits)."""
     if node.children and not _was_put_on_top(node):
         return max(_memory_alignment(_as_it_was(edge.node)) for edge in node.children.values())
-    return 1 if node.driver.format_name == "file" else 512
+    return getattr(node.driver, "memory_alignment", 512)
 
 
 def _as_it_was(node: Node) -> Node:

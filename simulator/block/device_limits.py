@@ -1,9 +1,11 @@
-"""Properties of disk devices that do not go together, found when the device is realized.
+"""What is looked at when a disk device is realized: whether its properties go together, and its partitions.
 
 Source: blkconf_blocksizes, hw/block/block.c:63; virtio_blk_device_realize, hw/block/virtio-blk.c:1125, 7.2.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from simulator.block.errors import QmpError
 
@@ -12,8 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from simulator.block.backend import BlockBackend
+
 _SECTOR_BYTES = 512
 _MAX_QUEUE = 1024
+_GEOMETRY = ("cyls", "heads", "secs")
 
 
 def check_queues(values: Mapping[str, Any]) -> None:
@@ -42,3 +47,12 @@ def check_block_sizes(values: Mapping[str, Any]) -> None:
     granularity = values.get("discard_granularity", 0)
     if granularity != (1 << 32) - 1 and granularity % logical:
         raise QmpError("discard_granularity must be a multiple of logical_block_size")
+
+
+async def guess_geometry(backend: BlockBackend, values: Mapping[str, Any]) -> None:
+    """What partitions a hard disk has says its geometry, unless that is given (hd_geometry_guess,
+    hw/block/hd-geometry.c:57, 7.2). Nobody sees the geometry here, but the read is a request like any other:
+    of a node that stays drained it never ends."""
+    if not any(values.get(name) for name in _GEOMETRY):
+        with suppress(OSError):
+            await backend.read(0, _SECTOR_BYTES)

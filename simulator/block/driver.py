@@ -59,6 +59,7 @@ class Driver:
     # What drain-induced behaviour, blockdev-create and bitmaps need to know.
     can_store_bitmaps = False
     holds_snapshots = False
+    limits_ask_child = False  # when they are refreshed, by a request (bdrv_get_info)
     supports_compressed_writes = False
     # blockdev-reopen: whether the driver can; which of its options may be left out then, and which may have
     # new values.
@@ -153,11 +154,6 @@ class Driver:
     def abort_permissions(self) -> None: ...
 
     # -- requests
-    def padded(self, start: int, end: int) -> tuple[int, int]:
-        """A range with what a request for it has around it (bdrv_pad_request)."""
-        unit = self.request_alignment
-        return (start, end) if unit == 1 else (start - start % unit, end + -end % unit)
-
     async def read(self, offset: int, length: int) -> bytes:
         return await self.file.read(offset, length)
 

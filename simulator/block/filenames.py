@@ -33,8 +33,6 @@ def needs_options(node: Node) -> bool:
 
 def backing_overridden(node: Node) -> bool:
     """Whether the node's backing file is another one than its image's header names."""
-    if not node.driver.supports_backing:
-        return False
     backing = node.backing
     return node.auto_backing_file != (backing.filename if backing is not None else "")
 

@@ -45,7 +45,7 @@ class GuestDevice:
     ) -> None:
         self.type_name = type_name
         self.device_id = device_id
-        self.path = path
+        self.path = self.key = path
         below = DEVICE_TYPES[type_name][0].format(device_id or "scsi")
         self.backend_path = f"{path}/{below}" if below else path
         self.backend = backend
@@ -75,13 +75,16 @@ class GuestDevices:
         self.backends_inserted = 0  # unnamed ones of devices, on nodes, so far
         self.made = 0  # disks, so far
         self.on_drive_gone: Callable[[str], None] = lambda name: None  # a drive that went with its device
-        self.by_path: dict[str, GuestDevice] = {}
+        self.by_path: dict[str, GuestDevice] = {}  # one that has left the tree: by what is no path
+        self._unparented = 0
         self.named = ChildTable()  # types of the machine's devices that have an id, by it
 
     def find(self, id_or_path: str) -> GuestDevice | None:
         """By qdev id, by path, or by the path of the part below that holds the backend; the end of a path
         will do."""
         for device in self.by_path.values():
+            if device.key != device.path:
+                continue
             if id_or_path in (device.device_id or None, device.path) or device.is_backend_path(id_or_path):
                 return device
         return None
@@ -106,7 +109,7 @@ class GuestDevices:
         """The kind of bus that a disk device needs: PCI, SCSI or IDE."""
         return DEVICE_TYPES[type_name][2]
 
-    def add(
+    async def add(
         self, type_name: str, device_id: str, drive: str | None, values: Mapping[str, Any] | None = None
     ) -> GuestDevice:
         """-device TYPE,drive=...,id=... `values` of its other properties. Raises QmpError."""
@@ -126,6 +129,8 @@ class GuestDevices:
             device_limits.check_queues(values)
         else:
             device_limits.check_block_sizes(values)
+            if type_name not in _WITH_TRAY:
+                await device_limits.guess_geometry(backend, values)
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend, is_removable)
         backend.device_id = device_id if device_id and device.backend_path == path else device.backend_path
@@ -134,6 +139,7 @@ class GuestDevices:
         try:
             self._take_permissions(device, bool(values.get("share-rw")))
             if is_virtio:
+                await device_limits.guess_geometry(backend, values)
                 device_limits.check_block_sizes(values)
         except QmpError:
             self._leave(backend)
@@ -151,7 +157,7 @@ class GuestDevices:
         try:
             self._graph.check_operation(device.backend.node, "dataplane")
         except QmpError:
-            del self.by_path[device.path]
+            del self.by_path[device.key]
             self.named.pop(device.device_id, None)
             self._leave(device.backend)
             raise
@@ -216,6 +222,12 @@ class GuestDevices:
         else:
             await self._graph.replace_child(root, node)
 
+    def unparent(self, device: GuestDevice) -> None:
+        """It can be named no more, and another may have its name. It still stands on its drive."""
+        self._unparented += 1
+        device.key = f"({self._unparented}) {device.path}"
+        self.by_path = {each.key: each for each in self.by_path.values()}
+
     async def unplug(self, device: GuestDevice) -> None:
         """The device goes; a drive goes with it (blockdev_auto_del, blockdev.c, 7.2)."""
         await self.remove(device)
@@ -228,7 +240,7 @@ class GuestDevices:
 
     async def remove(self, device: GuestDevice) -> None:
         """The device lets go of its backend; an unnamed one goes with it."""
-        del self.by_path[device.path]
+        del self.by_path[device.key]
         device.backend.device_id = ""
         if device.backend.name:
             device.backend.set_permissions(0, permissions.ALL)

@@ -53,6 +53,10 @@ class LockError(QmpError):
         self.hint = f"Is another process using the image [{path}]?"
 
 
+# What direct requests are multiples of where nothing else is known.
+SAFE_ALIGNMENT = 4096
+
+
 class HostFile:
     """An open file description. `path` is as it was given to open; `is_regular` is False for a directory."""
 
@@ -91,6 +95,11 @@ class HostFile:
         """(end, is_data) from `offset`, by SEEK_DATA and SEEK_HOLE; `limit` bounds the end. Behind the end of
         the file it is a hole."""
         raise NotImplementedError
+
+    def direct_alignment(self) -> tuple[int, int]:
+        """What reads that go past the host's cache must be multiples of, in bytes: anywhere, and at the front
+        of the file. That is 1 where any length will do, as in a hole."""
+        return 512, 1
 
     def flush(self) -> None:
         raise NotImplementedError

@@ -5,10 +5,16 @@ Source: bdrv_can_snapshot and bdrv_snapshot_fallback_child, block/snapshot.c:152
 
 from __future__ import annotations
 
+from errno import ENOTSUP
+from os import strerror
+
 from simulator.block import permissions
+from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simulator.block.node import Node
 
 _CONTENT = permissions.DATA | permissions.METADATA | permissions.FILTERED
@@ -30,6 +36,22 @@ def holder_to_write(node: Node) -> Node | None:
             return below
         below = _only_content(below)
     return None
+
+
+def listed_by_name(node: Node) -> list[dict[str, Any]]:
+    """For who looks for one by its name or id (bdrv_snapshot_find_by_id_and_name). Raises QmpError."""
+    try:
+        return listed(node)
+    except OSError as error:
+        raise QmpError(f"Failed to get a snapshot list: {error.strerror}") from None
+
+
+def listed(node: Node) -> list[dict[str, Any]]:
+    """SnapshotInfo of each that it has (bdrv_snapshot_list). Raises OSError."""
+    keeper = holder(node)
+    if keeper is None:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
+    return keeper.driver.snapshot_infos()
 
 
 def _only_content(node: Node) -> Node | None:

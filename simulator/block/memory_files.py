@@ -141,6 +141,9 @@ class MemoryFile(HostFile):
             return min(end, end_of_file), True
         return end, False
 
+    def direct_alignment(self) -> tuple[int, int]:
+        return 512, 512 if self.run_at(0, 1)[1] else 1
+
     def flush(self) -> None:
         self._check(False)
 

@@ -12,7 +12,7 @@ from os import strerror
 from simulator.block import filenames
 from simulator.block.copy_on_read import copy_on_read
 from simulator.block.driver import MAY_UNMAP, NO_DRIVER, SERIALISING, WRITE_COMPRESSED
-from simulator.block.permissions import FILTERED, WRITE, WRITE_UNCHANGED
+from simulator.block.permissions import COW, FILTERED, WRITE, WRITE_UNCHANGED
 from simulator.block.request import Request
 from simulator.block.rules import MAX_LENGTH_BYTES
 from simulator.engine.task import WaitQueue
@@ -133,7 +133,7 @@ class Node:
     def backing(self) -> Node | None:
         """The node that copy-on-write falls back to (bdrv_cow_bs)."""
         edge = self.children.get("backing")
-        return edge.node if edge is not None and self.driver.supports_backing else None
+        return edge.node if edge is not None and edge.role & COW else None
 
     @property
     def filtered(self) -> Node | None:
@@ -169,7 +169,7 @@ class Node:
     def device_or_node_name(self) -> str:
         return self.drive_name() or self.node_name
 
-    # -- being a parent of other nodes (see parent.Parent)
+    # -- as a parent
     def user_description(self) -> str:
         return f"node '{self.node_name}'"
 
@@ -389,7 +389,8 @@ class Node:
         """Also of one that failed: who knows what it has written (bdrv_co_write_req_finish)."""
         if not length:
             return
-        offset, end = self.driver.padded(offset, offset + length)
+        unit, end = self.driver.request_alignment, offset + length  # with what is around it
+        offset, end = offset - offset % unit, end + -end % unit
         self.wr_highest_offset = max(self.wr_highest_offset, end)
         self._mark_dirty(offset, end - offset)
 

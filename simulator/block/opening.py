@@ -100,9 +100,8 @@ async def open_tree(
             await node.driver.close()
         else:
             await graph.changing()
-        await _undo(graph, node)
-        if not opened:
             await _stop_probing(graph, node, file if probes else None)
+        await _undo(graph, node)
         if isinstance(error, OSError):
             raise QmpError(f"Could not open '{options.get('filename', name)}': {error.strerror}") from None
         raise
@@ -137,13 +136,13 @@ async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:
     if file is None:
         return
     await graph.changing()
-    async with await graph.while_changing():
-        # With its last user a file goes, which of a node that came to nothing is this one.
-        await graph.release(file)
     if any(edge.parent is not node for edge in file.parents):
         for _ in range(graph.rules.probing_drains):
             async with graph.drained(file):
                 pass
+    async with await graph.while_changing():
+        # With its last user a file goes, which of a node that came to nothing is this one.
+        await graph.release(file)
 
 
 async def _open_driver(node: Node, options: dict[str, Any]) -> None:
@@ -257,12 +256,12 @@ async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[s
 
 
 async def _attach(graph: Graph, node: Node, name: str, role: int, child: Node) -> None:
-    await graph.changing()
-    try:
-        graph.attach(node, name, role, child, 0, permissions.ALL)
-    except QmpError:
-        await graph.release(child)
-        raise
+    async with await graph.while_changing():
+        try:
+            graph.attach(node, name, role, child, 0, permissions.ALL)
+        except QmpError:
+            await graph.release(child)
+            raise
 
 
 def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -82,9 +82,9 @@ def topological(roots: Iterable[Node]) -> list[Node]:
 
 
 def _visit(node: Node, seen: set[Node], order: list[Node]) -> None:
-    """Add what is below `node`, and it itself, children first."""
+    """Add what is below `node`, and it itself, children first, of them the newest (bdrv_topological_dfs)."""
     seen.add(node)
-    for edge in node.children.values():
+    for edge in reversed(node.children.values()):
         if edge.node not in seen:
             _visit(edge.node, seen, order)
     order.append(node)
@@ -200,7 +200,7 @@ class _Walk:
         elif not is_root:
             return []
         due: list[Node] = []
-        for edge in node.children.values():
+        for edge in reversed(node.children.values()):
             child = edge.node
             child_perm, child_shared = driver.child_permissions(edge.name, edge.role, perm, shared)
             if child.force_share:

@@ -62,19 +62,29 @@ async def reopen(graph: Graph, options_list: list[dict[str, Any]]) -> None:
     Raises QmpError, and nothing has changed then.
     """
     queue: list[_Entry] = []
-    tops = []
+    tops: list[Node] = []
     for options in options_list:
-        if "node-name" not in options:
-            raise QmpError("node-name not specified")
-        node = graph.nodes.get(options["node-name"])
-        if node is None:
-            raise QmpError(f"Failed to find node with node-name='{options['node-name']}'")
+        try:
+            node = _named(graph, options)
+        except QmpError:
+            # Those before it are drained by then.
+            async with graph.drained(*_drained_for(graph, queue, tops)):
+                raise
         _enqueue(queue, node, options, options, keeps=False)
         tops.append(node)
     if not queue:
         await graph.end_process(ABORTED, "bdrv_reopen_multiple: Assertion `bs_queue != NULL' failed.")
     async with graph.drained(*_drained_for(graph, queue, tops)):
         await _reopen_queue(graph, queue)
+
+
+def _named(graph: Graph, options: dict[str, Any]) -> Node:
+    if "node-name" not in options:
+        raise QmpError("node-name not specified")
+    node = graph.nodes.get(options["node-name"])
+    if node is None:
+        raise QmpError(f"Failed to find node with node-name='{options['node-name']}'")
+    return node
 
 
 async def set_read_only(graph: Graph, node: Node, read_only: bool) -> None:
@@ -90,8 +100,11 @@ async def set_read_only(graph: Graph, node: Node, read_only: bool) -> None:
 
 
 def _drained_for(graph: Graph, queue: list[_Entry], tops: list[Node]) -> list[Node]:
-    """All below, or, where every change drains all, only what is in the queue (bdrv_reopen_queue_child)."""
-    if graph.rules.changes_drain_all and not graph.rules.changes_made_drained:
+    """All below; where every change drains all, only what is in the queue (bdrv_reopen_queue_child); and all
+    there is, once something is, where changes are made drained."""
+    if graph.rules.changes_made_drained:
+        return list(graph.nodes.values()) if queue else []
+    if graph.rules.changes_drain_all:
         return [entry.node for entry in queue]
     return permissions.topological(tops)
 
@@ -215,13 +228,25 @@ async def _prepare(graph: Graph, entry: _Entry, undo: list[Callable[[], None]], 
     _check_resets(node, options)
     own = {key: value for key, value in options.items() if key not in COMMON}
     await driver.reopen_prepare(own, options.get("read-only", False))
+    try:
+        await _prepare_children(graph, entry, undo, let_go)
+    except QmpError:
+        # Before anything is undone (bdrv_reopen_prepare).
+        driver.reopen_abort()
+        raise
     entry.prepared = True
+
+
+async def _prepare_children(
+    graph: Graph, entry: _Entry, undo: list[Callable[[], None]], let_go: list[Node]
+) -> None:
+    node, driver = entry.node, entry.node.driver
     has_backing = node.backing is not None or header_backing(node)
     if driver.supports_backing and entry.backing_missing and has_backing:
         raise QmpError(f"backing is missing for '{node.node_name}'")
     for name in ("backing", "file"):
         await _replace_child(graph, entry, name, undo, let_go)
-    _check_unchanged(node, options)
+    _check_unchanged(node, entry.options)
 
 
 def _own_options(node: Node, options: dict[str, Any]) -> list[str]:

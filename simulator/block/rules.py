@@ -61,6 +61,8 @@ class BlockRules:
     `copy_bitmap_on_filter`: what is still to copy is a bitmap of the filter, not of the source.
     `closing_marks_clean`: even what is only read; then the process ends.
     `has_zstd`: qcow2 images that are compressed so can be opened.
+    `raw_takes_what_it_needs`: a raw node writes and resizes its file only if that is done to itself;
+    otherwise it takes what any format does.
     `raw_outside_is_placed`: every cluster of a qcow2 image with a raw data file gets its place at once.
     `tells_dirty_images`: queries say of a qcow2 image that it is dirty.
     `copy_bytes`: what a backup copies at a time; 0: a cluster.
@@ -82,6 +84,7 @@ class BlockRules:
     `max_length_bytes`: no disk is longer.
     `mirror_passes_needs_on`: a mirror's filter needs of the source what its users need, not just to write.
     `negative_size_is_out_of_range`: rather than no size.
+    `host_tells_alignment`: the kernel is asked what direct requests must be multiples of.
     `nbd_extended_headers`: the driver asks NBD servers for them.
     `moved_edge_is_newest`: an edge that moves to another node becomes its parent's newest.
     `new_children_are_asked_nothing`: a child that comes to a node without users, by a driver that asks so.
@@ -100,6 +103,7 @@ class BlockRules:
     `too_long_is_empty`: a node that is longer is shown with no length, and not refused.
     `snapshot_discards_whole`: what is discarded in a point in time is cut to whole clusters; otherwise the
     process ends at a request for others.
+    `set_backing_minds_driver`: a node whose driver has no backing files is given none by a job either.
     `stored_bitmaps_need_write`: persistent bitmaps come and go only where the image can be written.
     `stream_has_filter`: a stream copies by a filter above its disk, not by reads of its own.
     """
@@ -125,6 +129,7 @@ class BlockRules:
         "formats_left_out",
         "has_zstd",
         "hole_is_unallocated",
+        "host_tells_alignment",
         "inserted_in_main_loop",
         "jobs_have_backend",
         "json_pushed",
@@ -142,8 +147,10 @@ class BlockRules:
         "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
+        "raw_takes_what_it_needs",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
+        "set_backing_minds_driver",
         "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
@@ -157,6 +164,7 @@ class BlockRules:
         self.cbw_timeout_bits: int = given.pop("cbw_timeout_bits", 64)
         self.forgets_bounded_copies: bool = given.pop("forgets_bounded_copies", False)
         self.empty_merge_crashes: bool = given.pop("empty_merge_crashes", False)
+        self.host_tells_alignment: bool = given.pop("host_tells_alignment", False)
         self.inserted_in_main_loop: bool = given.pop("inserted_in_main_loop", False)
         self.lengths_follow: str = given.pop("lengths_follow", "variable")
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
@@ -187,6 +195,7 @@ class BlockRules:
         self.hole_is_unallocated: bool = given.pop("hole_is_unallocated", False)
         self.closing_marks_clean: bool = given.pop("closing_marks_clean", False)
         self.tells_dirty_images: bool = given.pop("tells_dirty_images", True)
+        self.raw_takes_what_it_needs: bool = given.pop("raw_takes_what_it_needs", True)
         self.raw_outside_is_placed: bool = given.pop("raw_outside_is_placed", True)
         self.has_zstd: bool = given.pop("has_zstd", True)
         self.max_length_bytes: int = given.pop("max_length_bytes", MAX_LENGTH_BYTES)
@@ -195,6 +204,7 @@ class BlockRules:
         )
         self.copy_bytes: int = given.pop("copy_bytes", 1 << 20)
         self.snapshot_discards_whole: bool = given.pop("snapshot_discards_whole", True)
+        self.set_backing_minds_driver: bool = given.pop("set_backing_minds_driver", True)
         self.stored_bitmaps_need_write: bool = given.pop("stored_bitmaps_need_write", False)
         self.nbd_extended_headers: bool = given.pop("nbd_extended_headers", False)
         self.stream_has_filter: bool = given.pop("stream_has_filter", True)
@@ -215,6 +225,7 @@ def rules_of(version: Version) -> BlockRules:
         cbw_timeout_bits=block.cbw_timeout_bits,
         forgets_bounded_copies=block.forgets_bounded_copies,
         empty_merge_crashes=block.empty_merge_crashes,
+        host_tells_alignment=block.host_tells_alignment,
         inserted_in_main_loop=block.inserted_in_main_loop,
         lengths_follow=block.lengths_follow,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
@@ -236,6 +247,7 @@ def rules_of(version: Version) -> BlockRules:
         changes_made_drained=block.changes_made_drained,
         permissions_at_once=block.permissions_at_once,
         snapshot_discards_whole=block.snapshot_discards_whole,
+        set_backing_minds_driver=block.set_backing_minds_driver,
         stored_bitmaps_need_write=block.stored_bitmaps_need_write,
         stream_has_filter=block.stream_has_filter,
         copy_bitmap_on_filter=block.copy_bitmap_on_filter,
@@ -254,6 +266,7 @@ def rules_of(version: Version) -> BlockRules:
         closing_marks_clean=block.closing_marks_clean,
         tells_dirty_images=block.tells_dirty_images,
         raw_outside_is_placed=block.raw_outside_is_placed,
+        raw_takes_what_it_needs=block.raw_takes_what_it_needs,
         has_zstd=block.has_zstd,
         members=Members(**{name: getattr(queries, f"shows_{name}") for name in Members.__slots__}),
     )

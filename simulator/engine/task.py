@@ -54,6 +54,14 @@ class Future:
             for task in waiters:
                 task.scheduler.make_ready(task)
 
+    def enter_waiters(self) -> None:
+        """Done, and who waits for it runs at once, for a caller that gives up control itself now
+        (aio_co_wake in a coroutine, util/async.c:617, 7.2)."""
+        waiters, self.waiters = self.waiters, []
+        self.set_result()
+        for task in waiters:
+            task.step()
+
     def set_exception(self, error: BaseException) -> None:
         self._error = error
         self.set_result()

@@ -68,16 +68,14 @@ class Bench:
         assert node is not None, "an image that was opened stands on a node"
         return node
 
-    def format_of(self, path: str, image_format: str | None, writable: bool = False) -> str:
-        """The format given, or probed; guessing raw for a writer is warned of."""
+    def format_of(self, path: str, image_format: str | None) -> str:
+        """The format given, or probed."""
         if image_format is not None:
             return image_format
         try:
             found = probe(self.graph, path)
         except QmpError as error:
             raise ToolError(f"Could not open '{path}': {described(error)}") from None
-        if found == "raw" and writable:
-            self.stderr.append(_PROBED_RAW.format(path=path))
         return found
 
     async def open(
@@ -90,7 +88,7 @@ class Bench:
         `io` False: only what the image says of itself is wanted, not its bytes.
         """
         options: dict[str, Any] = {
-            "driver": self.format_of(path, image_format, writable),
+            "driver": self.format_of(path, image_format),
             "read-only": not writable,
             "force-share": force_share,
             "discard": "unmap",
@@ -104,6 +102,8 @@ class Bench:
         backend = BlockBackend(self.graph, "", perm, permissions.ALL)
         try:
             node = await self.graph.open(options)
+            if image_format is None and options["driver"] == "raw" and writable:
+                self.stderr.append(_PROBED_RAW.format(path=path))
             try:
                 backend.insert(node)
             except QmpError:

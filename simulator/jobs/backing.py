@@ -8,6 +8,7 @@ from errno import EINVAL, EIO, ENOTSUP, EPERM
 from os import strerror
 
 from simulator.block import granting, permissions
+from simulator.block.backend import BlockBackend
 from simulator.block.chain import skip_implicit_filters
 from simulator.block.drivers.backing_filter import BackingFilter
 from simulator.block.drivers.qcow2 import Qcow2
@@ -15,6 +16,7 @@ from simulator.block.errors import QmpError
 from simulator.block.node import Node
 from simulator.block.opening import ABORTED, block_as_backing
 from simulator.block.reopening import set_read_only
+from simulator.engine.task import Future
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ async def set_backing(graph: Graph, overlay: Node, backing: Node | None, refresh
         raise QmpError(
             f"Cannot change frozen 'backing' link from '{overlay.node_name}' to '{edge.node.node_name}'"
         )
-    if not overlay.driver.supports_backing:
+    if graph.rules.set_backing_minds_driver and not overlay.driver.supports_backing:
         raise QmpError(
             f"Driver '{overlay.driver.format_name}' of node '{overlay.node_name}' does not support backing "
             "files"
@@ -97,14 +99,31 @@ async def append(graph: Graph, overlay: Node, below: Node) -> None:
             raise
         return
     async with graph.drained(below, overlay):
-        await set_backing(graph, overlay, below, refresh=False)
         try:
-            await graph.replace(below, overlay)
-        except QmpError:
-            # All of it was one change, which is undone with it.
-            graph.unlink(overlay.children["backing"])
-            granting.refresh([overlay, below])
-            raise
+            await set_backing(graph, overlay, below, refresh=False)
+            try:
+                await graph.replace(below, overlay)
+            except QmpError:
+                # All of it was one change, which is undone with it.
+                graph.unlink(overlay.children["backing"])
+                granting.refresh([overlay, below])
+                raise
+        finally:
+            await _refresh_limits(graph, below)
+
+
+async def _refresh_limits(graph: Graph, node: Node) -> None:
+    """Of a node that something was put above, while the graph is locked for that, whatever came of it. A
+    driver that asks its child then does so in a coroutine, which waits for the lock to be let go, as who has
+    it waits for the coroutine: for ever, and so does every request from then on (bdrv_append, block.c:5583,
+    and compress_refresh_limits, block/filter-compress.c:103, 10.0.13)."""
+    if not (node.driver.limits_ask_child and graph.rules.changes_drain_all):
+        return
+    for each in graph.nodes.values():
+        for edge in each.parents:
+            if isinstance(edge.parent, BlockBackend):
+                edge.parent.drained_begin()
+    await Future(f"the limits of '{node.node_name}', which QEMU never gets")
 
 
 async def take_off(graph: Graph, overlay: Node, below: Node) -> None:
@@ -138,8 +157,11 @@ async def append_filter(
     try:
         await graph.changing()
         role = permissions.FILTERED | permissions.PRIMARY
-        graph.attach(node, "backing", role, below, 0, permissions.ALL)
-        await graph.replace(below, node)
+        try:
+            graph.attach(node, "backing", role, below, 0, permissions.ALL)
+            await graph.replace(below, node)
+        finally:
+            await _refresh_limits(graph, below)
     except QmpError:
         node.references -= 1
         await graph.release(node)

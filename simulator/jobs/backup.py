@@ -11,8 +11,8 @@ from errno import ECANCELED
 from os import strerror
 
 from simulator.block import chain, permissions
-from simulator.block.block_copy import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
 from simulator.block.copy_call import BlockCopyCall
+from simulator.block.copy_clusters import MAX_MIN_CLUSTER_BYTES, min_cluster_too_large
 from simulator.block.drivers import driver_class
 from simulator.block.drivers.backup_top import BackupTop
 from simulator.block.errors import QmpError
@@ -196,7 +196,7 @@ class BackupJob(BlockJob):
         if verb != "complete" or not takes_it:
             super().check_verb(verb)
 
-    def complete(self) -> None:
+    async def complete(self) -> None:
         self._ended = True
         self.enter()
 

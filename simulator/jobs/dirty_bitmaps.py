@@ -48,7 +48,7 @@ def add(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
         raise QmpError("Granularity must be power of 2 and at least 512")
     persistent: bool = arguments.get("persistent", False)
     if persistent:
-        if node.read_only and graph.rules.stored_bitmaps_need_write:
+        if not node.is_writable() and graph.rules.stored_bitmaps_need_write:
             raise QmpError(f"Cannot add a persistent bitmap to read-only or inactive node '{node.node_name}'")
         if not node.driver.can_store_bitmaps:
             raise QmpError(
@@ -68,7 +68,8 @@ async def remove_stored(graph: Graph, arguments: dict[str, Any]) -> DirtyBitmap:
     """The first half of block-dirty-bitmap-remove: it is gone from the image, and not yet from the node."""
     bitmap = lookup(graph, arguments["node"], arguments["name"])
     node = bitmap.node
-    if bitmap.persistent and node.read_only and graph.rules.stored_bitmaps_need_write and not bitmap.busy:
+    needs_write = bitmap.persistent and graph.rules.stored_bitmaps_need_write
+    if needs_write and not node.is_writable() and not bitmap.busy:
         name = node.node_name
         raise QmpError(f"Cannot remove persistent bitmap '{bitmap.name}': no write access to node '{name}'")
     bitmap.check(inconsistent=False)

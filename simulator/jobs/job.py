@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from simulator.engine.scheduler import Timer
-    from simulator.engine.task import Task
     from simulator.jobs.registry import Jobs
     from simulator.jobs.txn import JobTxn
 
@@ -39,7 +38,7 @@ class Job(Parent):
     is_block_job = False  # whether it stands on nodes and answers block-job-*
 
     __slots__ = (
-        "_parked", "_sleep_timer", "_task", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",
+        "_parked", "_sleep_timer", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",
         "errno", "error", "force_cancelled", "id", "jobs", "pause_count", "paused", "progress", "started",
         "status", "txn", "user_paused",
     )  # fmt: skip
@@ -65,7 +64,6 @@ class Job(Parent):
         self.deferred = False  # the coroutine has ended; what is left is done by the main loop
         self.errno = 0
         self.error: str | None = None
-        self._task: Task | None = None
         self._parked: Future | None = None
         self._sleep_timer: Timer | None = None
 
@@ -98,7 +96,7 @@ class Job(Parent):
     def can_complete(self) -> bool:
         return False
 
-    def complete(self) -> None:
+    async def complete(self) -> None:
         """block-job-complete; called only if can_complete. Raises QmpError."""
 
     # -- events that kinds add to JOB_STATUS_CHANGE
@@ -134,7 +132,7 @@ class Job(Parent):
         self.busy = True
         self.paused = False
         self.set_status("running")
-        self._task = self.jobs.scheduler.enter(self._main(), f"{self.job_type} job '{self.id}'")
+        self.jobs.scheduler.enter(self._main(), f"{self.job_type} job '{self.id}'")
 
     async def _main(self) -> None:
         await self.pause_point()
@@ -169,13 +167,9 @@ class Job(Parent):
             return
         self._cancel_timer()
         self.busy = True
-        parked, task = self._parked, self._task
+        parked, self._parked = self._parked, None
         assert parked is not None
-        assert task is not None
-        self._parked = None
-        parked.waiters.remove(task)
-        parked.set_result()
-        task.step()
+        parked.enter_waiters()
 
     def timer_pending(self) -> bool:
         return self._sleep_timer is not None
@@ -254,12 +248,12 @@ class Job(Parent):
         self.resume()
 
     # -- cancelling and completing by command
-    def user_complete(self) -> None:
+    async def user_complete(self) -> None:
         self.check_verb("complete")
         is_held = self.pause_count and not self.jobs.rules.paused_completes
         if self.cancelled or is_held or not self.can_complete:
             raise QmpError(f"The active block job '{self.id}' cannot be completed")
-        self.complete()
+        await self.complete()
 
     async def user_cancel(self, force: bool) -> None:
         self.check_verb("cancel")

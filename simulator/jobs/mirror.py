@@ -15,13 +15,13 @@ from simulator.block import chain, granting, permissions
 from simulator.block.bitmap import DirtyBitmap
 from simulator.block.drivers.mirror_top import MirrorTop
 from simulator.block.errors import QmpError
-from simulator.block.opening import open_backing_from_header
+from simulator.block.opening import ABORTED, open_backing_from_header
 from simulator.block.reopening import set_read_only
 from simulator.jobs.backing import set_backing
 from simulator.jobs.block_job import RETRY_NS, BlockJob
 from simulator.jobs.mirror_copying import MAX_IN_FLIGHT, MirrorCopying
 from simulator.jobs.mirror_dirty import find_dirty
-from simulator.jobs.mirror_options import LEAVE_BACKING, SOURCE_BACKING, MirrorOptions
+from simulator.jobs.mirror_options import LEAVE_BACKING, OPEN_BACKING, SOURCE_BACKING, MirrorOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,9 +218,12 @@ class MirrorJob(BlockJob):
     def can_complete(self) -> bool:
         return True
 
-    def complete(self) -> None:
+    async def complete(self) -> None:
         if not self.is_ready():
             raise QmpError(f"The active block job '{self.id}' cannot be completed")
+        if self.options.backing_mode == OPEN_BACKING and self.jobs.rules.complete_opens_backing:
+            assert self.target.node is not None
+            await open_backing_from_header(self.jobs.graph, chain.skip_filters(self.target.node))
         if self.options.replaces is not None:
             node = self.jobs.graph.nodes.get(self.options.replaces)
             if node is None:
@@ -270,7 +273,11 @@ class MirrorJob(BlockJob):
         await self.remove_all_nodes()
         await graph.changing()
         # What is below it by now may be the target.
-        await graph.replace(filter_node, self.source_edge.node)
+        try:
+            await graph.replace(filter_node, self.source_edge.node)
+        except QmpError as refusal:
+            # QEMU takes it that nobody can be in the way (&error_abort).
+            await graph.end_process(ABORTED, refusal.console_text)
         if self.own_backend is not None:
             # It went with the filter's users; as long as the job is there, it keeps the filter.
             await self.own_backend.remove()
@@ -298,7 +305,7 @@ class MirrorJob(BlockJob):
                 backing = source if self.options.is_none_mode else self.options.base
                 if top.backing is not backing:
                     await set_backing(graph, top, backing)
-            else:
+            elif not self.jobs.rules.complete_opens_backing:
                 await open_backing_from_header(graph, top)
         except QmpError as error:
             graph.report(error.console_text)

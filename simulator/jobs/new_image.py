@@ -57,7 +57,7 @@ def describe_image(graph: Graph, filename: str, image_format: str | None, like: 
     filename = path_of(filename)
     cache = {key: like.cache[key] for key in ("direct", "no-flush")}
     file = {"driver": "file", "filename": filename}
-    if image_format is None and like.driver.is_protocol:
+    if image_format is None and like.driver.names_files:
         # It is opened with the flags of that node, of which one says so (BDRV_O_PROTOCOL).
         image_format = "file"
     if image_format == "file":

@@ -33,9 +33,11 @@ class JobRules:
     `mirror_tells_sizes`: a mirror to a target of another size says what is wrong with it.
     `paused_completes`: a job may be told to complete while it is paused.
     `refused_image_keeps_drained`: a drive-backup whose image cannot be made or opened leaves its source
-    drained. `shows_actively_synced`: query-block-jobs tells of a mirror whether the guest's writes reach both
-    sides. `cancel_ends_waits`: what a backup or mirror that is cancelled has under way at its target does not
-    wait for a server that is lost.
+    drained. `complete_opens_backing`: a mirror to an image that exists opens its backing file as it is told
+    to complete, which is refused if that fails, and not as it ends. `shows_actively_synced`:
+    query-block-jobs tells of a mirror whether the guest's writes reach both sides. `cancel_ends_waits`:
+    what a backup or mirror that is cancelled has under way at its target does not wait for a server that is
+    lost.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class JobRules:
         "commit_newest_first",
         "commit_writes_zeroes",
         "complete_ends_fleecing",
+        "complete_opens_backing",
         "group_rollback_hangs",
         "mirror_bitmap_on_filter",
         "mirror_knows_zeroes",
@@ -69,6 +72,7 @@ class JobRules:
         backup_chooses_late: bool = False,
         commit_newest_first: bool = False,
         complete_ends_fleecing: bool = False,
+        complete_opens_backing: bool = False,
         target_by_device: bool = False,
         group_rollback_hangs: bool = True,
         mirror_bitmap_on_filter: bool = False,
@@ -90,6 +94,7 @@ class JobRules:
         self.backup_chooses_late = backup_chooses_late
         self.commit_newest_first = commit_newest_first
         self.complete_ends_fleecing = complete_ends_fleecing
+        self.complete_opens_backing = complete_opens_backing
         self.target_by_device = target_by_device
         self.group_rollback_hangs = group_rollback_hangs
         self.mirror_bitmap_on_filter = mirror_bitmap_on_filter

@@ -68,7 +68,6 @@ class Slots:
         self.memory_id = ""  # the object that is the board's memory
         self._others: dict[str, Plugged] = {}  # no disks
         self._leaving: list[str] = []  # paths of devices whose guest has been asked to let them go
-        self._unparented: list[str] = []  # paths of devices that are on their way out
         self._bus: dict[str, str] = {}  # the name of each device's
         self.settings: dict[str, Mapping[str, Any]] = {}  # what each device was told, by path
         self._threads: dict[str, IoThread] = {}  # of SCSI adapters, by their buses
@@ -77,7 +76,7 @@ class Slots:
         self.scsi = ScsiAddresses()
 
     # -- coming
-    def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
+    async def plug(self, given: Mapping[str, Any], is_hot: bool, is_typed: bool = False) -> None:
         """`given`: options as -device or device_add has them, numbers and booleans perhaps not as text, which
         `is_typed` takes them for. Raises QmpError."""
         machine = self._machine
@@ -110,7 +109,7 @@ class Slots:
         device_id = identifier if isinstance(identifier, str) else ""
         if is_disk:
             drive = as_text(given["drive"]) if "drive" in given else None
-            disk = machine.devices.add(driver, device_id, drive, values)
+            disk = await machine.devices.add(driver, device_id, drive, values)
             path = disk.path
             if kind == "SCSI" and disk.backend.node is not None:
                 if is_hot and machine.graph.rules.adapter_minds_blockers:
@@ -217,7 +216,7 @@ class Slots:
     def shown_name(self, disk: GuestDevice) -> dict[str, str]:
         """As queries have it: a part of a device on its way out has no path (blk_get_attached_dev_id)."""
         name = disk.backend.device_id
-        return {} if disk.path in self._unparented and name == disk.backend_path else {"qdev": name}
+        return {} if disk.key != disk.path and name == disk.backend_path else {"qdev": name}
 
     def has_thread(self, thread: IoThread) -> bool:
         """Whether a SCSI adapter lets its disks work there."""
@@ -244,23 +243,35 @@ class Slots:
         if device.disk is not None and device.disk.backend.node is not None:
             async with self._machine.graph.drained(device.disk.backend.node):
                 pass
-        self._unparented.append(device.path)
-        self._forget_name(device)
-        if device.disk is not None:
-            self._leave_thread(device.disk)
+        self._unparent(device)
         self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
 
-    def _forget_name(self, device: Plugged) -> None:
+    def _unparent(self, device: Plugged) -> None:
+        """It has no name any more, and stands on its drive for a while yet."""
+        if device.disk is not None:
+            self._leave_thread(device.disk)
+            self._machine.devices.unparent(device.disk)
+        self._forget(device)
+
+    def _forget(self, device: Plugged) -> None:
+        """All that its name and its place led to."""
         named = self._machine.devices.named
         if device.device_id in named:
             del named[device.device_id]
+        self._threads.pop(f"{device.device_id}.0", None)
+        self._others.pop(device.path, None)
+        self._in_slot.pop(device.path, None)
+        self._bus.pop(device.path, None)
+        self.settings.pop(device.path, None)
+        self.scsi.leave(device.path)
+        if device.path in self._hot:
+            self._hot.remove(device.path)
 
     async def _remove_later(self, device: Plugged) -> None:
         """Its place on the bus holds it until all readers of the bus are done (bus_free_bus_child): it cannot
         be named any more, and still stands on its drive."""
         await self._machine.scheduler.sleep(self._machine.version.qmp.unplugged_after_ns)
-        self._unparented.remove(device.path)
-        await self._remove(device)
+        await self._let_go(device)
 
     def _may_leave(self, device: Plugged) -> bool:
         return device.disk is None or self._machine.devices.bus_of(device.type_name) != "IDE"
@@ -291,8 +302,6 @@ class Slots:
 
     def _find(self, name: str) -> Plugged | None:
         path = name if name.startswith("/") else f"/machine/peripheral/{name}"
-        if path in self._unparented:
-            return None
         if path in self._others:
             return self._others[path]
         disk = self._machine.devices.by_path.get(path)
@@ -322,13 +331,11 @@ class Slots:
         leaving: list[Plugged] = []
         for device in filter(None, map(self._find, paths)):
             leaving += [*self._on_bus_of(device), device]
-        self._unparented += [device.path for device in leaving]
         for device in leaving:
-            self._forget_name(device)
+            self._unparent(device)
         await self._machine.scheduler.sleep(self._machine.version.qmp.unplugged_after_ns)
         for device in leaving:
-            self._unparented.remove(device.path)
-            await self._remove(device)
+            await self._let_go(device)
 
     def _on_bus_of(self, device: Plugged) -> list[Plugged]:
         paths = [*self._others, *self._machine.devices.by_path] if device.device_id else []
@@ -343,21 +350,13 @@ class Slots:
             with suppress(QmpError):
                 iothreads.move(node, None, disk.backend)
 
-    async def _remove(self, device: Plugged) -> None:
+    async def _let_go(self, device: Plugged) -> None:
+        """Its drive; and all is told of its end."""
         machine = self._machine
         if machine.gone:
             return
         if device.disk is not None:
             await machine.devices.unplug(device.disk)
-        self._threads.pop(f"{device.device_id}.0", None)
-        self._others.pop(device.path, None)
-        self._forget_name(device)
-        self._in_slot.pop(device.path, None)
-        self._bus.pop(device.path, None)
-        self.settings.pop(device.path, None)
-        self.scsi.leave(device.path)
-        if device.path in self._hot:
-            self._hot.remove(device.path)
         if device.disk is not None and device.disk.backend_path != device.path:
             machine.outbox.emit("DEVICE_DELETED", {"path": device.disk.backend_path})
         elif device.is_pci and device.type_name.startswith("virtio-"):

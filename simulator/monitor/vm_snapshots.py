@@ -32,7 +32,7 @@ def disks(machine: Machine, devices: Sequence[str] | None) -> list[Node]:
     """The nodes that `devices` name; without, all that are somebody's who is no node. Raises QmpError."""
     graph = machine.graph
     if devices is None:
-        return [node for node in graph.tops() if _is_included(node)]
+        return [node for node in graph.tops() if is_included(node)]
     if not devices:
         raise QmpError("At least one device is required for snapshot")
     found = []
@@ -44,7 +44,8 @@ def disks(machine: Machine, devices: Sequence[str] | None) -> list[Node]:
     return found
 
 
-def _is_included(node: Node) -> bool:
+def is_included(node: Node) -> bool:
+    """Whether snapshots of all disks are of this one, too (bdrv_all_snapshots_includes_bs)."""
     if node.read_only:
         return False
     return not node.parents or any(isinstance(edge.parent, BlockBackend) for edge in node.parents)

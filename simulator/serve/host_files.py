@@ -6,11 +6,12 @@ import fcntl
 import os
 import stat
 import struct
-from errno import ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
+from errno import EINVAL, ENODEV, ENOSYS, ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP
 from functools import partial
+from mmap import mmap
 
 from simulator.block import fdsets
-from simulator.block.host import Host, HostFile, HostListener, HostStream, HostTerminal
+from simulator.block.host import SAFE_ALIGNMENT, Host, HostFile, HostListener, HostStream, HostTerminal
 from simulator.serve import network
 from simulator.serve.outgoing import OfCommand, Outgoing
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # linux/falloc.h
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16
+_ALIGNMENTS = (1, 512, 1024, 2048, SAFE_ALIGNMENT)
 _UNSUPPORTED = (EOPNOTSUPP, ENOSYS, ENODEV, ENOTTY)
 
 # struct flock of x86-64 and aarch64 Linux: l_type, l_whence, l_start, l_len, l_pid (0 for OFD locks).
@@ -159,6 +161,19 @@ class DiskFile(HostFile):
             # ENXIO: a hole up to the end of the file, or behind it. Anything else: nothing is known.
             return limit, error.errno != ENXIO
 
+    def direct_alignment(self) -> tuple[int, int]:
+        """By trying (raw_probe_alignment, block/file-posix.c, 7.2)."""
+        try:
+            fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError:
+            return SAFE_ALIGNMENT, 1
+        try:
+            with mmap(-1, SAFE_ALIGNMENT) as page, memoryview(page) as buffer:
+                taken = [length for length in _ALIGNMENTS if _takes(fd, buffer[:length])]
+        finally:
+            os.close(fd)
+        return min(filter(lambda each: each > 1, taken), default=SAFE_ALIGNMENT), min(taken, default=1)
+
     def flush(self) -> None:
         os.fdatasync(self._fd)
 
@@ -180,6 +195,16 @@ class DiskFile(HostFile):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _takes(fd: int, buffer: memoryview) -> bool:
+    try:
+        os.preadv(fd, [buffer], 0)
+    except OSError as error:
+        return error.errno != EINVAL
+    finally:
+        buffer.release()
+    return True
 
 
 class PassedFile(DiskFile):

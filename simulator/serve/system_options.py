@@ -42,18 +42,18 @@ def drive(start: Start, text: str, shown: str) -> None:
             return
 
         async def attach() -> None:
-            _attach(start, interface, identifier)
+            await _attach(start, interface, identifier)
 
         start.plan("device" if interface == "virtio" else "board", shown, attach)
 
     start.plan("drive", shown, effect)
 
 
-def _attach(start: Start, interface: str, identifier: str) -> None:
+async def _attach(start: Start, interface: str, identifier: str) -> None:
     if interface == "virtio":
-        start.machine.slots.plug({"driver": "virtio-blk-pci", "drive": identifier}, is_hot=False)
+        await start.machine.slots.plug({"driver": "virtio-blk-pci", "drive": identifier}, is_hot=False)
     elif interface == "ide" and start.machine.slots.board != "none":
-        start.machine.devices.add("ide-hd", "", identifier)
+        await start.machine.devices.add("ide-hd", "", identifier)
     else:
         _, bus, unit = start.machine.drives.places[identifier]
         raise QmpError(f"machine type does not support if={interface},bus={bus},unit={unit}")
@@ -72,7 +72,7 @@ def device(start: Start, text: str, shown: str) -> None:
         given = dict(start.options_of("device", shown, qemu_opts.parse(text, "driver")).to_dict())
 
     async def effect() -> None:
-        start.machine.slots.plug(given, is_hot=False)
+        await start.machine.slots.plug(given, is_hot=False)
 
     start.plan("device", shown, effect)
 

@@ -17,6 +17,7 @@ class Block(Group):
     backup_step_bytes: what a backup copies at a time, where a crawling one stops; 0: a cluster.
     daemon_closes_nodes: a storage daemon that quits ends jobs and exports, and closes nodes, before it goes.
     copy_bitmap_on_filter: what is still to copy is a bitmap of the filter, not of the source.
+    set_backing_minds_driver: nothing is put below a node as its backing file that can have none.
     stored_bitmaps_need_write: persistent bitmaps are added and removed only where the image can be written.
     creating_yields: making a qcow2 image gives way before it begins, so that the command replies first.
     ending_jobs_outlive_exports: at the end of the process exports are closed before jobs are cancelled.
@@ -31,7 +32,8 @@ class Block(Group):
     adapter_minds_blockers: as in simulator/block/rules.py.
     dropped_filter_lets_go: a filter that is dropped has no child any more, even while somebody holds it.
     devices_open_as_files: driver `file` takes devices of the host, too.
-    closing_marks_clean, has_zstd, raw_outside_is_placed, tells_dirty_images: as in simulator/block/rules.py.
+    closing_marks_clean, has_zstd, raw_outside_is_placed, raw_takes_what_it_needs, tells_dirty_images: as in
+    simulator/block/rules.py.
     deleting_asks_all_disks: HMP delvm deletes nothing unless all disks can hold snapshots.
     drive_moves: a device's drive can be set to another node while the machine runs.
     moved_edge_is_newest, negative_size_is_out_of_range, probing_drains,
@@ -45,7 +47,8 @@ class Block(Group):
     resize_names_blocker: block_resize of a job's target names the job, and not the device alone.
     cbw_timeout_bits: how many bits of nanoseconds hold a copy-before-write filter's cbw-timeout.
     formats_left_out: drivers that the introspection tells of and the binary does not have.
-    empty_merge_crashes, inserted_in_main_loop, lengths_follow, refused_stream_keeps_backend,
+    empty_merge_crashes, host_tells_alignment, inserted_in_main_loop, lengths_follow,
+    refused_stream_keeps_backend,
     lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
@@ -75,6 +78,7 @@ class Block(Group):
         "forgets_bounded_copies",
         "formats_left_out",
         "has_zstd",
+        "host_tells_alignment",
         "inserted_in_main_loop",
         "jobs_have_backend",
         "lengths_follow",
@@ -89,9 +93,11 @@ class Block(Group):
         "quorum_flushes_all",
         "quorum_tells_zeroes",
         "raw_outside_is_placed",
+        "raw_takes_what_it_needs",
         "refused_stream_keeps_backend",
         "replaced_is_missing",
         "resize_names_blocker",
+        "set_backing_minds_driver",
         "snapshot_discards_whole",
         "stored_bitmaps_need_write",
         "stream_has_filter",
@@ -127,6 +133,7 @@ class Block(Group):
     deleting_asks_all_disks: bool
     has_zstd: bool
     raw_outside_is_placed: bool
+    raw_takes_what_it_needs: bool
     tells_dirty_images: bool
     devices_open_as_files: bool
     dropped_filter_lets_go: bool
@@ -135,6 +142,7 @@ class Block(Group):
     ending_stops_first: bool
     changes_drain_all: bool
     snapshot_discards_whole: bool
+    set_backing_minds_driver: bool
     stored_bitmaps_need_write: bool
     stream_has_filter: bool
     copy_bitmap_on_filter: bool
@@ -145,6 +153,7 @@ class Block(Group):
     forgets_bounded_copies: bool
     refused_stream_keeps_backend: bool
     empty_merge_crashes: bool
+    host_tells_alignment: bool
     inserted_in_main_loop: bool
     lengths_follow: str
     lost_bitmap_ends_abort: bool

@@ -117,7 +117,8 @@ class Jobs(Group):
     aborted_commit_restores_base: a commit of the active image that comes to nothing leaves its base
     read-only, if it was.
     amend_holds_node: a job that amends an image keeps its node from being closed.
-    commit_writes_zeroes, pause_wakes, waits_out_speed: as in simulator/jobs/rules.py.
+    commit_writes_zeroes, complete_opens_backing, pause_wakes, waits_out_speed: as in
+    simulator/jobs/rules.py.
     mirror_bitmap_on_filter: what differs is a bitmap of the mirror's filter, not of its source.
     mirror_knows_zeroes: a mirror looks where its target reads as zero, and writes no zeroes there.
     mirror_tells_sizes: a mirror to a target of another size says what is wrong with it.
@@ -135,6 +136,7 @@ class Jobs(Group):
         "backup_chooses_late",
         "cancel_ends_waits",
         "commit_writes_zeroes",
+        "complete_opens_backing",
         "mirror_bitmap_on_filter",
         "mirror_knows_zeroes",
         "mirror_tells_sizes",
@@ -150,6 +152,7 @@ class Jobs(Group):
     amend_holds_node: bool
     verbs: dict[str, tuple[str, ...]]
     backup_chooses_late: bool
+    complete_opens_backing: bool
     mirror_bitmap_on_filter: bool
     mirror_knows_zeroes: bool
     mirror_tells_sizes: bool

@@ -44,6 +44,12 @@ FACTS = (
     ("identity.package", "Debian 1:11.1.3+ds-1", "greeting of the binary"),
     ("qmp.json_pushed", True, "observed with requests and options that are malformed", "session json/*"),
     ("texts.reports_name_program", True, "observed with a backup to a node of unknown block size"),
+    (
+        "block.host_tells_alignment",
+        True,
+        "observed with cache.direct of a file without data",
+        "session direct/*",
+    ),
     ("block.used_threads_go", True, "observed with object-del of a node's thread"),
     ("texts.hmp_cpus_with_model", True, "observed"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),

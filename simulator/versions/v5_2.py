@@ -133,6 +133,7 @@ FACTS = (
     ("jobs.verbs", {**VERBS, "complete": ("ready",)}, "job.c:67"),
     ("jobs.paused_completes", False, "observed: paused and ready"),
     ("jobs.backup_chooses_late", True, "block/backup.c:193,240"),
+    ("jobs.complete_opens_backing", True, "block/mirror.c:1146: mirror_complete"),
     ("jobs.mirror_tells_sizes", False, "observed with a larger and a smaller target"),
     ("jobs.amend_holds_node", False, "block/amend.c:87: no bdrv_ref; observed"),
     (
@@ -147,6 +148,7 @@ FACTS = (
     ("block.daemon_closes_nodes", False, "storage-daemon/qemu-storage-daemon.c:343: it ends as it is"),
     ("block.max_length_bytes", (1 << 63) - 1, "block.c:942: refresh_total_sectors checks nothing"),
     ("block.moved_edge_is_newest", False, "block.c:2564: no child moves in its parent's list"),
+    ("block.set_backing_minds_driver", False, "block.c:2895: bdrv_set_backing_hd attaches it; observed"),
     ("block.probing_drains", 0, "observed"),
     ("block.cbw_timeout_bits", 64, "there is no copy-before-write driver"),
     ("block.quorum_flushes_all", False, "block/quorum.c:1201: bdrv_co_flush_to_disk"),
@@ -194,6 +196,7 @@ FACTS = (
         "observed",
     ),
     ("block.has_zstd", False, "observed"),
+    ("block.raw_takes_what_it_needs", False, "block/raw-format.c:586: bdrv_default_perms"),
     ("block.raw_outside_is_placed", False, "block/qcow2.c: qcow2_co_create; observed"),
     ("block.tells_dirty_images", False, "observed"),
     ("block.deleting_asks_all_disks", False, "monitor/hmp-cmds.c: hmp_delvm"),

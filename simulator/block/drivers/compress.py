@@ -18,6 +18,7 @@ class Compress(Driver):
     format_name = "compress"
     is_filter = length_is_variable = True
     can_reopen = False
+    limits_ask_child = True
 
     async def open(self, options: dict[str, Any]) -> None:
         below = self.file.node.driver

@@ -9,7 +9,7 @@ from os import strerror
 from simulator.block import fdsets, permissions
 from simulator.block.driver import MAY_UNMAP, STATUS_DATA, STATUS_OFFSET_VALID, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
-from simulator.block.host import ImageLock
+from simulator.block.host import SAFE_ALIGNMENT, ImageLock
 from simulator.engine.task import interleave
 from simulator.qapi.integers import signed64
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from simulator.block.host import HostFile
 
 _SECTOR_BYTES = 512
-_DIRECT_BYTES = 512  # what the host's file systems want of requests around their cache (raw_probe_alignment)
 _WRITERS = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
 
 
@@ -42,6 +41,7 @@ class File(Driver):
     _kind = "a regular file"
     _uses_lock = True
     _discards = _failed_discards = _discarded_bytes = 0
+    _direct_bytes = 0  # what requests are multiples of while they go past the host's cache; 0: not found out
 
     async def open(self, options: dict[str, Any]) -> None:
         path = self._path = str(options.get("filename", ""))
@@ -59,6 +59,28 @@ class File(Driver):
             self._file.close()
             raise QmpError(f"'{self.format_name}' driver requires '{path}' to be {self._kind}")
         self._measure()
+        self._find_alignment(tries=True)
+
+    async def reopen_finished(self) -> None:
+        # What is tried then is a descriptor that does not go past the cache yet, and takes any length.
+        self._find_alignment(tries=False)
+
+    def _find_alignment(self, tries: bool) -> None:
+        """raw_probe_alignment: where the front of the file takes any length, it has told nothing."""
+        if not self.node.cache.get("direct"):
+            self._direct_bytes = 0
+            return
+        anywhere, at_front = self._file.direct_alignment()
+        told = at_front if tries and at_front > 1 else SAFE_ALIGNMENT
+        self._direct_bytes = anywhere if self.node.graph.rules.host_tells_alignment else told
+
+    @property
+    def request_alignment(self) -> int:  # type: ignore[override]
+        return self._direct_bytes or 1
+
+    @property
+    def memory_alignment(self) -> int:
+        return self._direct_bytes or 1
 
     def _is_right_kind(self) -> bool:
         is_fine = self._file.is_device and self.node.graph.rules.devices_open_as_files
@@ -66,10 +88,6 @@ class File(Driver):
 
     async def close(self) -> None:
         self._file.close()
-
-    @property
-    def request_alignment(self) -> int:  # type: ignore[override]
-        return _DIRECT_BYTES if self.node.cache.get("direct") else 1
 
     @property
     def unmaps_zeroes(self) -> bool:

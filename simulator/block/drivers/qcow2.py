@@ -88,6 +88,7 @@ class Qcow2(Driver):
         self.unused_data: list[int] = []  # offsets in the data file that it may discard
         self.stored_bitmaps: list[qcow2_bitmaps.StoredBitmap] = []
         self.snapshots: list[qcow2_snapshots.Snapshot] = []
+        self._lost_file = False
 
     # -- life
     async def open(self, options: dict[str, Any]) -> None:
@@ -171,6 +172,7 @@ class Qcow2(Driver):
     async def reopen_prepare(self, options: dict[str, Any], read_only: bool) -> None:
         qcow2_options.check(options, self.header)
         self._next_options = options
+        self._file_before = self.file.node
         if read_only:
             await qcow2_bitmaps.make_read_only(self)
         if read_only or not options.get("lazy-refcounts", self.header.compatible & LAZY_REFCOUNTS):
@@ -180,6 +182,15 @@ class Qcow2(Driver):
         # The caches are made anew, whatever changed (qcow2_update_options_commit).
         self.tables.forget_clean()
         self._use(self._next_options)
+
+    def reopen_abort(self) -> None:
+        # s->data_file is now the file that is about to go, and will never be bs->file again.
+        self._lost_file |= self.file.node is not self._file_before
+
+    @property
+    def takes_data_file(self) -> bool:
+        """Whether QEMU takes the image to have a data file of its own (has_data_file, block/qcow2.h)."""
+        return self._lost_file or self.header.has_data_file
 
     async def reopen_finished(self) -> None:
         if self.node.is_writable():
@@ -360,7 +371,7 @@ class Qcow2(Driver):
         bitmaps = qcow2_bitmaps.info(self) if self.header.version > 2 else []
         return {
             "cluster-size": self.header.cluster_bytes,
-            **({"snapshots": self.snapshot_infos()} if self.snapshots else {}),
+            **({"snapshots": self.snapshot_infos()} if self.snapshots and not self.takes_data_file else {}),
             "dirty-flag": bool(self.header.incompatible & DIRTY) and self.node.graph.rules.tells_dirty_images,
-            "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps)},
+            "format-specific": {"type": "qcow2", "data": self.header.describe(bitmaps, self.takes_data_file)},
         }

@@ -133,14 +133,14 @@ class Header:
         shift = self.l2_shift
         return (size_bytes + (1 << shift) - 1 & _UINT64_MAX) >> shift
 
-    def describe(self, bitmaps: list[dict[str, Any]]) -> dict[str, Any]:
+    def describe(self, bitmaps: list[dict[str, Any]], takes_data_file: bool) -> dict[str, Any]:
         """ImageInfoSpecificQCow2; `bitmaps` as it has them (qcow2_get_specific_info)."""
         if self.version == 2:
             return {"compat": "0.10", "compression-type": "zlib", "refcount-bits": self.refcount_bits}
         return {
             "compat": "1.1",
             "compression-type": "zstd" if self.compression_type else "zlib",
-            **self._describe_data_file(),
+            **self._describe_data_file(takes_data_file),
             "lazy-refcounts": bool(self.compatible & LAZY_REFCOUNTS),
             **({"bitmaps": bitmaps} if bitmaps else {}),
             "refcount-bits": self.refcount_bits,
@@ -148,9 +148,9 @@ class Header:
             "extended-l2": self.extended_l2,
         }
 
-    def _describe_data_file(self) -> dict[str, Any]:
+    def _describe_data_file(self, takes_data_file: bool) -> dict[str, Any]:
         named = {"data-file": self.data_file} if self.data_file else {}
-        return {**named, "data-file-raw": self.is_raw_outside} if self.has_data_file else named
+        return {**named, "data-file-raw": self.is_raw_outside} if takes_data_file else named
 
     def encode(self) -> bytes:
         """The whole first cluster. OSError-free; raises QmpError if names and extensions do not fit."""

@@ -134,12 +134,15 @@ def _encode(snapshots: list[Snapshot]) -> bytes:
 
 
 def infos(driver: Qcow2) -> list[dict[str, Any]]:
+    """Raises OSError."""
+    if driver.takes_data_file:
+        raise OSError(ENOTSUP, strerror(ENOTSUP))
     return [snapshot.info() for snapshot in driver.snapshots]
 
 
 async def create(driver: Qcow2, name: str, date_ns: int, vm_clock_ns: int, vm_state_bytes: int) -> str:
     """Returns the new one's id. Raises OSError."""
-    if driver.header.has_data_file:
+    if driver.takes_data_file:
         raise OSError(ENOTSUP, strerror(ENOTSUP))
     if len(driver.snapshots) >= _MOST:
         raise OSError(EFBIG, strerror(EFBIG))
@@ -193,7 +196,7 @@ async def delete(driver: Qcow2, identifier: str) -> None:
 
 async def go_to(driver: Qcow2, name: str) -> None:
     """The disk is again what it was when that snapshot was made (qcow2_snapshot_goto). Raises OSError."""
-    if driver.header.has_data_file:
+    if driver.takes_data_file:
         raise OSError(ENOTSUP, strerror(ENOTSUP))
     tables, refcounts = driver.tables, driver.refcounts
     by_id = [each for each in driver.snapshots if each.identifier == name]

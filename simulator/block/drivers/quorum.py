@@ -9,7 +9,7 @@ from os import strerror
 from simulator.block import permissions
 from simulator.block.driver import STATUS_DATA, STATUS_ZERO, Driver
 from simulator.block.errors import QmpError
-from simulator.block.opening import open_child
+from simulator.block.opening import ABORTED, open_child
 from simulator.block.status import status_above
 
 TYPE_CHECKING = False
@@ -89,7 +89,12 @@ class Quorum(Driver):
             raise QmpError(f"The node {child.node_name} already has a parent")
         if self._verifies:
             raise QmpError("Cannot add a child to a quorum in blkverify mode")
-        async with self.node.graph.drained(self.node):
+        graph = self.node.graph
+        async with graph.drained(self.node):
+            if not graph.rules.permissions_at_once and self.node in permissions.topological([child]):
+                # Nobody looks for a cycle, and what is drained with its parent is drained once more.
+                words = "bdrv_replace_child_noperm: Assertion `new_bs->quiesce_counter <= "
+                await graph.end_process(ABORTED, f"{words}new_bs_quiesce_counter' failed.")
             name = f"children.{self._next_number}"
             self.node.graph.attach(self.node, name, permissions.DATA, child, 0, permissions.ALL)
             self._next_number += 1

@@ -54,6 +54,8 @@ class Raw(Driver):
     def child_permissions(self, name: str, role: int, perm: int, shared: int) -> tuple[int, int]:
         """As of any format, but the file is written and resized only if this node is (raw_child_perm)."""
         needed, shared = super().child_permissions(name, role, perm, shared)
+        if role & permissions.COW or not self.node.graph.rules.raw_takes_what_it_needs:
+            return needed, shared
         changes = permissions.WRITE | permissions.RESIZE
         return needed & ~changes | perm & changes, shared
 

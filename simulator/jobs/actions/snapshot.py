@@ -144,7 +144,7 @@ class InternalSnapshot(Action):
             )
         if not name:
             raise QmpError("Name is empty")
-        if name in [info["name"] for info in holder.driver.snapshot_infos()]:
+        if name in [info["name"] for info in internal_snapshots.listed_by_name(node)]:
             raise QmpError(f"Snapshot with name '{name}' already exists on device '{device}'")
         try:
             self._made = await holder.driver.create_snapshot(name, *self.graph.times(), 0)

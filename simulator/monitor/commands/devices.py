@@ -28,7 +28,7 @@ async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
     graph, devices = machine.graph, machine.devices
     inserted, made = devices.backends_inserted, devices.made
     try:
-        machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
+        await machine.slots.plug(arguments, is_hot=True, is_typed=is_typed)
     except QmpError:
         if devices.backends_inserted > inserted:
             await graph.changing()

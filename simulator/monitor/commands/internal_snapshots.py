@@ -4,7 +4,7 @@ action of transactions."""
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
-from simulator.block.internal_snapshots import holder
+from simulator.block.internal_snapshots import holder, listed_by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,15 +28,9 @@ async def _delete(machine: Machine, arguments: dict[str, Any]) -> Any:
         raise QmpError("Name or id must be provided")
     async with machine.graph.drained(node):
         machine.graph.check_operation(node, "internal-snapshot-delete")
-        kept_by = holder(node)
-        if kept_by is None:
-            raise QmpError("Failed to get a snapshot list: Operation not supported")
+        infos = listed_by_name(node)
         info = next(
-            (
-                each
-                for each in kept_by.driver.snapshot_infos()
-                if identifier in (None, each["id"]) and name in (None, each["name"])
-            ),
+            (each for each in infos if identifier in (None, each["id"]) and name in (None, each["name"])),
             None,
         )
         if info is None:
@@ -44,6 +38,8 @@ async def _delete(machine: Machine, arguments: dict[str, Any]) -> Any:
                 f"Snapshot with id '{_shown(identifier)}' and name '{_shown(name)}' does not exist "
                 f"on device '{device}'"
             )
+        kept_by = holder(node)
+        assert kept_by is not None
         await kept_by.driver.delete_snapshot(info["id"])
     return info
 

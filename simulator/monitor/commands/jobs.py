@@ -30,7 +30,7 @@ async def job_resume(machine: Machine, arguments: Arguments) -> dict[str, Any]:
 
 
 async def job_complete(machine: Machine, arguments: Arguments) -> dict[str, Any]:
-    machine.jobs.get(arguments["id"]).user_complete()
+    await machine.jobs.get(arguments["id"]).user_complete()
     return {}
 
 
@@ -69,7 +69,7 @@ async def block_job_resume(machine: Machine, arguments: Arguments) -> dict[str, 
 
 
 async def block_job_complete(machine: Machine, arguments: Arguments) -> dict[str, Any]:
-    machine.jobs.get_block_job(arguments["device"]).user_complete()
+    await machine.jobs.get_block_job(arguments["device"]).user_complete()
     return {}
 
 

@@ -30,8 +30,8 @@ async def blockdev_add(machine: Machine, arguments: Arguments) -> Any:
 
 
 async def blockdev_set_active(machine: Machine, arguments: Arguments) -> Any:
-    if machine.graph.rules.changes_made_drained:
-        # There all is drained from the beginning (observed on 11.1.3).
+    if machine.graph.rules.changes_made_drained and not arguments["active"]:
+        # There all is drained before anything is looked at (observed on 11.1.3).
         async with machine.graph.drained_all():
             return await _set_active(machine, arguments)
     return await _set_active(machine, arguments)

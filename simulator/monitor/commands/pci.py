@@ -1,5 +1,5 @@
-"""The devices on a board's own PCI bus (qmp_query_pci, hw/pci/pci.c, 7.2): what the binary said of the
-board's and of each type that was plugged in, no address of which any guest has set."""
+"""The devices on a board's own PCI bus (hw/pci/pci.c, qmp_query_pci, 7.2): what the binary said of those of
+the board and of each type that was plugged in, no address of which any guest has set."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator.block.errors import QmpError
+from simulator.block.internal_snapshots import holder_to_write, listed
 from simulator.monitor import vm_snapshots
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.dispatch import same_as
@@ -12,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from simulator.block.node import Node
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
@@ -27,29 +29,43 @@ async def snapshot_blkdev(machine: Machine, arguments: Arguments) -> str:
 
 
 async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
-    disks = [(node.drive_name(), node) for node in machine.graph.tops() if node.driver.holds_snapshots]
-    if not disks:
+    """hmp_info_snapshots, block/monitor/block-hmp-cmds.c:899, 7.2: those of the disk that would have the
+    machine's state are on all disks, or are not."""
+    included = vm_snapshots.disks(machine, None)
+    state_node = next((node for node in included if holder_to_write(node)), None)
+    if state_node is None:
         version = machine.version
         text = version.reword("no block device can store vmstate for snapshot")
         return f"{version.texts.hmp_drive_prefix}{text}\n"
-    lists = [node.driver.snapshot_infos() for _, node in disks]
-    if not any(lists):
+    try:
+        candidates = listed(state_node)
+    except OSError as error:
+        return f"bdrv_snapshot_list: error {-(error.errno or 0)}\n"
+    found = [(node.drive_name(), _infos(node)) for node in machine.graph.tops() if holder_to_write(node)]
+    if not any(infos for _, infos in found):
         return "There is no snapshot available.\n"
     columns = columns_of(machine)
-    names = [{info["name"] for info in infos} for infos in lists]
-    everywhere = [info for info in lists[0] if all(info["name"] in known for known in names)]
+    names = [{info["name"] for info in _infos(node)} for node in included]
+    everywhere = [info for info in candidates if all(info["name"] in known for known in names)]
     text = "List of snapshots present on all disks:\n"
     if everywhere:
         text += columns.head() + "".join(columns.row(info, "--") for info in everywhere)
     else:
         text += "None\n"
     shown = [info["name"] for info in everywhere]
-    for (name, _), infos in zip(disks, lists, strict=True):
+    for name, infos in found:
         rest = [info for info in infos if info["name"] not in shown]
         if rest:
             text += f"\nList of partial (non-loadable) snapshots on '{name}':\n"
             text += columns.head() + "".join(columns.row(info, info["id"]) for info in rest)
     return text
+
+
+def _infos(node: Node) -> list[dict[str, Any]]:
+    try:
+        return listed(node)
+    except OSError:
+        return []
 
 
 async def savevm(machine: Machine, arguments: Arguments) -> str:
