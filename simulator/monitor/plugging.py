@@ -44,6 +44,9 @@ _DISK_SETTINGS = _OTHER_SETTINGS | frozenset(("unit", *_USUAL_TYPES))
 _FIRST_FREE_SLOT = {"pc": 2, "q35": 1}
 _IN_FIRST_SLOTS = {"pc": ("i440FX", "PIIX3")}
 
+# How long a bus's readers take at least (call_rcu_thread, util/rcu.c).
+_READERS_NS = 1_000_000
+
 
 class Plugged:
     """A device of a machine: `disk` is None for one that is no disk."""
@@ -333,7 +336,9 @@ class Slots:
             leaving += [*self._on_bus_of(device), device]
         for device in leaving:
             self._unparent(device)
-        await self._machine.scheduler.sleep(self._machine.version.qmp.unplugged_after_ns)
+        # In any version behind the reply: nobody waits for the bus's readers, as device_del may.
+        waited_ns = max(_READERS_NS, self._machine.version.qmp.unplugged_after_ns)
+        await self._machine.scheduler.sleep(waited_ns)
         for device in leaving:
             await self._let_go(device)
 
