@@ -126,7 +126,7 @@ class Arrival:
         runs = run_state == "running" and machine.runs_on_arrival
         if runs or machine.version.migration.activates_early:
             try:
-                await activity.activate_all(machine.graph.nodes.values())
+                await activity.activate_all(machine.graph.tops())
             except QmpError as error:
                 machine.warn(f"qemu-system-x86_64: {error.desc}")
                 runs = False

@@ -225,7 +225,7 @@ class Departure:
         nodes = list(graph.nodes.values())
         if not self._facts.refuses_again and any(node.inactive for node in nodes):
             await graph.end_process(-6, "")  # bdrv_inactivate_recurse, block.c, 5.2
-        await activity.inactivate_all(nodes)
+        await activity.inactivate_all(graph.tops())
 
     async def _fail(self, why: str) -> None:
         """The guest stays, and goes on if it ran (the end of migration_completion)."""
@@ -233,7 +233,7 @@ class Departure:
         self._stream.close()
         migrated_bitmaps.let_go(self._bitmaps)
         if self._stopped:
-            await activity.activate_all(machine.graph.nodes.values())
+            await activity.activate_all(machine.graph.tops())
             machine.run_state = "running" if self._was_running else "postmigrate"
         if self.cancelled:
             self._migration.go_to("cancelled")

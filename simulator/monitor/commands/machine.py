@@ -40,7 +40,7 @@ async def cont(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("Migration is not finalized yet")
     is_waiting = machine.run_state == "inmigrate"
     if not is_waiting or machine.version.migration.activates_early:
-        await activity.activate_all(machine.graph.nodes.values())
+        await activity.activate_all(machine.graph.tops())
     if is_waiting:
         machine.runs_on_arrival = True
         return {}

@@ -41,7 +41,7 @@ async def _set_active(machine: Machine, arguments: Arguments) -> Any:
     """One node, or without a name all."""
     nodes, name, active = machine.graph.nodes, arguments.get("node-name"), arguments["active"]
     if name is None:
-        await (activity.activate_all if active else activity.inactivate_all)(nodes.values())
+        await (activity.activate_all if active else activity.inactivate_all)(machine.graph.tops())
     elif name not in nodes:
         raise QmpError(f"Failed to find node with node-name='{name}'")
     else:
