@@ -5,7 +5,7 @@ Each fact: name, value, source (file:line of 10.0.13, or how it was observed).
 
 from __future__ import annotations
 
-from simulator.versions.v7_2 import IGNORES_SHARED, NEEDS_RAM, VERBS, ZERO_COPY
+from simulator.versions.v7_2 import IGNORES_SHARED, IN_BACKGROUND, NEEDS_RAM, VERBS, ZERO_COPY
 
 NAME = "10.0"
 BASE = "7.2"
@@ -15,6 +15,7 @@ SCHEMA_EDITS = ()
 CAPABILITY_RULES = (
     IGNORES_SHARED,
     ("postcopy-ram", False, "multifd", "Postcopy is not yet compatible with multifd"),
+    *IN_BACKGROUND,
     ZERO_COPY,
     NEEDS_RAM,
     ("switchover-ack", True, "return-path", "Capability 'switchover-ack' requires capability 'return-path'"),

@@ -33,8 +33,19 @@ ZERO_COPY = (
     "zero-copy-send", True, "multifd",
     "Zero copy only available for non-compressed non-TLS multifd migration",
 )  # fmt: skip
+# check_caps_background_snapshot
+_NOT_IN_BACKGROUND = (
+    "postcopy-ram", "dirty-bitmaps", "postcopy-blocktime", "late-block-activate", "return-path", "multifd",
+    "pause-before-switchover", "auto-converge", "release-ram", "rdma-pin-all", "compress", "xbzrle", "x-colo",
+    "validate-uuid", "zero-copy-send",
+)  # fmt: skip
+IN_BACKGROUND = tuple(
+    ("background-snapshot", False, other, f"Background-snapshot is not compatible with {other}")
+    for other in _NOT_IN_BACKGROUND
+)
 CAPABILITY_RULES = (
     IGNORES_SHARED,
+    *IN_BACKGROUND,
     ZERO_COPY,
     NEEDS_RAM,
     ("postcopy-preempt", False, "compress", "Postcopy preempt not compatible with compress"),

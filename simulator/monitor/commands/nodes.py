@@ -142,7 +142,7 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             "removable": device is None or device.tray_open is not None,
         }
         if device is not None:
-            info["qdev"] = backend.device_id
+            info |= machine.slots.shown_name(device)
             if backend.keeps_io_status:
                 info["io-status"] = "ok"
             if device.tray_open is not None:
