@@ -40,18 +40,21 @@ def play(
     backend: Backend,
     quiet_ns: int = QUIET_NS,
     foreseen: Sequence[Sequence[Message]] | None = None,
+    pace: Pace | None = None,
 ) -> list[list[Message]]:
     """What came of each step, the greeting first, normalised. Shorter than the session where the machine
     ended before. `quiet_ns`: how long it must be silent to be taken to have nothing more to say. `foreseen`:
     what another machine has made of the session; where that one never answered, and once this one has not,
-    an answer is not waited for as long. Raises SetupError."""
+    an answer is not waited for as long. `pace`: noted, or gone by. Raises SetupError."""
     observed: list[list[Message]] = []
 
     async def body(session: Session) -> None:
         player = _Player(session, quiet_ns)
         hopeless = None if foreseen is None else {n for n, came in enumerate(foreseen) if _is_hung(came)}
         observed.append(await player.greet(source.negotiate))
-        for step in source.steps:
+        for number, step in enumerate(source.steps):
+            if pace is not None and not player.ended:
+                observed[-1] += await player.keep(pace, number)
             if player.ended:
                 return
             if hopeless is not None and (len(observed) in hopeless or _is_hung(observed[-1])):
@@ -66,9 +69,19 @@ def play(
     return observed
 
 
+class Pace:
+    """When each step began, in nanoseconds since the first: noted while `lag_ns` is None, and then gone by.
+    All but the first are so much earlier then, as what takes a real machine a while takes no virtual time."""
+
+    def __init__(self) -> None:
+        self.began_ns: list[int] = []
+        self.lag_ns: int | None = None
+
+
 class _Player:
     def __init__(self, session: Session, quiet_ns: int) -> None:
         self.ended = False
+        self._first_ns = 0
         self._reply_ns = REPLY_NS
         self._quiet_ns = quiet_ns
         self._session = session
@@ -86,6 +99,20 @@ class _Player:
     def expect_nothing(self) -> None:
         """From now on: a machine that hangs goes on hanging."""
         self._reply_ns = self._session.longest_wait_ns = _HOPELESS_NS
+
+    async def keep(self, pace: Pace, number: int) -> list[Message]:
+        """Before the step of that number. What comes while the time for it has not."""
+        now_ns = self._session.now_ns()
+        if number == 0:
+            self._first_ns = now_ns
+        if pace.lag_ns is None:
+            pace.began_ns.append(now_ns - self._first_ns)
+        elif number < len(pace.began_ns):
+            early_ns = self._first_ns + pace.began_ns[number] - pace.lag_ns - now_ns
+            if early_ns > 0:
+                await self._session.sleep(early_ns)
+                return await self._take()
+        return []
 
     async def step(self, step: Step) -> list[Message]:
         """All that the monitor said because of a step, and the step's own result, if it has one."""

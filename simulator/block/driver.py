@@ -40,6 +40,8 @@ class Driver:
     # A format's node is named by a child of such a driver (BlockDriver.protocol_name).
     names_files = False
     supports_backing = False
+    stands_on_itself = False  # the node is a child of its own, where nobody refuses that
+    outlives_refusal = False  # ... and its children were not looked at again when it was refused
     # Options that hold a child: (name, role, required), opened in this order before `open`.
     children: tuple[tuple[str, int, bool], ...] = (
         ("file", permissions.FILTERED | permissions.PRIMARY, True),

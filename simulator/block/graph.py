@@ -67,15 +67,6 @@ class Graph:
             return backend.node
         return self.nodes.get(name)
 
-    def tops(self) -> list[Node]:
-        """All that block backends stand on, which a job itself is not, and the monitor's own (bdrv_first)."""
-        found = {backend.node: None for backend in self.backends.values() if backend.node}
-        for node in self.nodes.values():
-            users = (edge.parent for edge in node.parents if not isinstance(edge.parent, Node))
-            if any(not user.stay_at_node for user in users):
-                found[node] = None
-        return list(found | {node: None for node in self.nodes.values() if node.monitor_owned})
-
     def lookup(self, device: str, node_name: str) -> Node:
         """bdrv_lookup_bs, block.c:6106, 7.2. Raises QmpError."""
         if device:

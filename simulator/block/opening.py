@@ -13,6 +13,7 @@ from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import Node
 from simulator.block.probing import HEAD_BYTES, format_of
 from simulator.block.protocol_names import protocol_options
+from simulator.engine.task import Future
 from simulator.wire.json_stream import ParseError, parse_text
 
 TYPE_CHECKING = False
@@ -65,8 +66,7 @@ async def open_tree(
         # The node that came to nothing is closed, as any is.
         await graph.changing()
         raise
-    if getattr(options, "is_probed", False) and file is not None:
-        await _probe_file(node, file)
+    await _probe_file(node, file)
     try:
         _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
@@ -81,13 +81,7 @@ async def open_tree(
     node.references += 1
     opened = False
     try:
-        for child_name, usual_role, required in node.driver.children:
-            role = node.driver.role_of(child_name, usual_role)
-            if child_name == "file" and file is not None:
-                await _attach(graph, node, "file", role, file)
-            else:
-                await _open_child(graph, node, child_name, role, required)
-        await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
+        await _open_with_children(graph, node, file, options)
         opened = True
         await _stop_probing(graph, node, file if probes else None)
         if node.driver.supports_backing:
@@ -97,6 +91,8 @@ async def open_tree(
             # anew.
             granting.refresh([node])
     except (QmpError, OSError) as error:
+        if node.driver.stands_on_itself and not node.driver.outlives_refusal:
+            await graph.end_process(CRASHED, "Segmentation fault")
         if opened:
             await node.driver.close()
         else:
@@ -110,6 +106,21 @@ async def open_tree(
     return node
 
 
+async def _open_with_children(graph: Graph, node: Node, file: Node | None, options: dict[str, Any]) -> None:
+    """The children that its options name, and then what the driver has to do. Raises QmpError, OSError."""
+    for child_name, usual_role, required in node.driver.children:
+        role = node.driver.role_of(child_name, usual_role)
+        if child_name == "file" and file is not None:
+            await _attach(graph, node, "file", role, file)
+        else:
+            await _open_child(graph, node, child_name, role, required)
+    if not node.driver.stands_on_itself:
+        await _open_driver(node, {key: value for key, value in options.items() if key not in COMMON})
+    if node.driver.stands_on_itself:
+        # Its limits are those of what is below (bdrv_refresh_limits, block/io.c:159, 5.2).
+        await graph.end_process(CRASHED, "Segmentation fault")
+
+
 def no_size(graph: Graph, option: str, text: str) -> QmpError:
     """An option's value is no size (parse_option_size, util/qemu-option.c:145)."""
     if graph.rules.negative_size_is_out_of_range and text.lstrip().startswith("-"):
@@ -119,8 +130,10 @@ def no_size(graph: Graph, option: str, text: str) -> QmpError:
     return refusal
 
 
-async def _probe_file(node: Node, file: Node) -> None:
-    """Nothing was said of the format of what is in a file, which is open now."""
+async def _probe_file(node: Node, file: Node | None) -> None:
+    """Where nothing was said of the format of what is in a file, which is open now."""
+    if file is None or not getattr(node.options, "is_probed", False):
+        return
     found = format_of(await file.read(0, min(HEAD_BYTES, file.size_bytes)))
     if found != "raw":
         node.options["driver"] = found
@@ -256,11 +269,22 @@ async def _find_or_open(graph: Graph, node: Node, role: int, given: str | dict[s
 
 async def _attach(graph: Graph, node: Node, name: str, role: int, child: Node) -> None:
     async with await graph.while_changing():
+        if child is node and not graph.rules.permissions_at_once:
+            await _stand_on_itself(node)
+            return
         try:
             graph.attach(node, name, role, child, 0, permissions.ALL)
         except QmpError:
             await graph.release(child)
             raise
+
+
+async def _stand_on_itself(node: Node) -> None:
+    """Nobody looks for a cycle (bdrv_attach_child, block.c, 5.2). What the node needs of itself is looked for
+    at the second such edge, and that has no end."""
+    if node.driver.stands_on_itself:
+        await Future("nothing: a node needs something of itself")
+    node.driver.stands_on_itself = True
 
 
 def inherited(node: Node, role: int, given: dict[str, Any]) -> dict[str, Any]:

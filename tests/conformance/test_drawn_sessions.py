@@ -115,8 +115,8 @@ READS = '- {"nbd": {"export": "n1", "read": [0, 512]}}'
     [
         (
             "5.2",
-            "died: blockdev-add: message *, $.ended: missing",
-            '- {"blockdev-add": {"driver": "blkdebug", "image": "n4", "node-name": "n4"}}',
+            "died: transaction: message *, $.ended: missing",
+            '- {"blockdev-add": {"driver": "quorum", "children": ["n1", "n4"], "node-name": "n4"}}',
             "node-below-itself-crashes",
         ),
         ("7.2", "died: guest: *", REOPENED, "refused-reopen-breaks-qcow2"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from scenarios.backends.interface import SetupError
 from scenarios.backends.registry import open_backend
+from scenarios.backends.watched_monitor import InProcessMonitor
 from scenarios.conformance.normal import Normaliser
 from scenarios.conformance.play import play
 from scenarios.conformance.session import load_file
@@ -87,3 +89,51 @@ def test_a_table_of_statistics_keeps_its_columns_and_not_its_times() -> None:
     flush = "Flush:                                         2                     4711\r\n"
     told = Normaliser("/run").value(f"vda:\r\n{row}{flush}")
     assert told == "vda:\r\n" + row.replace("91526", " HOST") + flush.replace("4711", "HOST")
+
+
+HANGING = """
+a name:
+  disks: {vda: {size: 1M}}
+  steps:
+    - drive-backup: {device: vda, target: none.img, sync: full, mode: existing, job-id: j}
+    - device_add: {driver: virtio-blk-pci, id: d, drive: vda}
+    - query-jobs
+    - query-status
+"""
+
+
+def test_a_hang_that_is_foreseen_is_not_waited_for_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreseen = played(tmp_path, HANGING, "sim:5.2")
+    assert foreseen[2:] == [[{"silence": True}]] * 3
+    # Long enough to be told from the other on any host.
+    monkeypatch.setattr("scenarios.conformance.play.REPLY_NS", 300_000_000_000)
+    monkeypatch.setattr("scenarios.conformance.play._HOPELESS_NS", 500_000_000)
+    [source] = load_file(tmp_path / "theme.yaml")
+    began = time.monotonic()
+    assert play(source, open_backend("sim-process:5.2"), foreseen=foreseen) == foreseen
+    assert time.monotonic() - began < 300
+
+
+def test_a_machine_that_hung_once_is_not_waited_for_as_long_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "theme.yaml"
+    path.write_text(HANGING)
+    [source] = load_file(path)
+    monkeypatch.setattr("scenarios.conformance.play.REPLY_NS", 100_000_000)
+    monkeypatch.setattr("scenarios.conformance.play._HOPELESS_NS", 50_000_000)
+    backend = open_backend("sim:5.2")
+    waited: list[int] = []
+    more = InProcessMonitor.more
+
+    async def noted(monitor: InProcessMonitor, timeout_ns: int) -> bool:
+        waited.append(timeout_ns)
+        return await more(monitor, timeout_ns)
+
+    monkeypatch.setattr(InProcessMonitor, "more", noted)
+    assert play(source, backend, foreseen=[])[2:] == [[{"silence": True}]] * 3
+    assert [each for each in waited if each in (100_000_000, 50_000_000)][-3:] == [
+        100_000_000, 50_000_000, 50_000_000,
+    ]  # fmt: skip
