@@ -24,7 +24,7 @@ from scenarios.backends.interface import (
     Transport,
 )
 from scenarios.backends.launcher import Launch
-from scenarios.backends.nbd_client import connect, hesitate, list_exports, raw
+from scenarios.backends.nbd_client import RAW_REPLY_NS, connect, hesitate, list_exports, raw
 from scenarios.backends.processes import Sink, deadline
 from scenarios.backends.qmp_link import LinkLost, QmpLink
 from scenarios.backends.timed_nbd import TimedNbdClient
@@ -34,7 +34,6 @@ from scenarios.language.walk import walk
 Result = TypeVar("Result")
 
 START_NS = 10_000_000_000
-_RAW_REPLY_NS = 10_000_000_000
 _END_AFTER_EOF_NS = 5_000_000_000
 
 
@@ -307,7 +306,7 @@ class AsyncioSession(DiskSession):
         """All that the server sent, its greeting of 18 bytes included."""
         transport = await connect_unix(self.nbd_path)
         async with deadline(
-            "the NBD server to close the connection after garbage", self._at_most(_RAW_REPLY_NS)
+            "the NBD server to close the connection after garbage", self._at_most(RAW_REPLY_NS)
         ):
             return await raw(transport, payload)
 

@@ -18,6 +18,8 @@ from simulator.wire.nbd.client import list_exports as listing
 from simulator.wire.nbd.connection import CLOSED
 from simulator.wire.nbd.messages import ConnectionEnded, OptionAnswered, ProtocolError, Ready, Reply, Request
 
+# A server that is sent garbage closes the connection by then.
+RAW_REPLY_NS = 10_000_000_000
 _GREETING_BYTES = 18
 _DEFAULT_BLOCK_SIZES = (1, 4096, 32 << 20)
 _LONGEST_BYTES = 1 << 31  # of a request without payload: aligned, and fits 32 bits

@@ -22,8 +22,9 @@ EXCHANGE_NS = 30_000_000_000
 class InProcessTransport:
     """An NBD connection to the machine, without a socket: `nbd_client.Transport`."""
 
-    def __init__(self, session: SimSession, connection: Any) -> None:
-        self._session = session
+    def __init__(self, session: SimSession, connection: Any, limit_ns: int = EXCHANGE_NS) -> None:
+        """`limit_ns`: how long the server may be silent."""
+        self._session, self._limit_ns = session, limit_ns
         self._connection = connection
         self._arrived: Future | None = None
         self._peeked = b""
@@ -51,7 +52,7 @@ class InProcessTransport:
             if payload or self._connection.closed:
                 return payload
             self._arrived = self._session.new_future("bytes from the NBD server")
-            await self._session.within(self._arrived, "bytes from the NBD server", EXCHANGE_NS)
+            await self._session.within(self._arrived, "bytes from the NBD server", self._limit_ns)
 
     def close(self) -> None:
         self._session.into_machine(self._connection.receive_eof)

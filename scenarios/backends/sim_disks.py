@@ -6,6 +6,10 @@ from scenarios.language.steps import Disk
 from simulator.machine import Machine
 
 
+def _device(name: str) -> dict[str, str]:
+    return {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}
+
+
 async def add(machine: Machine, name: str, disk: Disk, attach: str, suffix: str = "") -> None:
     """Nodes, and a device or drive, as Session names them. `attach` is Scenario.attach; `suffix`
     what images' names have between disk and format."""
@@ -15,7 +19,9 @@ async def add(machine: Machine, name: str, disk: Disk, attach: str, suffix: str 
             f"if=none,id={name},driver={disk.format},node-name={name}-format,discard=unmap,"
             f"file.driver=file,file.filename={image},file.node-name={name}-file"
         )
-        await machine.devices.add("virtio-blk-pci", f"{name}-device", name)
+        await machine.slots.plug(
+            {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}, is_hot=False
+        )
         return
     file = {"driver": "file", "filename": image, "node-name": f"{name}-file"}
     await machine.add_node({**file, "discard": "unmap"})
@@ -23,4 +29,6 @@ async def add(machine: Machine, name: str, disk: Disk, attach: str, suffix: str 
         {"driver": disk.format, "file": f"{name}-file", "node-name": name, "discard": "unmap"}
     )
     if attach == "device":
-        await machine.devices.add("virtio-blk-pci", f"{name}-device", name)
+        await machine.slots.plug(
+            {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}, is_hot=False
+        )

@@ -175,10 +175,10 @@ class SimSession(Session):
             await self._next_event(what, until_ns)
 
     # -- data
-    async def _connect(self) -> InProcessTransport:
+    async def _connect(self, limit_ns: int = EXCHANGE_NS) -> InProcessTransport:
         await self.while_it_runs()
         try:
-            return InProcessTransport(self, self.machine.connect_nbd())
+            return InProcessTransport(self, self.machine.connect_nbd(), limit_ns)
         except ConnectionRefusedError:
             raise NbdFailed("ENOENT", "no NBD server listens, and none leaves its socket behind") from None
 
@@ -188,7 +188,8 @@ class SimSession(Session):
         return await nbd_client.connect(transport, export, contexts)
 
     async def nbd_raw(self, payload: bytes) -> bytes:
-        return await nbd_client.raw(await self._connect(), payload)
+        # The server begins to count when it lets a client in, who has counted since it came.
+        return await nbd_client.raw(await self._connect(nbd_client.RAW_REPLY_NS - 1), payload)
 
     async def nbd_transport(self) -> Transport:
         return await self._connect()

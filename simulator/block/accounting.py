@@ -115,7 +115,8 @@ class Accounting:
         described["account_failed"] = self.account_failed
         # As QEMU lists them: it turns the order round once more.
         described["timed_stats"] = [
-            interval.describe(self._scheduler.now_ns) for interval in reversed(self.intervals)
+            interval.describe(self._scheduler.now_ns, with_zone_append)
+            for interval in reversed(self.intervals)
         ]
         for kind, histogram in self.histograms.items():
             described[f"{kind}_latency_histogram"] = histogram.describe()
@@ -146,15 +147,15 @@ class Interval:
 
     def __init__(self, now_ns: int, length_s: int) -> None:
         self._length_s = length_s
-        self._latencies = {kind: TimedAverage(now_ns, length_s * _NS_PER_S) for kind in KINDS}
+        self._latencies = {kind: TimedAverage(now_ns, length_s * _NS_PER_S) for kind in (*KINDS, ZONE_APPEND)}
 
     def latency_of(self, kind: str) -> TimedAverage:
         return self._latencies[kind]
 
-    def describe(self, now_ns: int) -> dict[str, Any]:
+    def describe(self, now_ns: int, with_zone_append: bool) -> dict[str, Any]:
         """BlockDeviceTimedStats."""
         described: dict[str, Any] = {"interval_length": self._length_s}
-        for kind in _TIMED:
+        for kind in (*_TIMED, ZONE_APPEND) if with_zone_append else _TIMED:
             latencies, elapsed_ns = self._latencies[kind].read(now_ns)
             described[f"min_{kind}_latency_ns"] = latencies.least
             described[f"max_{kind}_latency_ns"] = latencies.most

@@ -196,6 +196,15 @@ class DirtyBitmap:
         if inconsistent and self.inconsistent:
             raise QmpError(f"Bitmap '{self.name}' is inconsistent and cannot be used")
 
+    def check_mergeable(self, size_bytes: int) -> None:
+        """Into one of that size (bdrv_merge_dirty_bitmap). Raises QmpError."""
+        self.check(readonly=False)
+        if self.size_bytes != size_bytes:
+            raise QmpError(
+                f"Bitmaps are of different sizes (destination size is {size_bytes}, source size is "
+                f"{self.size_bytes}) and can't be merged"
+            )
+
     def create_successor(self) -> None:
         """From now on a nameless bitmap records what this one would have, and this one is busy and still."""
         self.check(readonly=False, inconsistent=False)

@@ -97,16 +97,12 @@ class BlockCopyState:
         self._rate = RateLimit()
 
     def _merge(self, bitmap: DirtyBitmap) -> None:
-        own, given = self.size_bytes, bitmap.size_bytes
-        sizes = f"(destination size is {own}, source size is {given})"
         try:
-            bitmap.check(readonly=False)
-            if given != own:
-                raise QmpError(f"Bitmaps are of different sizes {sizes} and can't be merged")
+            bitmap.check_mergeable(self.size_bytes)
         except QmpError as error:
             self.free()
-            prefix = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
-            raise error.prefixed(prefix) from None
+            words = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
+            raise error.prefixed(words) from None
         for offset, length in bitmap.dirty_areas():
             self.copy_bitmap.set(offset, length)
 

@@ -28,7 +28,11 @@ _UNITS_PER_BUS = {"ide": 2, "scsi": 7}  # if_max_devs
 _OLD_NAMES = {
     "readonly": "read-only",
     "group": "throttling.group",
-    **{name: f"throttling.{limit}" for limit, name in backend_limits.NAMES.items()},
+    **{
+        name: f"throttling.{limit}"
+        for limit, name in backend_limits.NAMES.items()
+        if not limit.endswith("-max-length")
+    },
 }
 # The drive's own options, which its node never sees, and the kind of each value (qemu_legacy_drive_opts,
 # qemu_common_drive_opts).
@@ -209,9 +213,11 @@ _PLACE_DEFAULTS = ("bus", "0"), ("unit", "-1"), ("index", "-1")
 
 
 def _renamed(opts: QemuOpts) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for name, value in opts.to_dict().items():
-        given[_OLD_NAMES.get(name, name)] = value
+    said = opts.to_dict()
+    for old, name in _OLD_NAMES.items():
+        if old in said and name in said:
+            raise QmpError(f"'{name}' and its alias '{old}' can't be used at the same time")
+    given = {_OLD_NAMES.get(name, name): value for name, value in said.items()}
     mode = given.pop("cache", None)
     if mode is not None:
         if mode not in _CACHE_MODES:

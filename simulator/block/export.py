@@ -135,7 +135,7 @@ class Exports:
         writable = arguments.get("writable", False)
         if node.read_only and writable:
             raise QmpError("Cannot export read-only node as writable")
-        refused = self._move(arguments, node, threads or {})
+        refused = await self._move(arguments, node, threads or {})
         if not arguments.get("allow-inactive"):
             await activate(node)
         perm = permissions.CONSISTENT_READ | (permissions.WRITE if writable else 0)
@@ -160,8 +160,9 @@ class Exports:
             raise refused
         return export
 
-    @staticmethod
-    def _move(arguments: dict[str, Any], node: Node, threads: Mapping[str, IoThread]) -> QmpError | None:
+    async def _move(
+        self, arguments: dict[str, Any], node: Node, threads: Mapping[str, IoThread]
+    ) -> QmpError | None:
         """To the thread that is wanted. If the node cannot go there it stays, unless it must: why. Raises
         QmpError."""
         if "iothread" not in arguments:
@@ -173,6 +174,7 @@ class Exports:
         for name in names:
             if name not in threads:
                 raise QmpError(f'iothread "{name}" not found')
+        await self._graph.changing_context()
         try:
             iothreads.move(node, threads[names[0]])
         except QmpError as error:

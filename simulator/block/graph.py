@@ -67,15 +67,6 @@ class Graph:
             return backend.node
         return self.nodes.get(name)
 
-    def tops(self) -> list[Node]:
-        """All nodes that drives, devices and the like stand on, and the monitor's own (bdrv_first)."""
-        found = {backend.node: None for backend in self.backends.values() if backend.node}
-        for node in self.nodes.values():
-            if any(not isinstance(edge.parent, Node) for edge in node.parents):
-                found[node] = None
-        found |= {node: None for node in self.nodes.values() if node.monitor_owned}
-        return list(found)
-
     def lookup(self, device: str, node_name: str) -> Node:
         """bdrv_lookup_bs, block.c:6106, 7.2. Raises QmpError."""
         if device:

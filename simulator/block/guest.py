@@ -51,6 +51,7 @@ class GuestDevice:
         self.backend = backend
         has_tray = type_name in _WITH_TRAY or is_removable
         self.tray_open: bool | None = False if has_tray else None  # None: it has no tray
+        self.leaves_backend = False  # it has made one for itself alone, which stays behind
         self.drive_id = backend.name  # of the drive that goes with it, "" for none
 
     def is_backend_path(self, path: str) -> bool:
@@ -133,6 +134,7 @@ class GuestDevices:
                 await device_limits.guess_geometry(backend, values)
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend, is_removable)
+        device.leaves_backend = drive is None
         backend.device_id = device_id if device_id and device.backend_path == path else device.backend_path
         # Nobody looks after its errors (blk_iostatus_enable).
         backend.keeps_io_status &= type_name != "nvme"
@@ -239,10 +241,14 @@ class GuestDevices:
             self.on_drive_gone(device.drive_id)
 
     async def remove(self, device: GuestDevice) -> None:
-        """The device lets go of its backend; an unnamed one goes with it."""
+        """The device lets go of its backend; an unnamed one goes with it, but for one that was made for an
+        empty drive: that has a reference more than anybody gives back (scsi_cd_realize,
+        hw/scsi/scsi-disk.c:2622, 7.2)."""
         del self.by_path[device.key]
         device.backend.device_id = ""
-        if device.backend.name:
+        if device.leaves_backend:
+            self._graph.orphans.append(device.backend)
+        if device.backend.name or device.leaves_backend:
             device.backend.set_permissions(0, permissions.ALL)
         else:
             await device.backend.remove()

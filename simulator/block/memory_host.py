@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _NULL_DEVICE = "/dev/null"
 
 
+def _check_port(address: dict[str, Any]) -> None:
+    """This host knows no services by name. Raises QmpError."""
+    if address["type"] == "inet" and not str(address["port"]).isdigit():
+        place = f"{address['host']}:{address['port']}"
+        raise QmpError(f"address resolution failed for {place}: Servname not supported for ai_socktype")
+
+
 def _is_own_or_number(name: str) -> bool:
     """Whether it is the host's own name, or an address as a number."""
     octets = name.split(".")
@@ -173,6 +180,7 @@ class MemoryHost(Host):
 
     def connect(self, address: dict[str, Any], receive: Receive) -> HostStream:
         if address["type"] != "unix":
+            _check_port(address)
             return super().connect(address, receive)
         path = self._socket(address)
         if path not in self.servers:

@@ -66,8 +66,7 @@ async def open_tree(
         # The node that came to nothing is closed, as any is.
         await graph.changing()
         raise
-    if getattr(options, "is_probed", False) and file is not None:
-        await _probe_file(node, file)
+    await _probe_file(node, file)
     try:
         _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
@@ -131,8 +130,10 @@ def no_size(graph: Graph, option: str, text: str) -> QmpError:
     return refusal
 
 
-async def _probe_file(node: Node, file: Node) -> None:
-    """Nothing was said of the format of what is in a file, which is open now."""
+async def _probe_file(node: Node, file: Node | None) -> None:
+    """Where nothing was said of the format of what is in a file, which is open now."""
+    if file is None or not getattr(node.options, "is_probed", False):
+        return
     found = format_of(await file.read(0, min(HEAD_BYTES, file.size_bytes)))
     if found != "raw":
         node.options["driver"] = found

@@ -118,6 +118,9 @@ def _in_block_layers_words(tree: dict[str, Any], problem: str) -> str:
         # add_rule, block/blkdebug.c
         missing = problem.endswith("is missing")
         return "Missing event name for rule" if missing else f"invalid parameter value: {parts[3]}"
+    if problem.endswith("is unexpected") and isinstance(owner, dict):
+        # Options are flat there: it is the first within that nobody has taken.
+        name = next(flat({name: owner[name]}))[0] if name in owner else name
     if problem.endswith("is unexpected") and driver in PROTOCOLS:
         return f"Block protocol '{driver}' doesn't support the option '{name}'"
     if problem.endswith("is unexpected"):

@@ -192,6 +192,7 @@ class _Walk:
             if was_writable(node):
                 raise QmpError(f"Read-only block node '{node.node_name}' cannot support read-write users")
             raise QmpError("Block node is read-only")
+        check_alignment(node, perm)
         driver = node.driver
         if node.held != asked:
             # Only what is new is asked of the driver, which may have to go to the host for it.
@@ -212,6 +213,15 @@ class _Walk:
             elif is_root or child.held is None:
                 due.append(child)
         return due
+
+
+def check_alignment(node: Node, perm: int) -> None:
+    """A request is made as long as the driver's unit, and nobody could write what is beyond the end of a node
+    that ends in the middle of one (bdrv_node_check_perm, block.c:2482, 7.2). Raises QmpError."""
+    writes = perm & (WRITE | WRITE_UNCHANGED) and not perm & RESIZE
+    if writes and node.size_bytes % node.driver.request_alignment:
+        words = "Image size is not a multiple of request alignment"
+        raise QmpError(f"Cannot get 'write' permission without 'resize': {words}")
 
 
 def _check_parents(node: Node) -> None:

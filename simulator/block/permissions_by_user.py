@@ -10,7 +10,16 @@ from __future__ import annotations
 from contextlib import suppress
 
 from simulator.block.errors import QmpError
-from simulator.block.permissions import ALL, WRITE, WRITE_UNCHANGED, asked_of, cumulative, names, was_writable
+from simulator.block.permissions import (
+    ALL,
+    WRITE,
+    WRITE_UNCHANGED,
+    asked_of,
+    check_alignment,
+    cumulative,
+    names,
+    was_writable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +58,7 @@ class Update:
         """Whether the users of `node` may have these together. Raises QmpError."""
         if perm & (WRITE | WRITE_UNCHANGED) and not node.is_writable():
             raise QmpError(_why_read_only(node))
+        check_alignment(node, perm)
         if node in self._asked:
             node.driver.abort_permissions()
         else:

@@ -22,11 +22,11 @@ _NAMED = ("file", "host_device", "null-co", "null-aio", "blkdebug", "blkverify",
 
 def protocol_options(filename: str) -> dict[str, Any]:
     """The options of the protocol node that a name other than json: stands for. Raises QmpError."""
-    driver = _driver_of(filename)
+    driver = protocol_driver(filename)
     return {"driver": driver, **parsed(driver, filename)}
 
 
-def _driver_of(filename: str) -> str:
+def protocol_driver(filename: str) -> str:
     """By what stands before the first colon, if no slash does (bdrv_find_protocol)."""
     protocol, colon, _ = filename.partition(":")
     if not colon or "/" in protocol:

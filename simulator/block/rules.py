@@ -94,6 +94,8 @@ class BlockRules:
     and the process ends.
     `lengths_follow`: which nodes become as long as their child when that changes by itself: those whose
     drivers say so (variable), besides these all filters (filters), none.
+    `list_goes_on_behind`: a walk over all nodes leaves out those of the monitor that are older than the last
+    that a disk stands on, and all of them if the monitor does not own that one.
     `lost_bitmap_ends_abort`: a transaction that found no bitmap to enable ends the process.
     `refused_stream_keeps_backend`: a stream that is refused at its last step goes on standing on its disk.
     `quorum_flushes_all`: a flush of a quorum is the vote of its children; otherwise each is flushed after
@@ -134,6 +136,7 @@ class BlockRules:
         "jobs_have_backend",
         "json_pushed",
         "lengths_follow",
+        "list_goes_on_behind",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
         "members",
@@ -167,6 +170,7 @@ class BlockRules:
         self.host_tells_alignment: bool = given.pop("host_tells_alignment", False)
         self.inserted_in_main_loop: bool = given.pop("inserted_in_main_loop", False)
         self.lengths_follow: str = given.pop("lengths_follow", "variable")
+        self.list_goes_on_behind: bool = given.pop("list_goes_on_behind", False)
         self.lost_bitmap_ends_abort: bool = given.pop("lost_bitmap_ends_abort", False)
         self.refused_stream_keeps_backend: bool = given.pop("refused_stream_keeps_backend", False)
         self.probing_drains: int = given.pop("probing_drains", 2)
@@ -228,6 +232,7 @@ def rules_of(version: Version) -> BlockRules:
         host_tells_alignment=block.host_tells_alignment,
         inserted_in_main_loop=block.inserted_in_main_loop,
         lengths_follow=block.lengths_follow,
+        list_goes_on_behind=block.list_goes_on_behind,
         lost_bitmap_ends_abort=block.lost_bitmap_ends_abort,
         refused_stream_keeps_backend=block.refused_stream_keeps_backend,
         probing_drains=block.probing_drains,

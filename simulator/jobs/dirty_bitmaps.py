@@ -105,12 +105,7 @@ def _merge_one(
     else:
         source = lookup(graph, given["node"], given["name"])
     target.check()
-    source.check(readonly=False)
-    if source.size_bytes != target.size_bytes:
-        raise QmpError(
-            f"Bitmaps are of different sizes (destination size is {target.size_bytes}, source size is "
-            f"{source.size_bytes}) and can't be merged"
-        )
+    source.check_mergeable(target.size_bytes)
     merged = target.merge(source)
     return merged if before is None else before
 

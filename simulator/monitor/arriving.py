@@ -10,6 +10,7 @@ from collections import deque
 
 from simulator.block import activity
 from simulator.block.errors import QmpError
+from simulator.block.tops import tops
 from simulator.monitor.migrated_bitmaps import Arrivals
 from simulator.wire import migration as wire
 
@@ -126,7 +127,7 @@ class Arrival:
         runs = run_state == "running" and machine.runs_on_arrival
         if runs or machine.version.migration.activates_early:
             try:
-                await activity.activate_all(machine.graph.nodes.values())
+                await activity.activate_all(tops(machine.graph))
             except QmpError as error:
                 machine.warn(f"qemu-system-x86_64: {error.desc}")
                 runs = False

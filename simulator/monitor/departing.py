@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from simulator.block import activity
 from simulator.block.errors import QmpError
+from simulator.block.tops import tops
 from simulator.engine.task import Future
 from simulator.monitor import migrated_bitmaps
 from simulator.wire import migration as wire
@@ -225,7 +226,7 @@ class Departure:
         nodes = list(graph.nodes.values())
         if not self._facts.refuses_again and any(node.inactive for node in nodes):
             await graph.end_process(-6, "")  # bdrv_inactivate_recurse, block.c, 5.2
-        await activity.inactivate_all(nodes)
+        await activity.inactivate_all(tops(graph))
 
     async def _fail(self, why: str) -> None:
         """The guest stays, and goes on if it ran (the end of migration_completion)."""
@@ -233,7 +234,7 @@ class Departure:
         self._stream.close()
         migrated_bitmaps.let_go(self._bitmaps)
         if self._stopped:
-            await activity.activate_all(machine.graph.nodes.values())
+            await activity.activate_all(tops(machine.graph))
             machine.run_state = "running" if self._was_running else "postmigrate"
         if self.cancelled:
             self._migration.go_to("cancelled")

@@ -44,6 +44,9 @@ _DISK_SETTINGS = _OTHER_SETTINGS | frozenset(("unit", *_USUAL_TYPES))
 _FIRST_FREE_SLOT = {"pc": 2, "q35": 1}
 _IN_FIRST_SLOTS = {"pc": ("i440FX", "PIIX3")}
 
+# How long a bus's readers take at least (call_rcu_thread, util/rcu.c).
+_READERS_NS = 1_000_000
+
 
 class Plugged:
     """A device of a machine: `disk` is None for one that is no disk."""
@@ -84,7 +87,7 @@ class Slots:
         ids = machine.version.qmp.device_ids
         if not is_hot or ids in ("registered", "well-formed"):
             self.check_id_as_option(identifier)
-        if "driver" not in given:
+        if "driver" not in given or (is_typed and not isinstance(given["driver"], str)):
             raise QmpError("Parameter 'driver' is missing")
         if not is_typed:
             # Option text has none of the others (qemu_opts_from_qdict_entry).
@@ -213,6 +216,11 @@ class Slots:
         disks = self._machine.devices.by_path.values()
         return bus_search.found_buses(self.board, [*self._others.values(), *disks])
 
+    def shown_name(self, disk: GuestDevice) -> dict[str, str]:
+        """As queries have it: a part of a device on its way out has no path (blk_get_attached_dev_id)."""
+        name = disk.backend.device_id
+        return {} if disk.key != disk.path and name == disk.backend_path else {"qdev": name}
+
     def has_thread(self, thread: IoThread) -> bool:
         """Whether a SCSI adapter lets its disks work there."""
         return thread in self._threads.values()
@@ -238,11 +246,15 @@ class Slots:
         if device.disk is not None and device.disk.backend.node is not None:
             async with self._machine.graph.drained(device.disk.backend.node):
                 pass
+        self._unparent(device)
+        self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
+
+    def _unparent(self, device: Plugged) -> None:
+        """It has no name any more, and stands on its drive for a while yet."""
         if device.disk is not None:
             self._leave_thread(device.disk)
             self._machine.devices.unparent(device.disk)
         self._forget(device)
-        self._machine.spawn(self._remove_later(device), f"unplug of {device.path}")
 
     def _forget(self, device: Plugged) -> None:
         """All that its name and its place led to."""
@@ -318,20 +330,22 @@ class Slots:
             self._machine.spawn(self._remove_all(leaving), "unplug at reset")
 
     async def _remove_all(self, paths: list[str]) -> None:
-        for path in paths:
-            device = self._find(path)
-            if device is not None:
-                for disk in self._on_adapter(device):
-                    await self._remove(disk)
-                await self._remove(device)
+        """Each with those on the bus that it has."""
+        leaving: list[Plugged] = []
+        for device in filter(None, map(self._find, paths)):
+            leaving += [*self._on_bus_of(device), device]
+        for device in leaving:
+            self._unparent(device)
+        # In any version behind the reply: nobody waits for the bus's readers, as device_del may.
+        waited_ns = max(_READERS_NS, self._machine.version.qmp.unplugged_after_ns)
+        await self._machine.scheduler.sleep(waited_ns)
+        for device in leaving:
+            await self._let_go(device)
 
-    def _on_adapter(self, device: Plugged) -> list[Plugged]:
-        """The disks that go with a SCSI adapter; all there are, as a disk's adapter is not kept."""
-        if not device.type_name.startswith(SCSI_ADAPTERS):
-            return []
-        paths = [path for path, disk in self._machine.devices.by_path.items() if disk.type_name == "scsi-hd"]
-        found = [self._find(path) for path in paths]
-        return [each for each in found if each is not None]
+    def _on_bus_of(self, device: Plugged) -> list[Plugged]:
+        paths = [*self._others, *self._machine.devices.by_path] if device.device_id else []
+        own = [path for path in paths if self._bus.get(path, "").partition(".")[0] == device.device_id]
+        return [each for each in map(self._find, own) if each is not None]
 
     def _leave_thread(self, disk: GuestDevice) -> None:
         """The node of a disk in its adapter's thread goes back to the main loop, unless others keep it there
@@ -340,10 +354,6 @@ class Slots:
         if self._bus.get(disk.path) in self._threads and node is not None:
             with suppress(QmpError):
                 iothreads.move(node, None, disk.backend)
-
-    async def _remove(self, device: Plugged) -> None:
-        await self._let_go(device)
-        self._forget(device)
 
     async def _let_go(self, device: Plugged) -> None:
         """Its drive; and all is told of its end."""

@@ -151,7 +151,7 @@ class Session:
         except qmp.BadRequest as error:
             return self._refusal("GenericError", error.desc, error.id)
         try:
-            if self.ready and request.command != "qmp_capabilities":
+            if self.ready and (request.oob or request.command != "qmp_capabilities"):
                 result = await dispatch.run_command(self._machine, request)
             else:
                 result = self._negotiate(request)

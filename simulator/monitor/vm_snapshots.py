@@ -13,6 +13,7 @@ from struct import pack
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import QmpError
 from simulator.block.internal_snapshots import holder, holder_to_write
+from simulator.block.tops import tops
 from simulator.monitor.hmp.dates import date_text
 from simulator.monitor.running import go_on, halt
 
@@ -32,7 +33,7 @@ def disks(machine: Machine, devices: Sequence[str] | None) -> list[Node]:
     """The nodes that `devices` name; without, all that are somebody's who is no node. Raises QmpError."""
     graph = machine.graph
     if devices is None:
-        return [node for node in graph.tops() if is_included(node)]
+        return [node for node in tops(graph) if is_included(node)]
     if not devices:
         raise QmpError("At least one device is required for snapshot")
     found = []

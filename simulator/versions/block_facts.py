@@ -49,7 +49,7 @@ class Block(Group):
     formats_left_out: drivers that the introspection tells of and the binary does not have.
     empty_merge_crashes, host_tells_alignment, inserted_in_main_loop, lengths_follow,
     refused_stream_keeps_backend,
-    lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
+    list_goes_on_behind, lost_bitmap_ends_abort, snapshot_discards_whole: as in simulator/block/rules.py.
     forgets_bounded_copies: a snapshot-access request that begins in what the filter has copied and goes
     beyond its end is answered from the source, which the guest has overwritten.
     """
@@ -82,6 +82,7 @@ class Block(Group):
         "inserted_in_main_loop",
         "jobs_have_backend",
         "lengths_follow",
+        "list_goes_on_behind",
         "lost_bitmap_ends_abort",
         "max_length_bytes",
         "mirror_passes_needs_on",
@@ -156,6 +157,7 @@ class Block(Group):
     host_tells_alignment: bool
     inserted_in_main_loop: bool
     lengths_follow: str
+    list_goes_on_behind: bool
     lost_bitmap_ends_abort: bool
     formats_left_out: tuple[str, ...]
     used_threads_go: bool

@@ -5,7 +5,7 @@ Each fact: name, value, source (file:line of 10.0.13, or how it was observed).
 
 from __future__ import annotations
 
-from simulator.versions.v7_2 import IGNORES_SHARED, NEEDS_RAM, VERBS, ZERO_COPY
+from simulator.versions.v7_2 import IGNORES_SHARED, IN_BACKGROUND, NEEDS_RAM, VERBS, ZERO_COPY
 
 NAME = "10.0"
 BASE = "7.2"
@@ -15,6 +15,7 @@ SCHEMA_EDITS = ()
 CAPABILITY_RULES = (
     IGNORES_SHARED,
     ("postcopy-ram", False, "multifd", "Postcopy is not yet compatible with multifd"),
+    *IN_BACKGROUND,
     ZERO_COPY,
     NEEDS_RAM,
     ("switchover-ack", True, "return-path", "Capability 'switchover-ack' requires capability 'return-path'"),
@@ -30,6 +31,12 @@ CAPABILITY_RULES = (
 )
 
 REWORDED = (
+    (
+        "Protocol driver '{driver}' does not support image creation, and opening the image failed: {reason}",
+        "Protocol driver '{driver}' does not support creating new images, so an existing image must be "
+        "selected as the target; however, opening the given target as an existing image failed: {reason}",
+        "block.c: bdrv_co_create_opts_simple",
+    ),
     (
         "Property {owner}.{name} doesn't take value {value} (minimum: {least}, maximum: {most})",
         "parameter {name} must be a power of 2 between {least} and {most}",
@@ -93,6 +100,12 @@ FACTS = (
     ("block.cbw_timeout_bits", 64, "block/copy-before-write.c:46"),
     ("block.forgets_bounded_copies", False, "util/hbitmap.c, hbitmap_status: true of a run that ends inside"),
     ("block.snapshot_discards_whole", True, "block/copy-before-write.c:331"),
+    (
+        "block.list_goes_on_behind",
+        True,
+        "block/block-backend.c:596, bdrv_next: it->bs at the second phase",
+        "session vmstate/*",
+    ),
     ("block.inserted_in_main_loop", True, "block.c:5605: an assertion, observed"),
     (
         "block.lengths_follow",

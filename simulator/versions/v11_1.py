@@ -50,6 +50,7 @@ FACTS = (
         "observed with cache.direct of a file without data",
         "session direct/*",
     ),
+    ("block.list_goes_on_behind", False, "observed with info snapshots", "session vmstate/*"),
     ("block.used_threads_go", True, "observed with object-del of a node's thread"),
     ("texts.hmp_cpus_with_model", True, "observed"),
     ("texts.hmp_drive_prefix", "Error: ", "observed"),

@@ -82,6 +82,11 @@ REWORDED = (
         "Could not open backing file: Cannot find device={device} nor node_name={node}",
         "block.c:5413",
     ),
+    (
+        "'{driver}' driver requires '{path}' to be either a character or block device",
+        "'{driver}' driver expects either a character or block device",
+        "block/file-posix.c: raw_open_common",
+    ),
     ("New overlay node-name {what}", "New overlay node name {what}", "blockdev.c:1517,1523"),
     ("Duplicate nodes with node-name='{node}'", "Duplicate node name", "block.c:1427"),
     ("Invalid node-name: '{node}'", "Invalid node name", "block.c:1414"),

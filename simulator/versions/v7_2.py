@@ -33,8 +33,19 @@ ZERO_COPY = (
     "zero-copy-send", True, "multifd",
     "Zero copy only available for non-compressed non-TLS multifd migration",
 )  # fmt: skip
+# check_caps_background_snapshot
+_NOT_IN_BACKGROUND = (
+    "postcopy-ram", "dirty-bitmaps", "postcopy-blocktime", "late-block-activate", "return-path", "multifd",
+    "pause-before-switchover", "auto-converge", "release-ram", "rdma-pin-all", "compress", "xbzrle", "x-colo",
+    "validate-uuid", "zero-copy-send",
+)  # fmt: skip
+IN_BACKGROUND = tuple(
+    ("background-snapshot", False, other, f"Background-snapshot is not compatible with {other}")
+    for other in _NOT_IN_BACKGROUND
+)
 CAPABILITY_RULES = (
     IGNORES_SHARED,
+    *IN_BACKGROUND,
     ZERO_COPY,
     NEEDS_RAM,
     ("postcopy-preempt", False, "compress", "Postcopy preempt not compatible with compress"),
@@ -130,6 +141,7 @@ FACTS = (
     ("block.host_tells_alignment", False, "block/file-posix.c:345, raw_probe_alignment: by trying"),
     ("block.inserted_in_main_loop", False, "block.c:5171: bdrv_insert_node"),
     ("block.snapshot_discards_whole", False, "block/copy-before-write.c:305, util/hbitmap.c:560; observed"),
+    ("block.list_goes_on_behind", False, "block/block-backend.c:560, bdrv_next"),
     ("block.lengths_follow", "variable", "block.c:5602: has_variable_length"),
     ("block.quorum_flushes_all", True, "block/quorum.c:1284: bdrv_co_flush"),
     (

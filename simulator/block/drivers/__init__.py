@@ -35,6 +35,7 @@ _PLACES = {
     "copy-before-write": ("copy_before_write", "CopyBeforeWrite"),
     "copy-on-read": ("copy_on_read", "CopyOnRead"),
     "file": ("file", "File"),
+    "host_cdrom": ("host_device", "HostCdrom"),
     "host_device": ("host_device", "HostDevice"),
     "nbd": ("nbd", "Nbd"),
     "null-aio": ("null", "NullAio"),

@@ -31,8 +31,13 @@ class Blkverify(Driver):
         ("test", permissions.DATA, True),
     )
 
-    async def open(self, options: dict[str, Any]) -> None:
+    def measure(self) -> None:
         self.node.size_bytes = self._test.node.size_bytes
+
+    async def truncate(self, size_bytes: int, exact: bool = False, preallocation: str = "off") -> None:
+        """Of `raw` alone: the node stays as long as `test` is (blkverify_getlength)."""
+        await super().truncate(size_bytes, exact, preallocation)
+        self.measure()
 
     @property
     def file(self) -> Edge:

@@ -157,7 +157,9 @@ class File(Driver):
     async def read(self, offset: int, length: int) -> bytes:
         await interleave()
         payload = self._file.read(offset, length)
-        await self.node.graph.scheduler.host_turn
+        # What the host has in memory comes by the main loop's next round; another thread hears of it later.
+        scheduler = self.node.graph.scheduler
+        await (scheduler.loop_turn if self.node.iothread is None else scheduler.host_turn)
         return payload
 
     async def write(self, offset: int, payload: bytes, flags: int) -> None:

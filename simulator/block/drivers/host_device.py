@@ -23,3 +23,9 @@ class HostDevice(File):
             raise QmpError("Cannot resize device files")
         if size_bytes > self.node.size_bytes:
             raise QmpError("Cannot grow device files")
+
+
+class HostCdrom(HostDevice):
+    """A drive of the host with a disc in it."""
+
+    format_name = "host_cdrom"

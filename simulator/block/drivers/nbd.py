@@ -57,6 +57,8 @@ class Nbd(Driver):
                 raise QmpError(words)
         self._address: dict[str, Any] = options["server"]
         new_tls = self._tls_maker(options) if "tls-creds" in options else None
+        if self._address["type"] == "fd" and not self._address["str"].isdecimal():
+            raise QmpError(f"File descriptor named '{self._address['str']}' has not been found")
         if self._address["type"] not in ("unix", "inet"):
             raise QmpError(f"socket type '{self._address['type']}' is not simulated")
         self._export: str | None = options.get("export")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from simulator.block.drained import Drained
     from simulator.block.driver import DriverStatus
     from simulator.block.node import Edge, Node
 
@@ -93,7 +94,7 @@ class Quorum(Driver):
         if self._verifies:
             raise QmpError("Cannot add a child to a quorum in blkverify mode")
         graph = self.node.graph
-        async with graph.drained(self.node):
+        async with self._drained():
             if not graph.rules.permissions_at_once and self.node in permissions.topological([child]):
                 # Nobody looks for a cycle, and what is drained with its parent is drained once more.
                 words = "bdrv_replace_child_noperm: Assertion `new_bs->quiesce_counter <= "
@@ -109,8 +110,13 @@ class Quorum(Driver):
             )
         if edge.name == f"children.{self._next_number - 1}":
             self._next_number -= 1
-        async with self.node.graph.drained(self.node):
+        async with self._drained():
             await self.node.graph.detach(edge)
+
+    def _drained(self) -> Drained:
+        """While a child comes or goes; unless all nodes were drained just before (bdrv_graph_wrlock)."""
+        graph = self.node.graph
+        return graph.drained() if graph.rules.changes_drain_all else graph.drained(self.node)
 
     # -- requests
     async def _from_all(

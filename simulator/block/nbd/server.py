@@ -9,7 +9,6 @@ Whoever has the sockets, or a client in the same process, calls `NbdServer.conne
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 
 from simulator.block.describe import max_transfer_bytes
 from simulator.block.nbd import requests
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from simulator.wire.nbd.messages import ExportInfo, Payload
 
 DEFAULT_MAX_CONNECTIONS = 100  # include/block/nbd.h:41
+# A request comes to what it has to wait for within so many turns, through all the nodes below its export.
+_TURNS_TO_BEGIN = 16
 
 
 class NbdServer:
@@ -242,7 +243,12 @@ class NbdConnection:
         assert wire is not None
         assert make is not None
         self._plain = wire.take_output()
-        self._tls = make()
+        try:
+            self._tls = make()
+        except TlsError as error:
+            self.reason = str(error)
+            self.close()
+            return
         if received:
             self._receive_by_tls(wire, self._tls, received)
 
@@ -310,18 +316,19 @@ class NbdConnection:
                 return
             request = self._waiting.popleft()
             if isinstance(request, ConnectionEnded):
-                # Behind all that happens now: several requests may be finished at once.
-                scheduler = self._server.scheduler
-                scheduler.call_at(scheduler.now_ns, partial(self._end_behind_requests, request))
+                self._server.scheduler.spawn(self._end_behind_requests(request), "end of an NBD client")
             else:
                 self.in_flight += 1
                 self._server.scheduler.spawn(self._serve(export, request), "NBD request")
         if self._ended:
             self._rest()
 
-    def _end_behind_requests(self, ended: ConnectionEnded) -> None:
+    async def _end_behind_requests(self, ended: ConnectionEnded) -> None:
         """QEMU reads one request after the other: each has begun, and is answered unless it has to wait for
-        something, before the next is looked at."""
+        something, before the next is looked at; what it waits for comes no earlier than the end."""
+        scheduler = self._server.scheduler
+        await scheduler.turns(_TURNS_TO_BEGIN)
+        await scheduler.loop_turn
         if not self._ended:
             self._reach_end(ended)
             self._rest()

@@ -75,6 +75,16 @@ class TlsContext:
         raise NotImplementedError
 
 
+class NoSessions(TlsContext):
+    """Of credentials that all else can be done with. Whoever begins a session is hung up on."""
+
+    def __init__(self, lack: str) -> None:
+        self._lack = lack
+
+    def session(self, hostname: str, authorize: Authorize | None) -> TlsSession:
+        raise TlsError(self._lack)
+
+
 def authorizer(objects: dict[str, Any], identifier: str) -> Authorize:
     """By an object of type authz-simple or authz-list, looked up when the peer is there
     (qauthz_is_allowed_by_id)."""

@@ -10,7 +10,7 @@ from errno import ENOENT
 from os import strerror
 
 from simulator.block.errors import QmpError
-from simulator.block.nbd.tls import SERVER, NoSessionsError, TlsCredentials, TlsSettings
+from simulator.block.nbd.tls import SERVER, NoSessions, NoSessionsError, TlsCredentials, TlsSettings
 from simulator.block.secrets import find_secret, read_file
 from simulator.wire import x509
 
@@ -63,7 +63,7 @@ class Maker:
         elif credentials.type_name == "tls-creds-psk":
             self._load_psk(credentials)
         else:
-            credentials.lack = _NO_ANONYMOUS
+            credentials.context = NoSessions(_NO_ANONYMOUS)
             if credentials.endpoint == SERVER:
                 self._check_dh(self._path(credentials, "dh-params.pem", False))
 

@@ -45,6 +45,19 @@ async def yank(machine: Machine, arguments: Arguments) -> Any:
     return {}
 
 
+async def query_yank(machine: Machine, arguments: Arguments) -> Any:
+    """Sockets and NBD clients (qmp_query_yank, util/yank.c)."""
+    chardevs = [name for name, each in machine.chardevs.items() if each.kind == "socket"]
+    clients = [name for name, node in machine.graph.nodes.items() if node.driver.format_name == "nbd"]
+    told: list[dict[str, Any]] = [{"type": "block-node", "node-name": name} for name in clients]
+    return [{"type": "chardev", "id": name} for name in chardevs] + told
+
+
+async def add_client(machine: Machine, arguments: Arguments) -> Any:
+    """There is no display that could take one, and no descriptor of that name."""
+    raise QmpError(f"File descriptor named '{arguments['fdname']}' has not been found")
+
+
 def _for_people(topic: str) -> Handler:
     async def run(machine: Machine, arguments: Arguments) -> Any:
         text = board.told(machine).get("info", {}).get(topic)
@@ -60,14 +73,20 @@ def _for_people(topic: str) -> Handler:
 
 COMMANDS = {
     "announce-self": nobody_sees,
+    "add_client": add_client,
     "balloon": refuses("No balloon device has been activated", "DeviceNotActive"),
+    "change-vnc-password": refuses("Could not set password"),
+    "expire_password": refuses("Could not set password expire time"),
     "input-send-event": nobody_sees,
     "netdev_del": _of_named("id"),
     "query-rocker": query_rocker,
     "rtc-reset-reinjection": nobody_sees,
     "screendump": refuses("There is no console to take a screendump from"),
     "send-key": nobody_sees,
+    "set_password": refuses("Could not set password"),
     "set_link": _of_named("name"),
+    "x-colo-lost-heartbeat": refuses("The feature 'colo' is not enabled"),
     "yank": yank,
+    "query-yank": query_yank,
     **{f"x-query-{topic}": _for_people(topic) for topic in _FOR_PEOPLE},
 }

@@ -54,7 +54,10 @@ async def chardev_change(machine: Machine, arguments: Arguments) -> Any:
     identifier = arguments["id"]
     if identifier not in machine.chardevs:
         raise QmpError(f"Chardev '{identifier}' does not exist")
-    if machine.chardevs[identifier].in_use:
+    found = machine.chardevs[identifier]
+    if found.kind == "mux":
+        raise QmpError("Mux device hotswap not supported yet")
+    if found.in_use or found.is_base:
         raise QmpError("Chardev user does not support chardev hotswap")
     await chardev_remove(machine, arguments)
     return await chardev_add(machine, arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block import activity
 from simulator.block.errors import QmpError
+from simulator.block.tops import tops
 from simulator.monitor.commands import recorded
 from simulator.monitor.running import go_on, halt
 
@@ -40,7 +41,7 @@ async def cont(machine: Machine, arguments: Arguments) -> Any:
         raise QmpError("Migration is not finalized yet")
     is_waiting = machine.run_state == "inmigrate"
     if not is_waiting or machine.version.migration.activates_early:
-        await activity.activate_all(machine.graph.nodes.values())
+        await activity.activate_all(tops(machine.graph))
     if is_waiting:
         machine.runs_on_arrival = True
         return {}

@@ -9,6 +9,7 @@ from simulator.block.errors import QmpError
 from simulator.block.opening import CRASHED
 from simulator.block.reopening import reopen
 from simulator.block.resize import resize
+from simulator.block.tops import tops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def _set_active(machine: Machine, arguments: Arguments) -> Any:
     """One node, or without a name all."""
     nodes, name, active = machine.graph.nodes, arguments.get("node-name"), arguments["active"]
     if name is None:
-        await (activity.activate_all if active else activity.inactivate_all)(nodes.values())
+        await (activity.activate_all if active else activity.inactivate_all)(tops(machine.graph))
     elif name not in nodes:
         raise QmpError(f"Failed to find node with node-name='{name}'")
     else:
@@ -141,7 +142,7 @@ async def query_block(machine: Machine, arguments: Arguments) -> Any:
             "removable": device is None or device.tray_open is not None,
         }
         if device is not None:
-            info["qdev"] = backend.device_id
+            info |= machine.slots.shown_name(device)
             if backend.keeps_io_status:
                 info["io-status"] = "ok"
             if device.tray_open is not None:

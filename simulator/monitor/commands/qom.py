@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _TYPE = {"name": "type", "type": "string"}
 _READ_ONLY = ("type", "hotplugged", "hotpluggable")
 _OF_SECRET = ("data", "file", "format", "iv", "keyid")
-_ALWAYS_SETTABLE = ("bootindex",)  # of a device that is there
 
 
 def _device(machine: Machine, path: str, given: str) -> GuestDevice:
@@ -159,8 +158,6 @@ def _check_settable(machine: Machine, device: GuestDevice, name: str) -> None:
     known = machine.device_properties(device.type_name) or []
     if name not in known:
         raise _no_property(device.type_name, name)
-    if name in _ALWAYS_SETTABLE:
-        raise QmpError(f"Property '{device.type_name}.{name}' is not simulated")
     backend_type = _backend_type(device)
     if backend_type != device.type_name and name in (machine.device_properties(backend_type) or []):
         which = f"anonymous device (type '{backend_type}')"
@@ -169,6 +166,16 @@ def _check_settable(machine: Machine, device: GuestDevice, name: str) -> None:
     else:
         which = f"anonymous device (type '{device.type_name}')"
     raise QmpError(f"Attempt to set property '{name}' on {which} after it was realized")
+
+
+def _set_boot_index(machine: Machine, device: GuestDevice, value: Any) -> None:
+    """Of a device that is there, too (device_set_bootindex, softmmu/bootdevice.c). Raises QmpError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise QmpError("Invalid parameter type for 'bootindex', expected: integer")
+    settings = machine.slots.settings
+    if value >= 0 and any(each.get("bootindex", -1) == value for each in settings.values()):
+        raise QmpError(f"The bootindex {value} has already been used")
+    settings[device.path] = {**settings.get(device.path, {}), "bootindex": value}
 
 
 def _listed(machine: Machine, type_name: str) -> list[dict[str, Any]]:
@@ -207,6 +214,9 @@ async def qom_set(machine: Machine, arguments: Arguments) -> Any:
     if found is not None and name not in _properties(machine, found):
         raise _no_property(found.type_name, name)
     device = _device(machine, path, arguments["path"])
+    if name == "bootindex":
+        _set_boot_index(machine, device, arguments["value"])
+        return {}
     if name != "drive":
         _check_settable(machine, device, name)
     if not machine.version.block.drive_moves:

@@ -31,7 +31,7 @@ async def query_blockstats(machine: Machine, arguments: Arguments) -> Any:
         info = backend_stats(backend)
         info["device"] = backend.name
         if device is not None:
-            info["qdev"] = backend.device_id
+            info |= machine.slots.shown_name(device)
         replies.append(info)
     return replies
 

@@ -107,11 +107,11 @@ def _inserted(inserted: dict[str, Any]) -> str:
     if inserted.get("backing_file"):
         depth = inserted["backing_file_depth"]
         text += f"    Backing file:     {inserted['backing_file']} (chain depth: {depth})\n"
+    if inserted["detect_zeroes"] != "off":
+        text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
     if any(inserted[name] for name in _AVERAGES):
         shown = " ".join(f"{name}={inserted.get(name, 0)}" for name in _LIMITS)
         text += f"    I/O throttling:   {shown} group={inserted['group']}\n"
-    if inserted["detect_zeroes"] != "off":
-        text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
     return text
 
 

@@ -22,10 +22,11 @@ async def show_help(machine: Machine, arguments: dict[str, Any]) -> str:
         return "".join(_of(name, text))
     # Every line begins with "info", which is no part of a topic's name.
     topics = text.replace("\ninfo ", "\n").removeprefix("info ")
-    return "info " + "".join(_of(topic.strip(), topics))
+    # What follows a command's whole name is not looked at (help_cmd_dump).
+    return "info " + "".join(_of(topic.split()[0], topics, "info "))
 
 
-def _of(name: str, text: str) -> list[str]:
+def _of(name: str, text: str, before: str = "") -> list[str]:
     """Lines about one command. Raises HmpError."""
     wanted: list[str] = []
     shown = False
@@ -38,7 +39,7 @@ def _of(name: str, text: str) -> list[str]:
         if shown:
             wanted.append(line)
     if not wanted:
-        raise HmpError(f"unknown command: '{name}'")
+        raise HmpError(f"unknown command: '{before}{name}'")
     return wanted
 
 

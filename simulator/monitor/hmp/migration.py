@@ -7,6 +7,8 @@ from simulator.monitor import board
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.dispatch import same_as
 from simulator.qapi.errors import ArgumentError
+from simulator.qapi.integers import NumberError, to_size
+from simulator.qapi.qemu_opts import SIZE_HINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
+
+# Parameters that are sizes: those that are rates are in MiB unless they say otherwise
+# (hmp_migrate_set_parameter).
+_IN_MIB = ("max-bandwidth", "avail-switchover-bandwidth")
+_IN_BYTES = (
+    "downtime-limit",
+    "xbzrle-cache-size",
+    "max-postcopy-bandwidth",
+    "announce-initial",
+    "announce-max",
+    "announce-rounds",
+    "announce-step",
+)
 
 
 async def migrate(machine: Machine, arguments: Arguments) -> str:
@@ -40,12 +55,27 @@ async def set_parameter(machine: Machine, arguments: Arguments) -> str:
     members = {member["name"] for member in machine.schema.by_name[command["arg-type"]]["members"]}
     if name not in members:
         raise QmpError(f"invalid parameter value: {name}")
+    if name in _IN_MIB or name in _IN_BYTES:
+        text = str(_size(name, text))
     try:
         given = machine.schema.convert_keyval(command["arg-type"], {name: text})
     except ArgumentError as error:
         raise QmpError(error.desc) from None
     machine.migration.set_parameters(given)
     return ""
+
+
+def _size(name: str, text: str) -> int:
+    """Raises QmpError."""
+    unit = 1 << 20 if name in _IN_MIB and not text[-1:].isalpha() else 1
+    try:
+        return to_size(text) * unit
+    except NumberError:
+        if name in _IN_MIB:
+            raise QmpError(f"Invalid size {text}") from None
+        refusal = QmpError(f"Parameter '{name}' expects a non-negative number below 2^64")
+        refusal.hint = SIZE_HINT
+        raise refusal from None
 
 
 async def info_capabilities(machine: Machine, arguments: Arguments) -> str:

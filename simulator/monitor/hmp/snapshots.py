@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.block.errors import QmpError
 from simulator.block.internal_snapshots import holder_to_write, listed
+from simulator.block.tops import tops
 from simulator.monitor import vm_snapshots
 from simulator.monitor.dispatch import handlers
 from simulator.monitor.hmp.dispatch import same_as
@@ -41,7 +42,7 @@ async def info_snapshots(machine: Machine, arguments: Arguments) -> str:
         candidates = listed(state_node)
     except OSError as error:
         return f"bdrv_snapshot_list: error {-(error.errno or 0)}\n"
-    found = [(node.drive_name(), _infos(node)) for node in machine.graph.tops() if holder_to_write(node)]
+    found = [(node.drive_name(), _infos(node)) for node in tops(machine.graph) if holder_to_write(node)]
     if not any(infos for _, infos in found):
         return "There is no snapshot available.\n"
     columns = columns_of(machine)
