@@ -8,7 +8,7 @@ from __future__ import annotations
 from simulator.block import backend_limits, drive_statistics, opening, permissions
 from simulator.block.backend import BlockBackend
 from simulator.block.errors import ProcessEnd, QmpError
-from simulator.block.option_texts import PROTOCOLS, converted, flat
+from simulator.block.option_texts import PROTOCOLS, Written, as_probed, converted, flat
 from simulator.block.protocol_names import parsed, protocol_options
 from simulator.block.throttle_groups import LIMITS, ThrottleGroup
 from simulator.qapi import qemu_opts
@@ -314,14 +314,17 @@ def tree_options(
 
 def _probed_if_unsaid(graph: Graph, schema: Schema, tree: dict[str, Any]) -> dict[str, Any]:
     """Without a driver the image is looked at when its file is open (find_image_format, block.c)."""
-    is_probed = "driver" not in tree
-    if is_probed and "file" not in tree:
+    if "driver" in tree:
+        return converted(graph, schema, tree)
+    if "file" not in tree:
         raise QmpError("Must specify either driver or file")
-    written = converted(graph, schema, {"driver": "raw", **tree} if is_probed else tree)
-    written.is_probed = is_probed
-    if is_probed:
+
+    def read_as(driver: str) -> Written:
+        written = converted(graph, schema, {"driver": driver, **tree})
         del written.texts["driver"]
-    return written
+        return written
+
+    return as_probed(graph, schema, tree, read_as)
 
 
 def _json_options(filename: str, pushes: bool) -> dict[str, str]:

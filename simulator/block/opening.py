@@ -11,7 +11,7 @@ from simulator.block.drivers import driver_class
 from simulator.block.errors import QmpError
 from simulator.block.filenames import full_backing, header_backing
 from simulator.block.node import Node
-from simulator.block.probing import HEAD_BYTES, format_of
+from simulator.block.probing import HEAD_BYTES, find_format, format_of
 from simulator.block.protocol_names import protocol_options
 from simulator.engine.task import Future
 from simulator.wire.json_stream import ParseError, parse_text
@@ -41,12 +41,6 @@ _SUFFIXES = (
 )
 ABORTED = -6  # SIGABRT
 CRASHED = -11  # SIGSEGV
-PROBED_RAW = (
-    "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
-    "         Automatically detecting the format is dangerous for raw images, "
-    "write operations on block 0 will be restricted.\n"
-    "         Specify the 'raw' format explicitly to remove the restrictions."
-)
 
 
 async def open_tree(
@@ -66,8 +60,8 @@ async def open_tree(
         # The node that came to nothing is closed, as any is.
         await graph.changing()
         raise
-    await _probe_file(node, file)
     try:
+        refused = await find_format(node, file)
         _check_common(node, options)
         name = node.node_name = graph.claim_name(options.get("node-name"))
     except QmpError:
@@ -86,6 +80,8 @@ async def open_tree(
         await _stop_probing(graph, node, file if probes else None)
         if node.driver.supports_backing:
             await _open_backing(graph, node)
+        if refused is not None:
+            raise refused
         if not node.children:
             # With children it was done as each was attached; a driver whose `open` changes a role does it
             # anew.
@@ -128,18 +124,6 @@ def no_size(graph: Graph, option: str, text: str) -> QmpError:
     refusal = QmpError(f"Parameter '{option}' expects a non-negative number below 2^64")
     refusal.hint = _SUFFIXES
     return refusal
-
-
-async def _probe_file(node: Node, file: Node | None) -> None:
-    """Where nothing was said of the format of what is in a file, which is open now."""
-    if file is None or not getattr(node.options, "is_probed", False):
-        return
-    found = format_of(await file.read(0, min(HEAD_BYTES, file.size_bytes)))
-    if found != "raw":
-        node.options["driver"] = found
-        node.driver = driver_class(found)(node)
-    elif not node.read_only:
-        node.graph.warnings.append(PROBED_RAW.format(file.filename))
 
 
 async def _stop_probing(graph: Graph, node: Node, file: Node | None) -> None:

@@ -15,7 +15,7 @@ from simulator.wire.json_stream import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from simulator.block.graph import Graph
@@ -25,12 +25,15 @@ PROTOCOLS = ("file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "b
 
 
 class Written(dict[str, "Any"]):
-    """Options of one node, as blockdev-add takes them. `texts`: what was written, by dotted name."""
+    """Options of one node, as blockdev-add takes them. `texts`: what was written, by dotted name. `read_as`:
+    nothing was said of the driver, which is "raw" if nothing else is found; so the driver that was found
+    takes them. Raises QmpError."""
+
+    read_as: Callable[[str], Written] | None = None
 
     def __init__(self, options: dict[str, Any], texts: dict[str, str]) -> None:
         super().__init__(options)
         self.texts = texts
-        self.is_probed = False  # nothing was said of the driver, which is "raw" if nothing else is found
 
 
 def converted(graph: Graph, schema: Schema, tree: dict[str, Any]) -> Written:
@@ -43,6 +46,20 @@ def converted(graph: Graph, schema: Schema, tree: dict[str, Any]) -> Written:
     except ArgumentError as error:
         raise QmpError(_in_block_layers_words(tree, error.desc)) from None
     return _written(tree, options)
+
+
+def as_probed(
+    graph: Graph, schema: Schema, tree: dict[str, Any], read_as: Callable[[str], Written]
+) -> Written:
+    """Options without a driver, until that is found: what raw does not take another may."""
+    try:
+        written = read_as("raw")
+    except QmpError:
+        known = {name: value for name, value in tree.items() if name in opening.COMMON or name == "file"}
+        written = converted(graph, schema, {"driver": "raw", **known})
+        del written.texts["driver"]
+    written.read_as = read_as
+    return written
 
 
 def _written(tree: dict[str, Any], options: dict[str, Any]) -> Written:

@@ -8,6 +8,7 @@ from simulator.block.errors import QmpError
 from simulator.block.graph import Graph
 from simulator.block.host import Host, HostProcess, LockError
 from simulator.block.opening import probe
+from simulator.block.probing import PROBED_RAW
 from simulator.engine.chance import Chance
 from simulator.engine.scheduler import Scheduler
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from simulator.block.node import Node
 
     T = TypeVar("T")
-
-_PROBED_RAW = (
-    "WARNING: Image format was not specified for '{path}' and probing guessed raw.\n"
-    "         Automatically detecting the format is dangerous for raw images, "
-    "write operations on block 0 will be restricted.\n"
-    "         Specify the 'raw' format explicitly to remove the restrictions.\n"
-)
 
 
 class ToolError(Exception):
@@ -103,7 +97,7 @@ class Bench:
         try:
             node = await self.graph.open(options)
             if image_format is None and options["driver"] == "raw" and writable:
-                self.stderr.append(_PROBED_RAW.format(path=path))
+                self.stderr.append(PROBED_RAW.format(path) + "\n")
             try:
                 backend.insert(node)
             except QmpError:

@@ -35,7 +35,7 @@ class Raw(Driver):
     _was_probed = False
 
     async def open(self, options: dict[str, Any]) -> None:
-        self._was_probed = bool(getattr(self.node.options, "is_probed", False))
+        self._was_probed = getattr(self.node.options, "read_as", None) is not None
         self._offset, self._size = self._window(options)
         self.measure()
 

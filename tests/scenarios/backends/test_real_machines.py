@@ -579,7 +579,7 @@ def test_garbage_closes_its_own_connection_alone(backend: AsyncioBackend) -> Non
 def test_a_connection_that_stays_open_is_told(
     backend: AsyncioBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scenarios.backends.asyncio_session._RAW_REPLY_NS", SECOND // 10)
+    monkeypatch.setattr("scenarios.backends.asyncio_session.RAW_REPLY_NS", SECOND // 10)
 
     async def body(session: Session) -> None:
         await export_disk(session)
