@@ -18,7 +18,7 @@ def min_cluster_too_large(asked_bytes: int) -> QmpError:
 
 
 def copy_cluster_bytes(target: Node, least: int) -> int:
-    """Of the target, and at least 64 KiB and `least` Raises QmpError."""
+    """Of the target, and at least 64 KiB and `least`. Raises QmpError."""
     if least > MAX_MIN_CLUSTER_BYTES:
         raise min_cluster_too_large(least)
     if least & (least - 1):

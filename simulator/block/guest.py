@@ -31,6 +31,8 @@ DEVICE_TYPES = {
     "ide-cd": ("", "ide-cd", "IDE"),
 }
 _WITH_TRAY = ("scsi-cd", "ide-cd")
+# Hard disks, by how their types begin; virtio-blk is one, too.
+_WITH_GEOMETRY = ("scsi-hd", "ide-hd", "usb-storage")
 # Types that have one, too, if they are told that they are removable.
 _PERHAPS_REMOVABLE = ("scsi-hd", "usb-storage")
 _ALIASES = {"virtio-blk": "virtio-blk-pci"}
@@ -130,7 +132,7 @@ class GuestDevices:
             device_limits.check_queues(values)
         else:
             device_limits.check_block_sizes(values)
-            if type_name not in _WITH_TRAY:
+            if type_name.startswith(_WITH_GEOMETRY):
                 await device_limits.guess_geometry(backend, values)
         path = self.path_of(device_id)
         device = GuestDevice(type_name, device_id, path, backend, is_removable)

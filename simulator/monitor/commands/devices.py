@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from simulator.block.errors import QmpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from simulator.block.guest import GuestDevice
     from simulator.machine import Machine
 
     Arguments = dict[str, Any]
-
-_SECTOR_BYTES = 512
-_WITH_GEOMETRY = ("virtio-blk", "scsi-hd", "ide-hd", "usb-storage")  # types that begin so
 
 
 async def device_add(machine: Machine, arguments: Arguments) -> Any:
@@ -39,20 +33,10 @@ async def add(machine: Machine, arguments: Arguments, is_typed: bool) -> Any:
     if devices.backends_inserted > inserted:
         # A backend of the device's own is put on the node; a drive is there already.
         await graph.changing()
-    if devices.made > made:
-        await _guess_geometry(list(devices.by_path.values())[-1])
     if devices.made > made and arguments.get("drive"):
         # It is reset, for which its backend is drained (virtio_blk_reset, scsi_device_purge_requests).
         await _drain(machine, arguments["drive"], 1)
     return {}
-
-
-async def _guess_geometry(disk: GuestDevice) -> None:
-    """A disk's first sector may hold a table of partitions (guess_disk_lchs, hw/block/hd-geometry.c)."""
-    node = disk.backend.node
-    if node is not None and disk.type_name.startswith(_WITH_GEOMETRY):
-        with suppress(OSError):
-            await node.read(0, _SECTOR_BYTES)
 
 
 async def _drain(machine: Machine, drive: str, times: int) -> None:
